@@ -1,0 +1,40 @@
+# make demo: set up, then dream, plan and compare (runs/demo/). make test: the tests. make check: what CI runs.
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Waiting threads that spin slow everything down on small shared machines.
+export OMP_WAIT_POLICY = passive
+
+.PHONY: setup demo test lint types check mamba clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=23"
+	# A plain "pip install torch" brings gigabytes of CUDA: take the pinned build first (from an index of CPU builds, if
+	# TORCH_INDEX names one).
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,play]"
+	touch $@
+
+demo: setup
+	$(BIN)/lssvwm demo --out runs/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+check: lint types test
+
+# Mamba-2's Triton kernels, on a machine with CUDA: a pure Python wheel, built against the installed torch.
+mamba: setup
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/python -m pip install --no-build-isolation --no-deps mamba-ssm triton einops
+
+clean:
+	rm -rf $(VENV) runs

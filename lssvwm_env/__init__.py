@@ -1,0 +1,1 @@
+"""A trained video world model that is a Gymnasium environment."""

@@ -1,0 +1,24 @@
+"""Real environments: what a simulator learns from, and what an agent is judged in at last.
+
+Importing this package registers `MiniGrid-ObjectRooms-v0` with Gymnasium.
+"""
+
+import gymnasium as gym
+
+from lssvwm_env.real.minigrid import PixelMiniGrid, TilePalette, make_real, tile_palette, world_cells
+from lssvwm_env.real.object_rooms import ObjectRoomsEnv
+from lssvwm_env.real.policies import Policy, UniformPolicy, WanderPolicy
+
+gym.register("MiniGrid-ObjectRooms-v0", entry_point="lssvwm_env.real.object_rooms:ObjectRoomsEnv")
+
+__all__ = [
+    "ObjectRoomsEnv",
+    "PixelMiniGrid",
+    "Policy",
+    "TilePalette",
+    "UniformPolicy",
+    "WanderPolicy",
+    "make_real",
+    "tile_palette",
+    "world_cells",
+]

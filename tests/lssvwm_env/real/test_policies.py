@@ -1,0 +1,80 @@
+"""WanderPolicy comes back, handles things, and ends episodes both ways."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from lssvwm_env.collect import run_episode
+from lssvwm_env.real import UniformPolicy, WanderPolicy, make_real
+from world_models.data import Episode
+
+
+def wander(env_id: str, episodes: int, length: int = 400, **kwargs) -> list[Episode]:
+    env, policy = make_real(env_id, **kwargs), WanderPolicy()
+    rng = np.random.default_rng(0)
+    return [run_episode(env, policy, seed=seed, rng=rng, length=length) for seed in range(episodes)]
+
+
+def test_memory_ends_both_ways_after_visits_to_the_first_room() -> None:
+    episodes = wander("MiniGrid-MemoryS9-v0", 100)
+    won = np.array([episode.rew[-1] > 0 for episode in episodes])
+    assert all(episode.terminated[-1] for episode in episodes)
+    assert 0.35 < won.mean() < 0.65
+    lengths = np.array([len(episode) for episode in episodes])
+    assert np.mean((lengths >= 20) & (lengths <= 80)) > 0.8
+    visits = [(episode.pose[:, 0] <= 3).any() for episode in episodes]
+    assert np.mean(visits) > 0.9
+
+
+def test_object_rooms_are_walked_and_objects_carried_about() -> None:
+    (episode,) = wander("MiniGrid-ObjectRooms-v0", 1, length=1500)
+    rooms = {(x > 6, y > 6) for x, y, _ in episode.pose}
+    assert len(rooms) == 4
+    carrying = episode.tiles[:, 6, 3, 0] >= 5
+    changes = np.diff(carrying.astype(int))
+    assert (changes == 1).sum() > 5
+    assert (changes == -1).sum() > 5
+    assert np.bincount(episode.act, minlength=7).min() > 10
+
+
+def test_doors_are_opened_and_the_goal_reached() -> None:
+    episodes = wander("MiniGrid-DoorKey-6x6-v0", 20)
+    assert np.mean([episode.rew[-1] > 0 for episode in episodes]) > 0.8
+
+
+def test_lava_is_shunned_at_first_and_then_sought_at_times() -> None:
+    episodes = wander("MiniGrid-LavaCrossingS9N1-v0", 40)
+    won = np.mean([episode.rew[-1] > 0 for episode in episodes])
+    assert 0.25 < won < 0.75
+    assert np.mean([len(episode) > 12 for episode in episodes]) > 0.8
+
+
+def test_same_generator_same_actions() -> None:
+    one, two = (wander("MiniGrid-ObjectRooms-v0", 2, length=100) for _ in range(2))
+    for first, second in zip(one, two, strict=True):
+        np.testing.assert_array_equal(first.act, second.act)
+
+
+def test_noise_is_the_share_of_random_actions() -> None:
+    env, policy = make_real("MiniGrid-ObjectRooms-v0"), WanderPolicy(noise=1.0)
+    episode = run_episode(env, policy, seed=0, rng=np.random.default_rng(0), length=700)
+    share = np.bincount(episode.act[1:], minlength=7) / 699
+    np.testing.assert_allclose(share, 1 / 7, atol=0.06)
+
+
+def test_wander_refuses_other_worlds() -> None:
+    with pytest.raises(ValueError, match="use UniformPolicy"):
+        WanderPolicy().reset(gym.make("CartPole-v1"), np.random.default_rng(0))
+
+
+def test_uniform_policy_draws_from_discrete_and_box_and_refuses_others() -> None:
+    policy, env = UniformPolicy(), gym.make("CartPole-v1")
+    policy.reset(env, np.random.default_rng(0))
+    assert {policy.act(env) for _ in range(30)} == {0, 1}
+    continuous = gym.make("Pendulum-v1")
+    actions = np.stack([policy.act(continuous) for _ in range(50)])
+    assert actions.dtype == np.float32 and actions.shape == (50, 1)
+    assert -2 <= actions.min() < -1 and 1 < actions.max() <= 2
+    env.action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    with pytest.raises(ValueError, match="bounded Box"):
+        policy.act(env)

@@ -1,0 +1,91 @@
+"""Where tokens are in the world: ego poses, token coordinates, and rotary codes of place.
+
+The paper gives its networks the camera pose as the action (section 5.1). Here the pose is dead-reckoned from the
+agent's own actions (`odometry.py`), and every token of a frame gets the coordinates of the place it shows. Queries
+and keys are rotated by these coordinates (as RoPE does for text, and Mamba-3 for B and C), so both the attention
+and the state-space memory can ask "what is at this place?" from wherever the agent now stands.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_FORWARD = ((1, 0), (0, 1), (-1, 0), (0, -1))  # unit step of headings 0..3: east, south, west, north
+
+
+@dataclass(frozen=True)
+class EgoView:
+    """How a top-down view centred on a moving agent maps to the world.
+
+    Attributes:
+        cell: pixels per world cell.
+        row, col: the agent's cell in the frame; the agent looks towards row 0.
+        motions: every ego motion one action can cause, as (forward, right, quarter turns clockwise), in cells.
+    """
+
+    cell: int
+    row: int
+    col: int
+    motions: tuple[tuple[int, int, int], ...]
+
+
+def advance(pose: Tensor, motion: Tensor) -> Tensor:
+    """The pose (..., 3) = (x, y, heading) after an ego motion (..., 3) = (forward, right, turn)."""
+    forward, right = _axes(pose[..., 2])
+    moved = pose[..., :2] + motion[..., :1] * forward + motion[..., 1:2] * right
+    return torch.cat([moved, (pose[..., 2:] + motion[..., 2:]) % 4], -1)
+
+
+def ego_motion(before: Tensor, after: Tensor) -> Tensor:
+    """The motion (..., 3) that `advance` needs to get from pose `before` to pose `after`."""
+    forward, right = _axes(before[..., 2])
+    step = after[..., :2] - before[..., :2]
+    turn = (after[..., 2] - before[..., 2]) % 4
+    return torch.stack([(step * forward).sum(-1), (step * right).sum(-1), turn], -1)
+
+
+def _axes(heading: Tensor) -> tuple[Tensor, Tensor]:
+    forward = torch.tensor(_FORWARD, device=heading.device)[heading.long()]  # (..., 2)
+    return forward, torch.stack([-forward[..., 1], forward[..., 0]], -1)
+
+
+def token_places(pose: Tensor | None, view: EgoView | None, grid: int, patch: int, lead: tuple[int, ...]) -> Tensor:
+    """World coordinates (*lead, grid * grid, 2) of the centres of the tokens of each frame, in cells.
+
+    Without a view the frame itself is the world: the place of a token is its column and row.
+    """
+    device = None if pose is None else pose.device
+    index = torch.arange(grid, device=device, dtype=torch.float32)
+    row, col = (axis.flatten() for axis in torch.meshgrid(index, index, indexing="ij"))
+    if view is None or pose is None:
+        return torch.stack([col, row], -1).expand(*lead, grid * grid, 2)
+    scale = patch / view.cell
+    ahead = view.row - (row * scale + (scale - 1) / 2)
+    aside = col * scale + (scale - 1) / 2 - view.col
+    forward, right = (axis[..., None, :].float() for axis in _axes(pose[..., 2]))
+    return pose[..., None, :2].float() + ahead[:, None] * forward + aside[:, None] * right
+
+
+def place_frequencies(pairs: int, map_size: int) -> Tensor:
+    """(pairs, 2) angular frequencies that tell the cells of a `map_size` x `map_size` torus apart.
+
+    They are those of the discrete Fourier transform, shuffled: with `map_size ** 2 / 2` pairs the codes of all cells are
+    orthogonal (to 2 %), so a linear memory addressed by them is a map with next to no crosstalk. With fewer pairs a
+    random but fixed sample is taken; with more, they repeat.
+    """
+    half = [(u, v) for u in range(map_size) for v in range(map_size) if (u, v) < (-u % map_size, -v % map_size)]
+    waves = torch.tensor(half, dtype=torch.float64)
+    order = torch.randperm(len(half), generator=torch.Generator().manual_seed(0))
+    index = torch.arange(pairs) % len(half)
+    return (waves[order[index]] * (2 * math.pi / map_size)).float()
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate the pairs (x[..., i], x[..., i + half]) of x (..., 2 * half) by angles (..., half)."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)

@@ -1,0 +1,65 @@
+"""What is read off a committed frame besides its pixels: features, reward, termination."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.layers import RMSNorm
+
+
+class FeatureHead(nn.Module):
+    """Tokens (..., n, d) to one vector (..., width): every place is squeezed, then all places are read together."""
+
+    def __init__(self, tokens: int, d_model: int, width: int, per_token: int = 8) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(d_model, per_token)
+        self.mix = nn.Linear(tokens * per_token, width)
+        self.norm = RMSNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.layer_norm(x, x.shape[-1:])
+        return self.norm(self.mix(F.silu(self.squeeze(x)).flatten(-2)))
+
+
+class RewardHead(nn.Module):
+    """Two-hot regression on symlog bins (DreamerV3): exact for small rewards, stable for large, fit for sparse."""
+
+    bins: Tensor
+
+    def __init__(self, width: int, limit: float = 5.0, count: int = 65) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, count))
+        self.register_buffer("bins", torch.linspace(-limit, limit, count), persistent=False)
+
+    def forward(self, feats: Tensor) -> Tensor:
+        """Expected reward (...) for features (..., width)."""
+        symlog = (self.mlp(feats).float().softmax(-1) * self.bins).sum(-1)
+        return symlog.sign() * torch.expm1(symlog.abs())
+
+    def loss(self, feats: Tensor, rew: Tensor) -> Tensor:
+        """Cross-entropy (...) against the two bins nearest to the true reward."""
+        symlog = (rew.sign() * rew.abs().log1p()).clamp(float(self.bins[0]), float(self.bins[-1]))
+        position = (symlog - self.bins[0]) / (self.bins[1] - self.bins[0])
+        low = position.floor().long().clamp(max=len(self.bins) - 2)
+        high_share = position - low
+        log_prob = self.mlp(feats).float().log_softmax(-1)
+        at_low, at_high = (log_prob.gather(-1, i.unsqueeze(-1)).squeeze(-1) for i in (low, low + 1))
+        return -(1 - high_share) * at_low - high_share * at_high
+
+
+class TerminationHead(nn.Module):
+    """The probability that an episode ends with the frame."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+
+    def forward(self, feats: Tensor) -> Tensor:
+        """Logits (...) for features (..., width)."""
+        return self.mlp(feats).squeeze(-1).float()
+
+    def loss(self, feats: Tensor, terminated: Tensor) -> Tensor:
+        """Binary cross-entropy (...)."""
+        return F.binary_cross_entropy_with_logits(self(feats), terminated.float(), reduction="none")

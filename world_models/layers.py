@@ -1,0 +1,214 @@
+"""One block of the network: block-wise scan, frame-local attention, MLP, each residual and modulated (paper Fig. 3).
+
+Shapes: B batch, T frames, S streams, n tokens per frame, d width, H heads. Stream 0 is the *writing* stream, whose
+frames enter the memory; the other streams only read it. All streams of a frame see the memory of the frames before
+it, and of the frame itself only their own tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.geometry import place_frequencies, rotate
+from world_models.ssm import frame_scan
+
+
+class BlockScan(nn.Module):
+    """Mamba-2 over tubes of `block` x `block` tokens (paper section 4.1).
+
+    Departures from Mamba-2, as in Mamba-3: no short convolution (the attention mixes neighbours); B and C are
+    normalised, have biases and, where one tube holds the whole frame, are rotated by the place of their token: a state
+    shared by all places needs an address, and a tube of its own is one. Every layer has the same total state,
+    `state_per_token * tokens * d_inner`, whatever its block, so that block sizes can be compared fairly.
+
+    Args:
+        d_model: d. d_inner: width of the values; H = d_inner / headdim.
+        grid, block: tokens per side of the frame and of a tube.
+        d_state: N, the length of the keys.
+        map_size: side, in cells, of the torus on which places are told apart; None leaves keys unrotated.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self, d_model: int, d_inner: int, headdim: int, grid: int, block: int, d_state: int, map_size: int | None
+    ) -> None:
+        super().__init__()
+        self.grid, self.block, self.headdim, self.n_heads = grid, block, headdim, d_inner // headdim
+        self.split = (d_inner, d_inner, d_state, d_state, self.n_heads)  # z, x, B, C, dt: Mamba-2's layout
+        self.in_proj = nn.Linear(d_model, sum(self.split), bias=False)
+        self.B_norm, self.C_norm = RMSNorm(d_state), RMSNorm(d_state)
+        self.B_bias, self.C_bias = nn.Parameter(torch.ones(d_state)), nn.Parameter(torch.ones(d_state))
+        if map_size is not None:  # begin as a map: content modulates the address a little
+            nn.init.constant_(self.B_norm.weight, 0.1)
+            nn.init.constant_(self.C_norm.weight, 0.1)
+        frequencies = torch.empty(0) if map_size is None else place_frequencies(d_state // 2, map_size)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        # A step size of a tenth to one writes well; time constants of 4 to 1,000 frames spread over the heads.
+        dt = torch.exp(torch.empty(self.n_heads).uniform_(math.log(0.1), 0))
+        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
+        lifetime = torch.logspace(math.log10(4), 3, self.n_heads)
+        self.A_log = nn.Parameter(-torch.log(lifetime * dt * block**2))
+        self.D = nn.Parameter(torch.ones(self.n_heads))
+        self.norm = RMSNorm(d_inner, eps=1e-5)
+        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
+
+    def state_shape(self, batch_size: int) -> tuple[int, ...]:
+        """(B, tubes, H, P, N)."""
+        return batch_size, (self.grid // self.block) ** 2, self.n_heads, self.headdim, self.split[2]
+
+    def forward(
+        self, x: Tensor, places: Tensor, state: Tensor, is_first: Tensor, writes: bool
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, T, S, n, d), places (B, T, n, 2), state (B, tubes, H, P, N), is_first (B, T) -> y like x, state."""
+        batch, T = x.shape[:2]
+        z, value, B, C, dt = self.in_proj(x).split(self.split, -1)
+        C = self._key(C, self.C_norm, self.C_bias, places.unsqueeze(2))
+        reads = self._to_tubes(C)  # (G, T, S * m, N)
+        value = value.unflatten(-1, (self.n_heads, self.headdim))
+        tubes = state.shape[1]
+        state = state.flatten(0, 1)
+        first = is_first.repeat_interleave(tubes, 0)
+        if writes:
+            key = self._key(B[:, :, :1], self.B_norm, self.B_bias, places.unsqueeze(2))
+            step = F.softplus(dt[:, :, :1].float() + self.dt_bias)
+            written = self._to_tubes(value[:, :, :1].flatten(-2)).unflatten(-1, (self.n_heads, self.headdim))
+            y, state = frame_scan(
+                reads, written, self._to_tubes(step), -self.A_log.exp(), self._to_tubes(key), state, first
+            )
+        else:
+            y = reads.flatten(1, 2) @ state.flatten(1, 2).transpose(1, 2).to(reads.dtype)  # one frame
+            y = y.view(len(state), T, -1, self.n_heads, self.headdim)
+        y = self._from_tubes(y.flatten(-2), x.shape[:4]).view_as(value) + value * self.D[:, None].to(value.dtype)
+        y = self.norm(y.flatten(-2) * F.silu(z))
+        return self.out_proj(y), state.unflatten(0, (batch, tubes))
+
+    def _key(self, key: Tensor, norm: RMSNorm, bias: Tensor, places: Tensor) -> Tensor:
+        key = norm(key) + bias.to(key.dtype)
+        if len(self.frequencies):
+            key = rotate(key, places @ self.frequencies.T)
+        return key * key.shape[-1] ** -0.5
+
+    def _to_tubes(self, x: Tensor) -> Tensor:
+        """(B, T, S, n, c) -> (B * tubes, T, S * block ** 2, c)."""
+        batch, T, S, _, c = x.shape
+        k, b = self.grid // self.block, self.block
+        return x.reshape(batch, T, S, k, b, k, b, c).permute(0, 3, 5, 1, 2, 4, 6, 7).reshape(-1, T, S * b * b, c)
+
+    def _from_tubes(self, x: Tensor, lead: tuple[int, ...]) -> Tensor:
+        """(B * tubes, T, S * block ** 2, c) -> (B, T, S, n, c)."""
+        batch, T, S, n = lead
+        k, b = self.grid // self.block, self.block
+        return x.reshape(batch, k, k, T, S, b, b, -1).permute(0, 3, 4, 1, 5, 2, 6, 7).reshape(batch, T, S, n, -1)
+
+
+class FrameLocalAttention(nn.Module):
+    """Full attention inside a frame, causal over the last `window` frames (paper equation 6).
+
+    Queries and keys are normalised and rotated by place. Half of the heads begin by looking at their own place in
+    earlier frames. How old a frame is enters as a learned bias per head and lag.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, d_model: int, head_dim: int, window: int, map_size: int) -> None:
+        super().__init__()
+        self.window, self.head_dim, self.n_heads = window, head_dim, d_model // head_dim
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.q_norm, self.k_norm = RMSNorm(head_dim), RMSNorm(head_dim)
+        looks_at_place = (torch.arange(self.n_heads) % 2 == 0).float()[:, None].repeat(1, head_dim)
+        self.q_bias, self.k_bias = nn.Parameter(looks_at_place), nn.Parameter(looks_at_place.clone())
+        pairs = self.n_heads * head_dim // 2
+        frequencies = place_frequencies(pairs, map_size).view(self.n_heads, head_dim // 2, 2)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.lag_bias = nn.Parameter(torch.zeros(self.n_heads, window + 1))  # lag 0 is the frame itself
+        self.out_proj = nn.Linear(d_model, d_model, bias=False)
+
+    def state_shape(self, batch_size: int, tokens: int) -> tuple[int, ...]:
+        """(B, window, n, 2, H, head_dim): keys and values of the last frames, oldest first."""
+        return batch_size, self.window, tokens, 2, self.n_heads, self.head_dim
+
+    def forward(
+        self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, T, S, n, d), state as `state_shape`, visible (B, T, window) oldest first -> y like x, state."""
+        batch, T, S, n, d = x.shape
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
+        angles = torch.einsum("btnc,hfc->btnhf", places, self.frequencies).unsqueeze(2)
+        q = rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles)
+        k = rotate(self.k_norm(k) + self.k_bias.to(k.dtype), angles)
+        own = torch.stack([k, v], -3)  # (B, T, S, n, 2, H, e)
+        frames = torch.cat([state.to(own.dtype), own[:, :, 0]], 1) if writes else state.to(own.dtype)
+        past = torch.stack([frames[:, lag : lag + T] for lag in range(self.window)], 2)  # (B, T, W, n, 2, H, e)
+        past = past.flatten(2, 3).unsqueeze(2).expand(-1, -1, S, -1, -1, -1, -1)
+        keys, values = torch.cat([past, own], 3).flatten(0, 2).transpose(1, 3).unbind(2)  # (BTS, H, (W + 1) n, e)
+        bias = self._bias(visible).to(q.dtype)  # (B, T, H, W + 1)
+        bias = bias.repeat_interleave(n, -1).unsqueeze(2).expand(-1, -1, S, -1, -1).flatten(0, 2)
+        # The bias rides along as one more feature of the keys: no mask of the size of the scores is ever made.
+        keys = torch.cat([keys, bias.unsqueeze(-1)], -1)
+        q = F.pad(q.flatten(0, 2).transpose(1, 2), (0, 1), value=1.0)
+        y = attend(q * self.head_dim**-0.5, keys, values)
+        y = y.transpose(1, 2).reshape(batch, T, S, n, d)
+        return self.out_proj(y), frames[:, T:] if writes else state
+
+    def _bias(self, visible: Tensor) -> Tensor:
+        """(B, T, H, W + 1), before scaling by 1 / sqrt(head_dim)."""
+        bias = self.lag_bias.flip(-1) * self.head_dim**0.5  # oldest first, as the keys
+        visible = F.pad(visible, (0, 1), value=True).unsqueeze(2)
+        return torch.where(visible, bias, -1e4)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention of scaled queries (G, H, q, e) over keys (G, H, k, e) and values (G, H, k, p)."""
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, F.pad(v, (0, q.shape[-1] - v.shape[-1])), scale=1.0)[..., : v.shape[-1]]
+    # Over a few hundred keys the plain form is twice as fast to train on a CPU as the fused kernel (torch 2.13).
+    return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm that keeps its input's dtype, under autocast too."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
+
+
+class Block(nn.Module):
+    """`x -> x + scan -> + attention -> + MLP`, each normalised, modulated and gated per frame (adaLN)."""
+
+    def __init__(self, scan: BlockScan, attention: FrameLocalAttention, d_model: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.scan, self.attention = scan, attention
+        self.mlp = nn.Sequential(
+            nn.Linear(d_model, mlp_ratio * d_model), nn.GELU("tanh"), nn.Linear(mlp_ratio * d_model, d_model)
+        )
+        self.modulation = nn.Linear(d_model, 9 * d_model)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        with torch.no_grad():  # gates begin open: a shallow network needs no gentle start, and a cold one loses time
+            self.modulation.bias.view(9, d_model)[2::3] = 1.0
+
+    def forward(
+        self, x: Tensor, cond: Tensor, places: Tensor, ssm: Tensor, kv: Tensor, is_first: Tensor, visible: Tensor,
+        writes: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, S, n, d), cond (B, T, S, d) -> x, and the states of the scan and of the attention."""
+        m = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(9, -1)  # each (B, T, S, 1, d)
+        y, ssm = self.scan(modulated_norm(x, m[0], m[1]), places, ssm, is_first, writes)
+        x = x + m[2] * y
+        y, kv = self.attention(modulated_norm(x, m[3], m[4]), places, kv, visible, writes)
+        x = x + m[5] * y
+        return x + m[8] * self.mlp(modulated_norm(x, m[6], m[7])), ssm, kv
+
+
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Layer norm without parameters, then scale and shift (adaLN)."""
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift

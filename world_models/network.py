@@ -1,0 +1,131 @@
+"""The paper's network: tokens in, N blocks of scan, attention and MLP, denoised tokens out (paper Fig. 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.actions import ActionEmbedding, ActionSpec
+from world_models.layers import Block, BlockScan, FrameLocalAttention, modulated_norm
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the network.
+
+    Attributes:
+        d_model: width of the tokens.
+        block_sizes: side of the scan's tubes in each layer, in tokens; each divides the grid. Its length is the depth.
+            Layers whose tube is the whole frame address their state by place.
+        window: how many earlier frames the attention sees.
+        state_per_token: length of the state's keys per token of a tube.
+        d_inner: width of the values held in the state.
+        headdim: width of one head of the scan. head_dim: of one head of the attention.
+        mlp_ratio: width of the MLP over d_model.
+        map_size: places further apart than this many cells, in either direction, may be mistaken for one another.
+    """
+
+    d_model: int = 128
+    block_sizes: tuple[int, ...] = (8, 1, 2, 8)
+    window: int = 3
+    state_per_token: int = 4
+    d_inner: int = 128
+    headdim: int = 32
+    head_dim: int = 32
+    mlp_ratio: int = 2
+    map_size: int = 16
+
+
+class Network(nn.Module):
+    """Maps latents of frames, noisy or clean, to their clean latents, reading and writing the memory.
+
+    Args:
+        config: sizes.
+        grid: tokens per side of a frame; n = grid ** 2.
+        latent_dim: k.
+    """
+
+    def __init__(self, config: NetworkConfig, grid: int, latent_dim: int, action: ActionSpec) -> None:
+        super().__init__()
+        wrong = [b for b in config.block_sizes if grid % b]
+        if wrong:
+            raise ValueError(f"block_sizes has {wrong[0]}, which does not divide the grid of {grid} x {grid} tokens")
+        d = config.d_model
+        self.window, self.tokens = config.window, grid**2
+        self.embed = nn.Linear(latent_dim, d)
+        self.position = nn.Parameter(0.5 * torch.randn(self.tokens, d))
+        self.embed_action = ActionEmbedding(action, d)
+        self.embed_tau = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
+        self.blocks = nn.ModuleList(
+            Block(
+                BlockScan(
+                    d, config.d_inner, config.headdim, grid, block, max(4, config.state_per_token * block**2),
+                    config.map_size if block == grid else None,
+                ),
+                FrameLocalAttention(d, config.head_dim, config.window, config.map_size), d, config.mlp_ratio,
+            )
+            for block in config.block_sizes
+        )  # fmt: skip
+        self.modulation = nn.Linear(d, 2 * d)
+        self.out = nn.Linear(d, latent_dim)
+        for layer in (self.modulation, self.out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def initial_state(self, batch_size: int, device: torch.device) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Empty states of the scans and of the attentions."""
+        ssm = (b.scan.state_shape(batch_size) for b in self.blocks)
+        kv = (b.attention.state_shape(batch_size, self.tokens) for b in self.blocks)
+        return tuple(torch.zeros(s, device=device) for s in ssm), tuple(torch.zeros(s, device=device) for s in kv)
+
+    def forward(
+        self, latents: Tensor, tau: Tensor, act: Tensor, is_first: Tensor, places: Tensor,
+        ssm: tuple[Tensor, ...], kv: tuple[Tensor, ...], age: Tensor, writes: bool,
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Run S streams of T frames.
+
+        Args:
+            latents: (B, T, S, n, k) and tau: (B, T, S), their noise levels in [0, 1], 1 = clean.
+            act: (B, T) or (B, T, A), is_first: (B, T), places: (B, T, n, 2), the same for all streams.
+            ssm, kv: the memory before frame 0; age: (B,) how many frames it has seen.
+            writes: whether stream 0 enters the memory. If not, T must be 1.
+
+        Returns:
+            tokens (B, T, S, n, d) after the last block, and the memory after the last frame.
+        """
+        x = self.embed(latents) + self.position
+        cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, is_first).unsqueeze(2)  # (B, T, S, d)
+        visible = visible_window(is_first, age, self.window)
+        new_ssm, new_kv = [], []
+        for block, s, c in zip(self.blocks, ssm, kv, strict=True):
+            x, s, c = block(x, cond, places, s, c, is_first, visible, writes)
+            new_ssm.append(s)
+            new_kv.append(c)
+        self_cond = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(2, -1)
+        return modulated_norm(x, *self_cond), tuple(new_ssm), tuple(new_kv)
+
+    def denoised(self, tokens: Tensor) -> Tensor:
+        """Clean latents (..., n, k) from the tokens of `forward`."""
+        return self.out(tokens).float()
+
+
+def visible_window(is_first: Tensor, age: Tensor, window: int) -> Tensor:
+    """(B, T, window) bool, oldest first: which of the last frames belong to the frame's own episode."""
+    T = is_first.shape[1]
+    frame = torch.arange(T, device=age.device)
+    # Frames of this episode before frame t: since its first frame, or since before this sequence began.
+    first = torch.where(is_first, frame, -1).cummax(1).values  # (B, T)
+    past = torch.where(first >= 0, frame - first, frame + age.unsqueeze(1))
+    lag = torch.arange(window, 0, -1, device=age.device)
+    return lag <= past.unsqueeze(-1)
+
+
+def _fourier(tau: Tensor) -> Tensor:
+    """(...) in [0, 1] -> (..., 64) sines and cosines."""
+    waves = torch.exp(torch.linspace(0, math.log(200), 32, device=tau.device))
+    angles = tau.unsqueeze(-1) * waves
+    return torch.cat([angles.sin(), angles.cos()], -1)

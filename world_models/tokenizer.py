@@ -1,0 +1,75 @@
+"""Frames to tokens and back: a linear autoencoder of patches, fitted in closed form.
+
+Small objects carry little pixel energy, so in pixel space a model learns walls long before keys. The tokenizer
+whitens the patches (PCA of the training frames): every latent has about unit variance, so what is rare weighs as much
+as what is common, and the noise of diffusion is of the same size as the signal everywhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PatchTokenizer(nn.Module):
+    """Frames (..., C, H, W) in [-1, 1] <-> latents (..., tokens, latent_dim).
+
+    Args:
+        patch: side of a square patch, in pixels.
+        channels: C.
+        latent_dim: latents per token, at most channels * patch ** 2.
+    """
+
+    mean: Tensor
+    encoder: Tensor
+    decoder: Tensor
+
+    def __init__(self, patch: int, channels: int, latent_dim: int) -> None:
+        super().__init__()
+        pixels = channels * patch**2
+        if latent_dim > pixels:
+            raise ValueError(f"latent_dim is {latent_dim}; a patch of {pixels} values has no more than {pixels} latents")
+        self.patch, self.channels = patch, channels
+        self.register_buffer("mean", torch.zeros(pixels))
+        self.register_buffer("encoder", torch.eye(pixels)[:, :latent_dim].clone())
+        self.register_buffer("decoder", torch.eye(pixels)[:latent_dim].clone())
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, frames: Tensor, patch: int, most: int, floor: float = 3e-5) -> PatchTokenizer:
+        """Fit to frames (N, C, H, W) in [-1, 1].
+
+        Directions with less than 1e-6 of the strongest one's variance are noise and left out; those with less than
+        `floor` of it are kept but not amplified to unit variance. At most `most` latents are kept.
+        """
+        tokenizer = cls(patch, frames.shape[1], 1)
+        patches = tokenizer._patches(frames).flatten(0, -2).double()  # (N * tokens, pixels)
+        mean = patches.mean(0)
+        covariance = (patches - mean).T @ (patches - mean) / len(patches)
+        variance, directions = torch.linalg.eigh(covariance)
+        variance, directions = variance.flip(0), directions.flip(1)
+        k = min(most, max(1, int((variance > 1e-6 * variance[0]).sum())))
+        scale = variance[:k].clamp(min=floor * float(variance[0]) + 1e-12).sqrt()
+        tokenizer.mean = mean.float()
+        tokenizer.encoder = (directions[:, :k] / scale).float()
+        tokenizer.decoder = (directions[:, :k] * scale).T.float().contiguous()
+        return tokenizer
+
+    @property
+    def latent_dim(self) -> int:
+        return self.encoder.shape[1]
+
+    def encode(self, frames: Tensor) -> Tensor:
+        return (self._patches(frames) - self.mean) @ self.encoder
+
+    def decode(self, latents: Tensor) -> Tensor:
+        patches = latents.float() @ self.decoder + self.mean  # (..., tokens, pixels)
+        grid, p = round(latents.shape[-2] ** 0.5), self.patch
+        patches = patches.unflatten(-1, (self.channels, p, p)).unflatten(-4, (grid, grid))
+        frames = patches.movedim(-3, -5).movedim(-2, -3)  # (..., C, grid, p, grid, p)
+        return frames.flatten(-4, -3).flatten(-2, -1).clamp(-1, 1)
+
+    def _patches(self, frames: Tensor) -> Tensor:
+        """(..., C, H, W) -> (..., tokens, C * patch * patch)."""
+        patches = frames.unfold(-2, self.patch, self.patch).unfold(-2, self.patch, self.patch)  # (..., C, g, g, p, p)
+        return patches.movedim(-5, -3).flatten(-3).flatten(-3, -2)

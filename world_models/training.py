@@ -1,0 +1,223 @@
+"""Training a world model on recorded episodes. `Trainer.run` is the loop, `Trainer.train_step` the step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from world_models.data.episodes import EpisodeDataset
+from world_models.data.segments import random_segments, to_frames, to_uint8
+from world_models.objective import ObjectiveConfig
+from world_models.run_folder import RunFolder
+from world_models.tokenizer import PatchTokenizer
+from world_models.world_model import Batch, WorldModel, WorldModelConfig
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a world model is trained.
+
+    Attributes:
+        out: folder of the run; repeating a command resumes it.
+        steps: optimiser steps.
+        lengths: sequence lengths in frames, one after the other, each for an equal share of the steps.
+        frames_per_step: frames in a batch; batch size is this over the length.
+        objective: which frames get how much noise.
+        lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
+            falls to nothing.
+        weight_decay, clip: of AdamW, and the largest gradient norm.
+        ema: decay of the averaged weights, which are the ones evaluated and kept.
+        validation: share of the episodes, the last ones, that are never trained on.
+        log_every, eval_every: steps between lines of metrics, and between evaluations with a dream and a checkpoint.
+        bf16: compute matrix products in bfloat16.
+        seed: every step draws its data and noise from (seed, step), so that a resumed run repeats an unbroken one.
+        threads: CPU threads of torch.
+        device: where to train.
+    """
+
+    out: Path
+    steps: int = 3000
+    lengths: tuple[int, ...] = (8, 16, 32, 64)
+    frames_per_step: int = 128
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    lr: float = 1e-3
+    warmup: int = 100
+    cooldown: float = 0.3
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+    ema: float = 0.99
+    validation: float = 0.02
+    log_every: int = 25
+    eval_every: int = 250
+    bf16: bool = True
+    seed: int = 0
+    threads: int = 2
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.lengths or min(self.lengths) < 2:
+            raise ValueError(f"steps={self.steps} and lengths={self.lengths} must be at least 1, and 2 frames each")
+        if max(self.lengths) > self.frames_per_step:
+            raise ValueError(
+                f"lengths has {max(self.lengths)}, more than frames_per_step={self.frames_per_step}; raise the latter"
+            )
+
+    def length(self, step: int) -> int:
+        """Sequence length at a step."""
+        return self.lengths[min(step * len(self.lengths) // self.steps, len(self.lengths) - 1)]
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, plateau, linear cool-down."""
+        return self.lr * min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1.0, self.cooldown * self.steps))
+
+
+class Trainer:
+    """Trains `model_config` on a dataset inside a run folder; see `TrainingConfig`.
+
+    The tokenizer is fitted to the data first: `model_config.latent_dim` is the most latents it may keep.
+    """
+
+    def __init__(self, config: TrainingConfig, model_config: WorldModelConfig, dataset: EpisodeDataset) -> None:
+        torch.set_num_threads(config.threads)
+        self.config, self.dataset = config, dataset
+        self.folder = RunFolder(
+            config.out,
+            {"training": asdict(config), "model": asdict(model_config), "data": dataset.hash(), "env": dataset.spec.env_id},
+        )
+        self.cut = _validation_cut(dataset, config)
+        torch.manual_seed(config.seed)
+        self.model = WorldModel.fitted(model_config, self._sample_frames()).to(config.device)
+        self.ema = WorldModel.fitted(model_config, self._sample_frames()).to(config.device).requires_grad_(False).eval()
+        self.ema.load_state_dict(self.model.state_dict())
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        )
+        self.step, self.seconds = 0, 0.0
+        if (checkpoint := self.folder.load_checkpoint()) is not None:
+            self._restore(checkpoint)
+
+    def run(self) -> WorldModel:
+        """Train until `config.steps`, from wherever the run folder stands; returns the averaged model."""
+        with _progress() as bar:
+            task = bar.add_task("train", total=self.config.steps, completed=self.step, status="")
+            recent: list[dict[str, float]] = []
+            while self.step < self.config.steps:
+                started = time.perf_counter()
+                recent.append(self.train_step())
+                self.seconds += time.perf_counter() - started
+                if self.step % self.config.log_every == 0:
+                    logs = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
+                    recent.clear()
+                    self.folder.log(self.step, logs)
+                    status = f"loss {logs['loss']:.3f}  {logs['frames_per_second']:.0f} frames/s  length {logs['length']:.0f}"
+                    bar.update(task, status=status)
+                if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
+                    self.folder.log(self.step, self.evaluate())
+                    self.checkpoint()
+                bar.update(task, completed=self.step)
+        return self.ema
+
+    def train_step(self) -> dict[str, float]:
+        """One step of the optimiser."""
+        config, started = self.config, time.perf_counter()
+        length = config.length(self.step)
+        batch = self._batch(range(0, self.cut), max(1, config.frames_per_step // length), length, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.lr_at(self.step)
+        with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+            loss, logs = self.model.loss(batch, config.objective)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.step += 1
+        self._average()
+        seconds = time.perf_counter() - started
+        frames = batch.act.shape[0] * length
+        return {k: float(v) for k, v in logs.items()} | {
+            "grad_norm": float(norm), "lr": config.lr_at(self.step - 1), "length": length, "frames_per_second": frames / seconds,
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Losses on held-out episodes, and a dream beside the truth as a GIF."""
+        length = self.config.length(self.step - 1)
+        batch = self._batch(range(self.cut, len(self.dataset)), 4, max(length, 16), 0)
+        with torch.autocast(self.config.device, torch.bfloat16, enabled=self.config.bf16):
+            _, logs = self.ema.loss(batch, ObjectiveConfig(pure_noise=1.0, context_noise=0.0))
+        half = batch.obs.shape[1] // 2
+        dream = torch.stack(list(self._dream(batch, half)), 1)
+        error = (dream - batch.obs[:, half:]).square().mean()
+        shown = torch.cat([batch.obs[:, :half], dream], 1)
+        self.folder.save_gif(f"{self.step:06d}", _side_by_side(to_uint8(batch.obs), to_uint8(shown)))
+        psnr = float(10 * torch.log10(4 / error.clamp(min=1e-8)))
+        return {f"validation/{k}": float(v) for k, v in logs.items()} | {"validation/dream_psnr": psnr}
+
+    def _dream(self, batch: Batch, context: int) -> Iterator[torch.Tensor]:
+        """Imagine on along the recorded actions after `context` real frames."""
+        seen = batch[:context]
+        state, _ = self.ema.observe(self.ema.initial_state(len(seen.obs)), seen.obs, seen.act, seen.is_first)
+        keys = torch.arange(len(seen.obs), device=seen.obs.device)
+        for t in range(context, batch.obs.shape[1]):
+            prediction, state = self.ema.imagine(state, batch.act[:, t], keys)
+            yield prediction.obs
+
+    def checkpoint(self) -> None:
+        """Write everything that `run` needs to go on as if it had never stopped."""
+        self.folder.save_checkpoint({
+            "step": self.step, "seconds": self.seconds, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        })  # fmt: skip
+
+    def _restore(self, checkpoint: dict) -> None:
+        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        self.model.load_state_dict(checkpoint["model"])
+        self.ema.load_state_dict(checkpoint["ema"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for averaged, current in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+            averaged.lerp_(current, 1 - decay)
+
+    def _batch(self, frames: range, batch_size: int, length: int, step: int) -> Batch:
+        torch.manual_seed(self.config.seed * 1_000_003 + step)
+        rng = np.random.default_rng([self.config.seed, step])
+        return random_segments(self.dataset, frames, batch_size, length, rng).to(self.config.device)
+
+    def _sample_frames(self, count: int = 4000) -> torch.Tensor:
+        rng = np.random.default_rng(self.config.seed)
+        return to_frames(self.dataset.obs[np.sort(rng.choice(self.cut, min(count, self.cut), replace=False))])
+
+
+def _validation_cut(dataset: EpisodeDataset, config: TrainingConfig) -> int:
+    """The frame at which held-out episodes begin."""
+    longest = max(*config.lengths, 16)
+    latest = min(len(dataset) * (1 - config.validation), len(dataset) - longest)
+    starts = dataset.episode_starts[dataset.episode_starts <= latest]
+    if not len(starts) or starts[-1] < longest:
+        raise ValueError(
+            f"{dataset.folder} has {len(dataset)} frames: too few to train and validate on sequences of {longest} frames; "
+            "collect more, or shorten `lengths`"
+        )
+    return int(starts[-1])
+
+
+def _side_by_side(real: NDArray[np.uint8], dream: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(B, T, H, W, 3) twice -> (T, 2 H, B W, 3): reality above, dreams below."""
+    rows = [np.concatenate(list(v), axis=2) for v in (real, dream)]
+    return np.concatenate(rows, axis=1)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")
+    )

@@ -1,0 +1,273 @@
+"""The world model: observe real frames, imagine new ones, learn from both. See `WorldModel`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from world_models.actions import ActionSpec
+from world_models.geometry import EgoView, token_places
+from world_models.heads import FeatureHead, RewardHead, TerminationHead
+from world_models.network import Network, NetworkConfig
+from world_models.noise import frame_noise
+from world_models.objective import ObjectiveConfig, noisy_streams
+from world_models.odometry import Odometry
+from world_models.sampler import sample
+from world_models.state import WorldModelState
+from world_models.tokenizer import PatchTokenizer
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """What a world model is made of.
+
+    Attributes:
+        action: the action space.
+        frame_size, channels: frames are (channels, frame_size, frame_size).
+        patch: side of a token, in pixels. latent_dim: k, numbers per token (see `WorldModel.fitted`).
+        network: sizes of the network.
+        feature_dim: length of the feature vector read off each frame.
+        block_frames: frames per temporal block; longer sequences are processed block by block with the memory carried.
+        view: for top-down worlds seen from a moving agent: enables dead reckoning. None: the camera stands still.
+    """
+
+    action: ActionSpec
+    frame_size: int = 64
+    channels: int = 3
+    patch: int = 8
+    latent_dim: int = 32
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    feature_dim: int = 128
+    block_frames: int = 32
+    view: EgoView | None = None
+
+    def __post_init__(self) -> None:
+        if self.frame_size % self.patch:
+            raise ValueError(f"frame_size is {self.frame_size}, not divisible by patch {self.patch}; resize or pad the frames")
+
+    @property
+    def grid(self) -> int:
+        """Tokens per side of a frame."""
+        return self.frame_size // self.patch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B sequences of T recorded frames.
+
+    `obs` (B, T, C, H, W) in [-1, 1]; `act` (B, T) long or (B, T, A) float, the action that led to each frame;
+    `rew` (B, T); `terminated`, `is_first` (B, T) bool; `pose` (B, T, 3) long, or None where none was recorded.
+    """
+
+    obs: Tensor
+    act: Tensor
+    rew: Tensor
+    terminated: Tensor
+    is_first: Tensor
+    pose: Tensor | None = None
+
+    def __getitem__(self, frames: slice) -> Batch:
+        """Some of the frames of every sequence."""
+        return Batch(**{k: v if v is None else v[:, frames] for k, v in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(**{k: v if v is None else v.to(device) for k, v in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One imagined frame per world: `obs` (B, C, H, W) in [-1, 1], `rew` (B,), `term_prob` (B,), `feats` (B, F)."""
+
+    obs: Tensor
+    rew: Tensor
+    term_prob: Tensor
+    feats: Tensor
+
+
+class WorldModel(nn.Module):
+    """A video world model with a fixed-size state-space memory.
+
+    The memory is only ever written by committed frames: a frame is denoised while reading the memory of the frames
+    before it, and only the finished frame is written.
+    """
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        tokens, width = config.grid**2, config.feature_dim
+        self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim)
+        self.odometry = Odometry(config.view, config.action, tokens, config.latent_dim) if config.view else None
+        self.network = Network(config.network, config.grid, config.latent_dim, config.action)
+        self.features = FeatureHead(tokens, config.network.d_model, width)
+        self.reward, self.termination = RewardHead(width), TerminationHead(width)
+
+    @classmethod
+    def fitted(cls, config: WorldModelConfig, frames: Tensor) -> WorldModel:
+        """An untrained model whose tokenizer is fitted to frames (N, C, H, W) in [-1, 1].
+
+        `config.latent_dim` is the most latents per token; the model's own config tells how many were needed.
+        """
+        tokenizer = PatchTokenizer.fit(frames, config.patch, config.latent_dim)
+        model = cls(replace(config, latent_dim=tokenizer.latent_dim))
+        model.tokenizer = tokenizer
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.position.device
+
+    def initial_state(self, batch_size: int) -> WorldModelState:
+        """The memory of worlds that have seen nothing."""
+        ssm, kv = self.network.initial_state(batch_size, self.device)
+        latents = torch.zeros(batch_size, self.config.grid**2, self.config.latent_dim, device=self.device)
+        pose = torch.zeros(batch_size, 3, dtype=torch.long, device=self.device)
+        return WorldModelState(ssm, kv, latents, pose, pose[:, 0].clone())
+
+    @torch.no_grad()
+    def observe(
+        self, state: WorldModelState, obs: Tensor, act: Tensor, is_first: Tensor
+    ) -> tuple[WorldModelState, Tensor]:
+        """Take real frames into the memory, in parallel over each temporal block.
+
+        Args:
+            obs: (B, T, C, H, W) in [-1, 1]. act: (B, T) or (B, T, A), the action that led to each frame.
+            is_first: (B, T) bool; the memory is emptied before such a frame.
+
+        Returns:
+            the state after the last frame, and features (B, T, F) of every frame.
+        """
+        self._check(state, obs, act, is_first)
+        latents = self.tokenizer.encode(obs)
+        feats = []
+        for block in latents.split(self.config.block_frames, 1):
+            start = sum(f.shape[1] for f in feats)
+            frames = slice(start, start + block.shape[1])
+            pose = self._track(state, block, act[:, frames], is_first[:, frames])
+            state, _, f = self._commit(state, block, act[:, frames], is_first[:, frames], pose)
+            feats.append(f)
+        return state, torch.cat(feats, 1)
+
+    @torch.no_grad()
+    def imagine(
+        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int = 1
+    ) -> tuple[Prediction, WorldModelState]:
+        """Generate the next frame of every world.
+
+        Args:
+            act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
+                the same frame. steps: denoising steps.
+        """
+        act = act.unsqueeze(1)
+        no_reset = torch.zeros(state.batch_size, 1, dtype=torch.bool, device=self.device)
+        self._check(state, None, act, no_reset)
+        pose = self._track(state, state.latents.unsqueeze(1), act, no_reset)
+        places = self._places(pose, (state.batch_size, 1))
+
+        def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
+            tokens, _, _ = self.network(
+                x_tau[:, None, None], tau[:, None, None], act, no_reset, places, state.ssm, state.kv, state.age, False
+            )
+            return self.network.denoised(tokens)[:, 0, 0]
+
+        noise = frame_noise(rng, state.age, state.latents.shape[1:])
+        latents = sample(denoise, noise, steps).unsqueeze(1)
+        state, _, feats = self._commit(state, latents, act, no_reset, pose)
+        rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
+        return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, feats[:, 0]), state
+
+    def loss(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The training loss, and its parts by name. Sequences longer than `block_frames` carry their memory."""
+        objective = objective or ObjectiveConfig()
+        state = self.initial_state(batch.obs.shape[0])
+        T = batch.obs.shape[1]
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, T, self.config.block_frames):
+            block = batch[start : start + self.config.block_frames]
+            state, logs = self._block_loss(state, block, objective)
+            parts.append({k: v * (block.obs.shape[1] / T) for k, v in logs.items()})
+            if objective.cut_gradients:
+                state = state.detach()
+        logs = {k: torch.stack([p[k] for p in parts]).sum() for k in parts[0]}
+        loss = torch.stack([v for k, v in logs.items() if k.endswith("_loss")]).sum()
+        return loss, {k: v.detach() for k, v in logs.items()} | {"loss": loss.detach()}
+
+    def _block_loss(
+        self, state: WorldModelState, batch: Batch, objective: ObjectiveConfig
+    ) -> tuple[WorldModelState, dict[str, Tensor]]:
+        latents = self.tokenizer.encode(batch.obs)
+        streams = noisy_streams(latents, objective)
+        logs = {}
+        if self.odometry is not None:
+            if batch.pose is None:
+                raise ValueError("batch.pose is None, but this model reckons poses; collect with poses or set view=None")
+            logs["odometry_loss"], accuracy = self.odometry.loss(latents, batch.act, batch.pose, batch.is_first)
+            logs |= accuracy
+        pose = batch.pose if self.odometry is not None else None
+        state, tokens, feats = self._commit(state, latents, batch.act, batch.is_first, pose, streams.latents, streams.tau)
+        error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square().mean((2, 3))
+        logs["frame_loss"] = _mean(error, streams.weight)
+        logs["reward_loss"] = _mean(self.reward.loss(feats, batch.rew), streams.clean)
+        logs["termination_loss"] = _mean(self.termination.loss(feats, batch.terminated), streams.clean)
+        return state, logs
+
+    def _commit(
+        self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor, pose: Tensor | None,
+        streams: Tensor | None = None, tau: Tensor | None = None,
+    ) -> tuple[WorldModelState, Tensor, Tensor]:
+        """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, and features (B, T, F).
+
+        Training passes its own streams (B, T, S, n, k) at levels tau (B, T, S), the first of which is written.
+        """
+        if streams is None or tau is None:
+            streams, tau = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
+        places = self._places(pose, latents.shape[:2])
+        tokens, ssm, kv = self.network(streams, tau, act, is_first, places, state.ssm, state.kv, state.age, True)
+        T = latents.shape[1]
+        last_first = torch.where(is_first, torch.arange(T, device=is_first.device), -1).amax(1)
+        age = torch.where(last_first >= 0, T - last_first, state.age + T)
+        last_pose = state.pose if pose is None else pose[:, -1]
+        return WorldModelState(ssm, kv, latents[:, -1], last_pose, age), tokens, self.features(tokens[:, :, 0])
+
+    def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
+        if self.odometry is None:
+            return None
+        return self.odometry.track(state.pose, latents, state.latents, act, is_first)
+
+    def _places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
+        places = token_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
+        return places.to(self.device)
+
+    def _check(self, state: WorldModelState, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:
+        c = self.config
+        lead = tuple(is_first.shape)
+        if obs is not None and tuple(obs.shape) != (*lead, c.channels, c.frame_size, c.frame_size):
+            raise ValueError(
+                f"obs has shape {tuple(obs.shape)}; expected {(*lead, c.channels, c.frame_size, c.frame_size)}, "
+                "that is (batch, time, channels, height, width)"
+            )
+        if tuple(act.shape[:2]) != lead:
+            raise ValueError(f"act has shape {tuple(act.shape)}; expected {lead} first, as is_first")
+        if state.batch_size != lead[0]:
+            raise ValueError(f"state holds {state.batch_size} worlds, but the inputs are for {lead[0]}")
+        c.action.check(act)
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.float()
+    return (values * weight).sum() / weight.sum().clamp(min=1)
+
+
+def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
+    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (about 8M parameters, one GPU)."""
+    networks = {
+        "debug": NetworkConfig(d_model=32, block_sizes=(8, 2), window=2, state_per_token=1, d_inner=32, head_dim=16, headdim=16),
+        "tiny": NetworkConfig(),
+        "small": NetworkConfig(
+            d_model=256, block_sizes=(8, 1, 1, 2, 2, 4, 8), window=8, d_inner=512, headdim=64, mlp_ratio=4
+        ),
+    }
+    if name not in networks:
+        raise ValueError(f"no preset is named {name!r}; choose from {', '.join(networks)}")
+    return replace(WorldModelConfig(action, network=networks[name]), **changes)  # type: ignore[arg-type]
