@@ -19,13 +19,15 @@ Frame = NDArray[np.uint8]  # (H, W, C)
 
 
 class Rememberer(Imaginer, Protocol):
-    """A model that also takes in real frames; see `WorldModel`."""
+    """A model that also takes in real frames, such as a `WorldModel`."""
 
-    def initial_state(self, batch_size: int) -> WorldModelState: ...
+    def initial_state(self, batch_size: int) -> WorldModelState:
+        """The memory of worlds that have seen nothing."""
 
     def observe(
         self, state: WorldModelState, obs: Tensor, act: Tensor, is_first: Tensor
-    ) -> tuple[WorldModelState, Tensor]: ...
+    ) -> tuple[WorldModelState, Tensor]:
+        """Take real frames into the memory; see `WorldModel.observe`."""
 
 
 class MPCAgent:
@@ -33,8 +35,8 @@ class MPCAgent:
 
     Per episode: `reset(obs)`, and then `act()` and `observe(obs)` by turns.
 
-    What is left of the last plan is a candidate of the next one, and wins if nothing is worth more. So an agent that
-    sees no reward in reach keeps going where it goes, rather than dithering.
+    What is left of the last plan is a candidate of the next one, and wins if nothing is worth more. So an agent whose
+    plans are all worth the same keeps going where it goes, rather than dithering.
 
     Args:
         model: Remembers and imagines. Its actions must be discrete.
@@ -109,8 +111,8 @@ class MPCAgent:
 
     def _expect(self, turn: str) -> None:
         if self._turn != turn:
-            due = f"call {self._turn}() first" if self._turn else "call reset(obs) first"
-            raise RuntimeError(f"it is not the turn to {turn}: {due}. An episode is reset, then act and observe by turns")
+            due = f"{self._turn}()" if self._turn else "reset(obs)"
+            raise RuntimeError(f"call {due} first: an episode is reset, and then act() and observe(obs) take turns")
 
 
 @dataclass(frozen=True)

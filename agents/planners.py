@@ -24,18 +24,21 @@ class HasAction(Protocol):
     """A model's config, as far as planners care."""
 
     @property
-    def action(self) -> ActionSpec: ...
+    def action(self) -> ActionSpec:
+        """The action space."""
 
 
 class Imaginer(Protocol):
-    """Anything to plan in; see `WorldModel.imagine`."""
+    """Anything to plan in, such as a `WorldModel`."""
 
     @property
-    def config(self) -> HasAction: ...
+    def config(self) -> HasAction:
+        """What it is made of."""
 
     def imagine(
         self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int = 1
-    ) -> tuple[Prediction, WorldModelState]: ...
+    ) -> tuple[Prediction, WorldModelState]:
+        """Generate the next frame of every world; see `WorldModel.imagine`."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def sample_plans(probs: Tensor, keys: Tensor, num_plans: int, persistence: float
     Returns:
         (B, N, H) long.
     """
-    B, H, n = probs.shape
+    B, H, _ = probs.shape
     numbers = torch.arange(2 * num_plans * H, device=keys.device)
     bits = fold(keys.unsqueeze(1), numbers)
     level, dice = (((bits >> 40) & 0xFFFFFF).float() / 2**24).view(B, 2, num_plans, H).unbind(1)
@@ -179,7 +182,7 @@ class RandomShooting:
         probs, (draws, dreams) = self._prior(model, state), _keys(state, rng)
         plans = self._candidates(probs, fold(draws, 0), warm_start)
         returns = imagined_returns(model, state, plans, dreams, self.gamma, self.steps)
-        return PlanResult(*_best(plans, returns), plans.numel())
+        return PlanResult(*_best(plans, returns), imagined_steps=plans.numel())
 
     def _prior(self, model: Imaginer, state: WorldModelState) -> Tensor:
         """The distribution of actions before anything is known, (B, H, n)."""
@@ -210,8 +213,9 @@ class CategoricalCEM(RandomShooting):
     The first round is `RandomShooting`. Each round moves the distribution towards its elites and keeps the best plan
     so far among the candidates of the next (iCEM's kept elite; Pinneri et al. 2020).
 
-    Elites are the plans worth more than the best non-elite. So ties make them fewer, never arbitrary: if three plans
-    in a hundred find a reward, these three are the elites, and if none does, the distribution stays as it is.
+    Elites are the plans worth more than the best plan outside the first `num_elites`. So ties make them fewer, never
+    arbitrary: if three plans in a hundred find a reward, these three are the elites, and if all are worth the same, the
+    distribution stays as it is.
 
     Attributes:
         num_elites: Most elites per round, below `num_samples`.
@@ -229,7 +233,7 @@ class CategoricalCEM(RandomShooting):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.num_elites < self.num_samples:
-            raise ValueError(f"num_elites is {self.num_elites}; expected 1 to {self.num_samples - 1}, below num_samples")
+            raise ValueError(f"num_elites is {self.num_elites}; expected 1 to num_samples - 1 = {self.num_samples - 1}")
         if self.num_iterations < 1:
             raise ValueError(f"num_iterations is {self.num_iterations}; expected at least 1")
         if not 0 <= self.smoothing < 1:
@@ -244,9 +248,10 @@ class CategoricalCEM(RandomShooting):
         for iteration in range(self.num_iterations):
             plans = self._candidates(probs, fold(draws, iteration), kept)
             returns = imagined_returns(model, state, plans, dreams, self.gamma, self.steps)
-            kept, value = _best(plans, returns)
+            result = PlanResult(*_best(plans, returns), imagined_steps=(iteration + 1) * plans.numel())
+            kept = result.actions
             probs = self._refit(probs, plans, returns)
-        return PlanResult(kept, value, self.num_iterations * plans.numel())
+        return result
 
     def _refit(self, probs: Tensor, plans: Tensor, returns: Tensor) -> Tensor:
         """Move probs (B, H, n) towards the elites of plans (B, N, H) with returns (B, N)."""

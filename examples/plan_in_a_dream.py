@@ -1,7 +1,7 @@
 """Act in the real MiniGrid by planning in its learned simulator, and film what was expected beside what came.
 
-    python examples/plan_in_a_dream.py
-    python examples/plan_in_a_dream.py --episode 7 --num-samples 512
+python examples/plan_in_a_dream.py
+python examples/plan_in_a_dream.py --episode 7 --num-samples 512
 """
 
 from dataclasses import dataclass
@@ -43,15 +43,17 @@ class Args:
 
 
 def main(args: Args) -> None:
-    model = Simulator.load(f"LSSVWM/{args.env}").model
+    """Run one episode and film it."""
+    simulator = Simulator.load(f"LSSVWM/{args.env}")
     planner = CategoricalCEM(
         num_samples=args.num_samples,
-        num_elites=args.num_samples // 8,
+        num_elites=max(1, args.num_samples // 8),
         num_iterations=args.num_iterations,
         horizon=args.horizon,
+        steps=simulator.config.denoising_steps,
         action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0),  # left, right, forward: there is nothing to pick up or open
     )
-    agent = MPCAgent(model, planner, seed=args.episode, replan_every=args.replan_every)
+    agent = MPCAgent(simulator.model, planner, seed=args.episode, replan_every=args.replan_every)
     real = TimeLimit(make_real(args.env), args.max_steps)
     record = run_episode(agent, real, seed=args.episode)
 

@@ -1,6 +1,6 @@
 """Collect episodes of a real environment into a dataset folder.
 
-Run it as `python -m lssvwm_env.collect --help`. The same command resumes what was interrupted: finished
+Run it as `lssvwm collect`. The same command resumes what was interrupted: finished
 shards are kept, missing ones are made, and the result is the same as if nothing had happened, whatever
 the number of workers.
 """
@@ -89,7 +89,7 @@ class CollectConfig:
 
     def command(self) -> str:
         """Spell out the shell command that collects this."""
-        words = ["python", "-m", "lssvwm_env.collect"]
+        words = ["lssvwm", "collect"]
         for name, value in asdict(self).items():
             if name != "env_kwargs":
                 words += [f"--{name.replace('_', '-')}", str(value)]
@@ -115,10 +115,7 @@ def collect(config: CollectConfig) -> EpisodeDataset:
     config.out.mkdir(parents=True, exist_ok=True)
     _check_same(config.out, spec)
 
-    sizes = [
-        min(config.shard_frames, config.frames - start)
-        for start in range(0, config.frames, config.shard_frames)
-    ]
+    sizes = [min(config.shard_frames, config.frames - start) for start in range(0, config.frames, config.shard_frames)]
     missing = [shard for shard, name in enumerate(spec.shards) if not _is_made(config.out / name)]
     if missing:
         write_spec(config.out, spec)
@@ -131,9 +128,7 @@ def collect(config: CollectConfig) -> EpisodeDataset:
     return EpisodeDataset(config.out)
 
 
-def run_episode(
-    env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.random.Generator, length: int
-) -> Episode:
+def run_episode(env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.random.Generator, length: int) -> Episode:
     """Play one episode and record it.
 
     Args:
@@ -191,9 +186,7 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
             "shape": list(space.shape),
             "dtype": str(space.dtype),
         }
-    raise ValueError(
-        f"Space {space} cannot be recorded: use Discrete(n) from 0 or Box, e.g. by TransformAction."
-    )
+    raise ValueError(f"Space {space} cannot be recorded: use Discrete(n) from 0 or Box, e.g. by TransformAction.")
 
 
 def _collect_shards(config: CollectConfig, sizes: dict[int, int]) -> Iterator[int]:
@@ -206,9 +199,7 @@ def _collect_shards(config: CollectConfig, sizes: dict[int, int]) -> Iterator[in
     # "spawn", as forking a process that has threads (torch) can hang.
     workers = min(config.workers, len(sizes))
     with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {
-            pool.submit(_collect_shard, config, shard, frames): shard for shard, frames in sizes.items()
-        }
+        futures = {pool.submit(_collect_shard, config, shard, frames): shard for shard, frames in sizes.items()}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -290,9 +281,7 @@ def _check_same(folder: Path, spec: DatasetSpec) -> None:
         return
     found, wanted = asdict(read_spec(folder)), asdict(spec)
     # Where it lies, who collected it and how far it got do not change what it is.
-    differing = [
-        key for key in wanted if key not in ("command", "complete", "shards") and found[key] != wanted[key]
-    ]
+    differing = [key for key in wanted if key not in ("command", "complete", "shards") and found[key] != wanted[key]]
     if differing:
         lines = "\n".join(f"  {key}: {found[key]!r} there, {wanted[key]!r} asked for" for key in differing)
         raise DatasetError(
@@ -317,9 +306,3 @@ def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
     )
-
-
-if __name__ == "__main__":
-    import tyro
-
-    collect(tyro.cli(CollectConfig))

@@ -23,7 +23,9 @@ class ActionSpec:
         """Raise unless act is (B, T) long in range, or (B, T, size) float."""
         if self.kind == "box":
             if not act.is_floating_point() or act.shape[-1:] != (self.size,):
-                raise ValueError(f"act has shape {tuple(act.shape)} and dtype {act.dtype}; expected float (..., {self.size})")
+                raise ValueError(
+                    f"act has shape {tuple(act.shape)} and dtype {act.dtype}; expected float (..., {self.size})"
+                )
         elif act.is_floating_point() or act.dtype == torch.bool:
             raise ValueError(f"act has dtype {act.dtype}; expected integers 0..{self.size - 1}")
         elif act.numel() and (int(act.min()) < 0 or int(act.max()) >= self.size):
@@ -40,4 +42,5 @@ class ActionEmbedding(nn.Module):
         self.null = nn.Parameter(torch.randn(width))
 
     def forward(self, act: Tensor, is_first: Tensor) -> Tensor:
+        """Embed act; `is_first` (...) says where no action was taken."""
         return torch.where(is_first.unsqueeze(-1), self.null, self.embed(act))

@@ -19,6 +19,7 @@ class FeatureHead(nn.Module):
         self.norm = RMSNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of finished tokens."""
         x = F.layer_norm(x, x.shape[-1:])
         return self.norm(self.mix(F.silu(self.squeeze(x)).flatten(-2)))
 

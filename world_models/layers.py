@@ -132,9 +132,7 @@ class FrameLocalAttention(nn.Module):
         """(B, window, n, 2, H, head_dim): keys and values of the last frames, oldest first."""
         return batch_size, self.window, tokens, 2, self.n_heads, self.head_dim
 
-    def forward(
-        self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool) -> tuple[Tensor, Tensor]:
         """x (B, T, S, n, d), state as `state_shape`, visible (B, T, window) oldest first -> y like x, state."""
         batch, T, S, n, d = x.shape
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
@@ -165,7 +163,9 @@ class FrameLocalAttention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention of scaled queries (G, H, q, e) over keys (G, H, k, e) and values (G, H, k, p)."""
     if q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, F.pad(v, (0, q.shape[-1] - v.shape[-1])), scale=1.0)[..., : v.shape[-1]]
+        return F.scaled_dot_product_attention(q, k, F.pad(v, (0, q.shape[-1] - v.shape[-1])), scale=1.0)[
+            ..., : v.shape[-1]
+        ]
     # Over a few hundred keys the plain form is twice as fast to train on a CPU as the fused kernel (torch 2.13).
     return (q @ k.transpose(-1, -2)).softmax(-1) @ v
 
@@ -178,6 +178,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
 
 
@@ -197,7 +198,14 @@ class Block(nn.Module):
             self.modulation.bias.view(9, d_model)[2::3] = 1.0
 
     def forward(
-        self, x: Tensor, cond: Tensor, places: Tensor, ssm: Tensor, kv: Tensor, is_first: Tensor, visible: Tensor,
+        self,
+        x: Tensor,
+        cond: Tensor,
+        places: Tensor,
+        ssm: Tensor,
+        kv: Tensor,
+        is_first: Tensor,
+        visible: Tensor,
         writes: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, S, n, d), cond (B, T, S, d) -> x, and the states of the scan and of the attention."""

@@ -78,13 +78,22 @@ class Network(nn.Module):
 
     def initial_state(self, batch_size: int, device: torch.device) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Empty states of the scans and of the attentions."""
-        ssm = (b.scan.state_shape(batch_size) for b in self.blocks)
-        kv = (b.attention.state_shape(batch_size, self.tokens) for b in self.blocks)
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        ssm = (b.scan.state_shape(batch_size) for b in blocks)
+        kv = (b.attention.state_shape(batch_size, self.tokens) for b in blocks)
         return tuple(torch.zeros(s, device=device) for s in ssm), tuple(torch.zeros(s, device=device) for s in kv)
 
     def forward(
-        self, latents: Tensor, tau: Tensor, act: Tensor, is_first: Tensor, places: Tensor,
-        ssm: tuple[Tensor, ...], kv: tuple[Tensor, ...], age: Tensor, writes: bool,
+        self,
+        latents: Tensor,
+        tau: Tensor,
+        act: Tensor,
+        is_first: Tensor,
+        places: Tensor,
+        ssm: tuple[Tensor, ...],
+        kv: tuple[Tensor, ...],
+        age: Tensor,
+        writes: bool,
     ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Run S streams of T frames.
 

@@ -25,7 +25,9 @@ class Odometry(nn.Module):
         self.register_buffer("motions", torch.tensor(view.motions), persistent=False)
         self.embed_action = ActionEmbedding(action, width)
         self.embed_frame = nn.Linear(tokens * latent_dim, width)
-        self.classify = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(view.motions)))
+        self.classify = nn.Sequential(
+            nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(view.motions))
+        )
 
     def forward(self, latents: Tensor, act: Tensor) -> Tensor:
         """Logits (..., motions) for the motion caused by act (...) taken at the frame with latents (..., n, k)."""
@@ -34,7 +36,7 @@ class Odometry(nn.Module):
         return self.classify(self.embed_frame(latents.tanh().flatten(-2)) + self.embed_action(act, no_reset))
 
     def track(self, pose: Tensor, latents: Tensor, previous: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
-        """Poses (B, T, 3) of frames with latents (B, T, n, k), from the pose (B, 3) and latents (B, n, k) before them."""
+        """Poses (B, T, 3) of frames with latents (B, T, n, k), after pose (B, 3) and previous latents (B, n, k)."""
         before = torch.cat([previous.unsqueeze(1), latents[:, :-1]], 1)
         motion = self.motions[self(before, act).argmax(-1)]  # (B, T, 3)
         poses = []

@@ -63,6 +63,7 @@ class RunFolder:
         return list({(line["step"], *line): line for line in lines}.values())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replace the last checkpoint, whole or not at all."""
         write_atomic(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
 
     def load_checkpoint(self) -> dict[str, Any] | None:

@@ -73,25 +73,25 @@ def _frame_decay(dt: Tensor, A: Tensor, is_first: Tensor) -> Tensor:
 
 def _carried(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
     """One state per frame: write each frame, pass the states along time, read each frame."""
-    G, T, M, H, P = values.shape
+    G, T, _, H, P = values.shape
     N = B.shape[-1]
     writes = values.flatten(3).transpose(2, 3) @ B.to(values.dtype)  # (G, T, HP, M) (G, T, M, N) -> (G, T, HP, N)
     writes = torch.cat([state.reshape(G, 1, H, P * N), writes.reshape(G, T, H, P * N).float()], 1)
     states = (decay @ writes.transpose(1, 2)).transpose(1, 2)  # (G, H, T+1, T+1) (G, H, T+1, PN) -> (G, T+1, H, PN)
     before = states[:, :T].reshape(G, T, H * P, N)
     y = C @ before.transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP) -> (G, T, R, HP)
-    return y.unflatten(-1, (H, P)), states[:, T].reshape(G, H, P, N)
+    return y.unflatten(-1, (H, P)), states[:, T].reshape(G, H, P, N).float()
 
 
 def _masked(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
     """Attention with decay for a mask: no state is formed but the first and the last."""
-    G, T, M, H, P = values.shape
+    G, T, _, H, P = values.shape
     R, N = C.shape[2:]
     scores = C.flatten(1, 2) @ B.to(C.dtype).flatten(1, 2).transpose(1, 2)  # (G, TR, N) (G, N, TM) -> (G, TR, TM)
     mask = decay[:, :, :T, 1:].to(scores.dtype)  # (G, H, T, T)
-    scores = scores.view(G, 1, T, R, T, M) * mask[:, :, :, None, :, None]
-    by_head = values.permute(0, 3, 1, 2, 4).reshape(G, H, T * M, P)
-    y = scores.view(G, H, T * R, T * M) @ by_head  # (G, H, TR, TM) (G, H, TM, P) -> (G, H, TR, P)
+    scores = scores.view(G, 1, T, R, T, -1) * mask[:, :, :, None, :, None]
+    by_head = values.permute(0, 3, 1, 2, 4).flatten(2, 3)
+    y = scores.reshape(G, H, T * R, -1) @ by_head  # (G, H, TR, TM) (G, H, TM, P) -> (G, H, TR, P)
     y = y.view(G, H, T, R, P).permute(0, 2, 3, 1, 4)
     carried = C.flatten(1, 2) @ state.flatten(1, 2).transpose(1, 2).to(C.dtype)  # (G, TR, N) (G, N, HP)
     initial = decay[:, :, :T, 0].transpose(1, 2)[:, :, None, :, None]  # (G, T, 1, H, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,6 +37,7 @@ class WorldModelState:
 
     @property
     def batch_size(self) -> int:
+        """B."""
         return self.age.shape[0]
 
     @property
@@ -46,26 +47,24 @@ class WorldModelState:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, batch first."""
-        named: dict[str, Tensor] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            named |= {f"{field.name}.{i}": t for i, t in enumerate(value)} if isinstance(value, tuple) else {field.name: value}
-        return named
+        layers = {f"{name}.{i}": t for name in ("ssm", "kv") for i, t in enumerate(getattr(self, name))}
+        return layers | {"latents": self.latents, "pose": self.pose, "age": self.age}
 
     def map(self, f: Callable[[Tensor], Tensor]) -> WorldModelState:
         """Apply f to every tensor."""
-        return replace(self, **{
-            field.name: tuple(f(t) for t in value) if isinstance(value := getattr(self, field.name), tuple) else f(value)
-            for field in fields(self)
-        })  # fmt: skip
+        ssm, kv = (tuple(f(t) for t in layers) for layers in (self.ssm, self.kv))
+        return WorldModelState(ssm, kv, f(self.latents), f(self.pose), f(self.age))
 
     def clone(self) -> WorldModelState:
+        """A copy that shares no memory."""
         return self.map(torch.clone)
 
     def detach(self) -> WorldModelState:
+        """The same numbers, without the graph that made them."""
         return self.map(torch.detach)
 
     def to(self, device: torch.device | str) -> WorldModelState:
+        """The state on a device."""
         return self.map(lambda t: t.to(device))
 
     def __getitem__(self, ids: Tensor | slice | list[int]) -> WorldModelState:
@@ -91,6 +90,7 @@ class WorldModelState:
     @staticmethod
     def from_tensors(named: dict[str, Tensor]) -> WorldModelState:
         """The inverse of `tensors`."""
+
         def layers(name: str) -> tuple[Tensor, ...]:
             return tuple(named[f"{name}.{i}"] for i in range(sum(k.startswith(f"{name}.") for k in named)))
 
@@ -98,7 +98,7 @@ class WorldModelState:
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
         """Write to a safetensors file, whole or not at all."""
-        data = save({k: t.contiguous() for k, t in self.tensors().items()}, metadata)
+        data = save({k: t.clone(memory_format=torch.contiguous_format) for k, t in self.tensors().items()}, metadata)
         write_atomic(path, lambda file: file.write(data))
 
     @staticmethod
@@ -111,4 +111,6 @@ class WorldModelState:
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise ValueError(f"{path} is not a saved world model state ({error}); save one with save_state()") from error
+            raise ValueError(
+                f"{path} is not a saved world model state ({error}); save one with save_state()"
+            ) from error

@@ -28,7 +28,9 @@ class PatchTokenizer(nn.Module):
         super().__init__()
         pixels = channels * patch**2
         if latent_dim > pixels:
-            raise ValueError(f"latent_dim is {latent_dim}; a patch of {pixels} values has no more than {pixels} latents")
+            raise ValueError(
+                f"latent_dim is {latent_dim}; a patch of {pixels} values has no more than {pixels} latents"
+            )
         self.patch, self.channels = patch, channels
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("encoder", torch.eye(pixels)[:, :latent_dim].clone())
@@ -57,12 +59,15 @@ class PatchTokenizer(nn.Module):
 
     @property
     def latent_dim(self) -> int:
+        """Latents per token."""
         return self.encoder.shape[1]
 
     def encode(self, frames: Tensor) -> Tensor:
+        """Latents of frames."""
         return (self._patches(frames) - self.mean) @ self.encoder
 
     def decode(self, latents: Tensor) -> Tensor:
+        """Frames of latents, clipped to [-1, 1]."""
         patches = latents.float() @ self.decoder + self.mean  # (..., tokens, pixels)
         grid, p = round(latents.shape[-2] ** 0.5), self.patch
         patches = patches.unflatten(-1, (self.channels, p, p)).unflatten(-4, (grid, grid))

@@ -16,7 +16,6 @@ from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import random_segments, to_frames, to_uint8
 from world_models.objective import ObjectiveConfig
 from world_models.run_folder import RunFolder
-from world_models.tokenizer import PatchTokenizer
 from world_models.world_model import Batch, WorldModel, WorldModelConfig
 
 
@@ -89,7 +88,12 @@ class Trainer:
         self.config, self.dataset = config, dataset
         self.folder = RunFolder(
             config.out,
-            {"training": asdict(config), "model": asdict(model_config), "data": dataset.hash(), "env": dataset.spec.env_id},
+            {
+                "training": asdict(config),
+                "model": asdict(model_config),
+                "data": dataset.hash(),
+                "env": dataset.spec.env_id,
+            },
         )
         self.cut = _validation_cut(dataset, config)
         torch.manual_seed(config.seed)
@@ -116,8 +120,7 @@ class Trainer:
                     logs = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
                     recent.clear()
                     self.folder.log(self.step, logs)
-                    status = f"loss {logs['loss']:.3f}  {logs['frames_per_second']:.0f} frames/s  length {logs['length']:.0f}"
-                    bar.update(task, status=status)
+                    bar.update(task, status=_status(logs))
                 if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
                     self.folder.log(self.step, self.evaluate())
                     self.checkpoint()
@@ -142,8 +145,11 @@ class Trainer:
         seconds = time.perf_counter() - started
         frames = batch.act.shape[0] * length
         return {k: float(v) for k, v in logs.items()} | {
-            "grad_norm": float(norm), "lr": config.lr_at(self.step - 1), "length": length, "frames_per_second": frames / seconds,
-        }  # fmt: skip
+            "grad_norm": float(norm),
+            "lr": config.lr_at(self.step - 1),
+            "length": length,
+            "frames_per_second": frames / seconds,
+        }
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -205,8 +211,8 @@ def _validation_cut(dataset: EpisodeDataset, config: TrainingConfig) -> int:
     starts = dataset.episode_starts[dataset.episode_starts <= latest]
     if not len(starts) or starts[-1] < longest:
         raise ValueError(
-            f"{dataset.folder} has {len(dataset)} frames: too few to train and validate on sequences of {longest} frames; "
-            "collect more, or shorten `lengths`"
+            f"{dataset.folder} has {len(dataset)} frames: too few to train and validate on sequences of {longest} "
+            "frames; collect more, or shorten `lengths`"
         )
     return int(starts[-1])
 
@@ -217,7 +223,15 @@ def _side_by_side(real: NDArray[np.uint8], dream: NDArray[np.uint8]) -> NDArray[
     return np.concatenate(rows, axis=1)
 
 
+def _status(logs: dict[str, float]) -> str:
+    return f"loss {logs['loss']:.3f}  {logs['frames_per_second']:.0f} frames/s  length {logs['length']:.0f}"
+
+
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
     )

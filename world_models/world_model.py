@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -45,7 +46,9 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         if self.frame_size % self.patch:
-            raise ValueError(f"frame_size is {self.frame_size}, not divisible by patch {self.patch}; resize or pad the frames")
+            raise ValueError(
+                f"frame_size is {self.frame_size}, not divisible by patch {self.patch}; resize or pad the frames"
+            )
 
     @property
     def grid(self) -> int:
@@ -70,10 +73,15 @@ class Batch:
 
     def __getitem__(self, frames: slice) -> Batch:
         """Some of the frames of every sequence."""
-        return Batch(**{k: v if v is None else v[:, frames] for k, v in vars(self).items()})
+        return self._map(lambda v: v[:, frames])
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(**{k: v if v is None else v.to(device) for k, v in vars(self).items()})
+        """The batch on a device."""
+        return self._map(lambda v: v.to(device))
+
+    def _map(self, f: Callable[[Tensor], Tensor]) -> Batch:
+        pose = None if self.pose is None else f(self.pose)
+        return Batch(f(self.obs), f(self.act), f(self.rew), f(self.terminated), f(self.is_first), pose)
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,7 @@ class WorldModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.network.position.device
 
     def initial_state(self, batch_size: int) -> WorldModelState:
@@ -140,7 +149,7 @@ class WorldModel(nn.Module):
         """
         self._check(state, obs, act, is_first)
         latents = self.tokenizer.encode(obs)
-        feats = []
+        feats: list[Tensor] = []
         for block in latents.split(self.config.block_frames, 1):
             start = sum(f.shape[1] for f in feats)
             frames = slice(start, start + block.shape[1])
@@ -201,11 +210,15 @@ class WorldModel(nn.Module):
         logs = {}
         if self.odometry is not None:
             if batch.pose is None:
-                raise ValueError("batch.pose is None, but this model reckons poses; collect with poses or set view=None")
+                raise ValueError(
+                    "batch.pose is None, but this model reckons poses; collect with poses or set view=None"
+                )
             logs["odometry_loss"], accuracy = self.odometry.loss(latents, batch.act, batch.pose, batch.is_first)
             logs |= accuracy
         pose = batch.pose if self.odometry is not None else None
-        state, tokens, feats = self._commit(state, latents, batch.act, batch.is_first, pose, streams.latents, streams.tau)
+        state, tokens, feats = self._commit(
+            state, latents, batch.act, batch.is_first, pose, streams.latents, streams.tau
+        )
         error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square().mean((2, 3))
         logs["frame_loss"] = _mean(error, streams.weight)
         logs["reward_loss"] = _mean(self.reward.loss(feats, batch.rew), streams.clean)
@@ -213,8 +226,14 @@ class WorldModel(nn.Module):
         return state, logs
 
     def _commit(
-        self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor, pose: Tensor | None,
-        streams: Tensor | None = None, tau: Tensor | None = None,
+        self,
+        state: WorldModelState,
+        latents: Tensor,
+        act: Tensor,
+        is_first: Tensor,
+        pose: Tensor | None,
+        streams: Tensor | None = None,
+        tau: Tensor | None = None,
     ) -> tuple[WorldModelState, Tensor, Tensor]:
         """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, and features (B, T, F).
 
@@ -260,9 +279,11 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
-    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (about 8M parameters, one GPU)."""
+    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (8M parameters, one GPU)."""
     networks = {
-        "debug": NetworkConfig(d_model=32, block_sizes=(8, 2), window=2, state_per_token=1, d_inner=32, head_dim=16, headdim=16),
+        "debug": NetworkConfig(
+            d_model=32, block_sizes=(8, 2), window=2, state_per_token=1, d_inner=32, head_dim=16, headdim=16
+        ),
         "tiny": NetworkConfig(),
         "small": NetworkConfig(
             d_model=256, block_sizes=(8, 1, 1, 2, 2, 4, 8), window=8, d_inner=512, headdim=64, mlp_ratio=4

@@ -144,9 +144,7 @@ class TilePalette:
             ValueError: If `frames` has another shape or dtype.
         """
         if frames.dtype != np.uint8 or frames.shape[-3:] != (FRAME, FRAME, 3):
-            raise ValueError(
-                f"frames is {frames.dtype} {frames.shape}, expected uint8 (..., {FRAME}, {FRAME}, 3)."
-            )
+            raise ValueError(f"frames is {frames.dtype} {frames.shape}, expected uint8 (..., {FRAME}, {FRAME}, 3).")
         cells = _cut(frames.reshape(-1, FRAME, FRAME, 3))
         ids = np.empty(cells.shape[:3], np.int64)
         squared = np.empty(cells.shape[:3], np.float32)

@@ -54,9 +54,7 @@ class ObjectRoomsEnv(MiniGridEnv):
         self.num_objects = num_objects
         most = int(_OBJECTS_PER_CELL * (rooms * (self.pitch - 1)) ** 2)
         if not 0 <= num_objects <= most:
-            raise ValueError(
-                f"num_objects={num_objects} must lie in 0..{most} for size={size}, rooms={rooms}."
-            )
+            raise ValueError(f"num_objects={num_objects} must lie in 0..{most} for size={size}, rooms={rooms}.")
         super().__init__(
             mission_space=MissionSpace(mission_func=lambda: "look around"),
             grid_size=size,

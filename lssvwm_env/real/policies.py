@@ -43,9 +43,7 @@ class UniformPolicy:
             return int(self._rng.integers(space.n))
         if isinstance(space, gym.spaces.Box) and space.is_bounded():
             return self._rng.uniform(space.low, space.high).astype(np.float32)
-        raise ValueError(
-            f"UniformPolicy cannot draw from {space}: it needs a Discrete or a bounded Box space."
-        )
+        raise ValueError(f"UniformPolicy cannot draw from {space}: it needs a Discrete or a bounded Box space.")
 
 
 class _Errand(NamedTuple):
@@ -161,9 +159,7 @@ class WanderPolicy:
 def _world(env: gym.Env[Any, Any]) -> MiniGridEnv:
     world = env.unwrapped
     if not isinstance(world, MiniGridEnv):
-        raise ValueError(
-            f"WanderPolicy got {env}, expected a MiniGrid environment: use UniformPolicy for others."
-        )
+        raise ValueError(f"WanderPolicy got {env}, expected a MiniGrid environment: use UniformPolicy for others.")
     return world
 
 

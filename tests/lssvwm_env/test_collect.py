@@ -50,9 +50,7 @@ def play(*actions: int, length: int = 100):
 
 
 def config(out: Path, **changes) -> CollectConfig:
-    small = CollectConfig(
-        "MiniGrid-MemoryS9-v0", out, frames=700, shard_frames=250, workers=1, episode_length=60
-    )
+    small = CollectConfig("MiniGrid-MemoryS9-v0", out, frames=700, shard_frames=250, workers=1, episode_length=60)
     return replace(small, **changes)
 
 
@@ -134,9 +132,7 @@ def test_killed_collection_resumes_to_the_same_data(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "_collect_shard", killed)
         collect(config(tmp_path))
-    with pytest.raises(
-        DatasetError, match=r"incomplete.*\n  python -m lssvwm_env.collect --env-id MiniGrid-Mem"
-    ):
+    with pytest.raises(DatasetError, match=r"incomplete.*\n  lssvwm collect --env-id MiniGrid-Mem"):
         EpisodeDataset(tmp_path)
 
     made = []
@@ -167,8 +163,8 @@ def test_another_config_is_refused_with_the_difference(tmp_path: Path) -> None:
 def test_command_reads_back_as_the_config(tmp_path: Path) -> None:
     asked = config(tmp_path / "a folder", split="test", env_kwargs={"size": 11, "random_length": True})
     words = shlex.split(asked.command())
-    assert words[:3] == ["python", "-m", "lssvwm_env.collect"]
-    assert tyro.cli(CollectConfig, args=words[3:]) == asked
+    assert words[:2] == ["lssvwm", "collect"]
+    assert tyro.cli(CollectConfig, args=words[2:]) == asked
 
 
 def test_env_kwargs_reach_the_environment(tmp_path: Path) -> None:

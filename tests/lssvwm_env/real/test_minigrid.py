@@ -75,9 +75,7 @@ def test_world_cells_takes_many_poses() -> None:
 
 
 def test_decode_finds_the_nearest_tile_of_noisy_frames() -> None:
-    frames, tiles = zip(
-        *((frame, info["tiles"]) for _, frame, info in random_play(*WORLDS[1], 40)), strict=True
-    )
+    frames, tiles = zip(*((frame, info["tiles"]) for _, frame, info in random_play(*WORLDS[1], 40)), strict=True)
     noise = np.random.default_rng(0).normal(0, 8, (40, 64, 64, 3))
     noisy = (np.stack(frames) + noise).clip(0, 255).astype(np.uint8).reshape(8, 5, 64, 64, 3)
     ids, distance = PALETTE.decode(noisy)

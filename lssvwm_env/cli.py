@@ -1,0 +1,44 @@
+"""`lssvwm`: collect, train, compare, demo. The one place where everything is put together."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Final
+
+# Threads that spin while waiting slow down small operations 30-fold on shared machines; torch reads this on import.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+_COMMANDS: Final = {  # name: (module, function, the class of its one argument, help)
+    "collect": ("lssvwm_env.collect", "collect", "CollectConfig", "record episodes of a real environment"),
+    "train": ("lssvwm_env.train", "train", "TrainConfig", "train a world model on episodes and make it a simulator"),
+    "compare": ("lssvwm_env.compare", "compare", "CompareConfig", "measure a simulator against its real environment"),
+    "demo": ("lssvwm_env.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; the others are not even imported. Returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print("usage: lssvwm COMMAND [--help] ...\n\n" + "\n".join(f"  {k:<10}{v[3]}" for k, v in _COMMANDS.items()))
+        return 0
+    if name not in _COMMANDS:
+        print(f"lssvwm: no command {name!r}; choose from {', '.join(_COMMANDS)}", file=sys.stderr)
+        return 2
+    import tyro
+
+    module, function, config, _ = _COMMANDS[name]
+    part = import_module(module)
+    try:
+        getattr(part, function)(tyro.cli(getattr(part, config), prog=f"lssvwm {name}", args=arguments[1:]))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"lssvwm {name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,322 @@
+"""The batched core: B simulated worlds side by side, and the only place that moves them.
+
+A world is its memory and a random key. Frame t of a world depends on its memory, the action, the key and t alone, so
+B worlds side by side show what each would show on its own, and a saved memory with its key goes on exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from lssvwm_env.json_types import ActionSpace
+from lssvwm_env.simulator import Simulator, tensor_differences
+from world_models.data.segments import to_frames, to_uint8
+from world_models.noise import fold
+from world_models.state import WorldModelState
+
+STATE_FORMAT: Final = "lssvwm-state"
+
+Context = tuple[ArrayLike, ArrayLike]
+"""Real frames, uint8 (T, H, W, C), and the actions that led to them, (T,) or (T, A); the first action is ignored."""
+
+
+class CoreStep(NamedTuple):
+    """What one step of B worlds gives.
+
+    `obs` uint8 (B, H, W, C), `rew` float32 (B,), `terminated` bool (B,), `term_prob` float32 (B,).
+    """
+
+    obs: NDArray[np.uint8]
+    rew: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    term_prob: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CoreState:
+    """B worlds at one moment, as a value whose size does not depend on their history.
+
+    Attributes:
+        memory: What the worlds remember.
+        keys: (B,) long, their random streams; None where these were left out.
+        weights_sha256: The weights they were dreamed with.
+    """
+
+    memory: WorldModelState
+    keys: Tensor | None
+    weights_sha256: str
+
+    def __getitem__(self, ids: Tensor | slice | list[int]) -> CoreState:
+        """Some of the worlds; ids as for a tensor's first dimension, which is kept."""
+        return CoreState(self.memory[ids], None if self.keys is None else self.keys[ids], self.weights_sha256)
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file, whole or not at all."""
+        keys = None if self.keys is None else self.keys.tolist()
+        metadata = {"format": STATE_FORMAT, "weights_sha256": self.weights_sha256, "keys": json.dumps(keys)}
+        self.memory.save(path, metadata)
+
+    @staticmethod
+    def load(path: str | Path) -> CoreState:
+        """Read a file of `save`.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is another file.
+        """
+        memory, metadata = WorldModelState.load(path)
+        if metadata.get("format") != STATE_FORMAT:
+            raise ValueError(f"{path} holds a memory, but not of simulated worlds; save it with save_state()")
+        keys = json.loads(metadata["keys"])
+        return CoreState(memory, None if keys is None else torch.tensor(keys), metadata["weights_sha256"])
+
+
+class SimulatorCore:
+    """B simulated worlds that share one model.
+
+    Args:
+        simulator: What is simulated. Its model is shared, or copied where `device` is not the CPU.
+        num_envs: B.
+        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
+        device: Where the worlds live.
+
+    Attributes:
+        memory: What the worlds remember. A value: keep it, fork it, imagine from it.
+        keys: (B,) long, the worlds' random streams.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        num_envs: int,
+        denoising_steps: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        steps = simulator.config.denoising_steps if denoising_steps is None else denoising_steps
+        for name, number in {"num_envs": num_envs, "denoising_steps": steps}.items():
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} is {number!r}; expected an integer of at least 1")
+        self.simulator, self.num_envs, self.denoising_steps = simulator, num_envs, steps
+        self.device = torch.device(device)
+        on_cpu = self.device.type == "cpu"
+        self.model = simulator.model if on_cpu else copy.deepcopy(simulator.model).to(self.device)
+        self.observation_space, self.action_space = simulator.observation_space, simulator.action_space
+        self.memory = self.model.initial_state(num_envs)
+        self.keys = torch.zeros(num_envs, dtype=torch.long, device=self.device)
+
+    def reset(
+        self, ids: Sequence[int], seeds: Sequence[int], contexts: Sequence[Context] | None = None
+    ) -> NDArray[np.uint8]:
+        """Begin new episodes in some worlds; the others are left as they are.
+
+        Args:
+            ids: Which worlds, each once.
+            seeds: One int64 per world: its random stream and, without contexts, its start follow from it.
+            contexts: What each world has lived through, instead of one of the simulator's starts.
+
+        Returns:
+            The last frame of each context, uint8 (len(ids), H, W, C).
+
+        Raises:
+            ValueError: If an argument has another shape, type or range than stated; nothing is changed then.
+        """
+        rows, seed = self._rows(ids), torch.as_tensor(seeds)
+        if seed.dtype != torch.long or seed.shape != rows.shape:
+            raise ValueError(f"seeds is {seeds!r}; expected {len(rows)} integers of 64 bits, one per world of ids")
+        if contexts is None:
+            starts = self.simulator.starts
+            contexts = [(starts.obs[i], starts.act[i]) for i in (fold(seed, 1) % len(starts)).tolist()]
+        if len(contexts) != len(rows):
+            raise ValueError(f"contexts has {len(contexts)} entries; expected {len(rows)}, one per world of ids")
+        lived = [self._context(*context) for context in contexts]
+        for length in {len(obs) for obs, _ in lived}:  # as many scans as there are lengths
+            group = [i for i, (obs, _) in enumerate(lived) if len(obs) == length]
+            obs, act = np.stack([lived[i][0] for i in group]), torch.stack([lived[i][1] for i in group])
+            self._absorb(rows[group], obs, act, is_first=True)
+        self.keys = self.keys.index_put((rows,), fold(seed, 0).to(self.device))
+        return np.stack([obs[-1] for obs, _ in lived])
+
+    def step(self, act: ArrayLike | Tensor) -> CoreStep:
+        """Dream one frame on in every world.
+
+        A world that has terminated dreams on until it is reset: what it shows then means nothing.
+
+        Args:
+            act: Integers (B,) or floats (B, A).
+
+        Raises:
+            ResetNeeded: If a world was never reset.
+            ValueError: If `act` is not in the action space; no world has moved then.
+        """
+        self._check_begun()
+        actions = as_actions(self.action_space, act, (self.num_envs,), "act").to(self.device)
+        prediction, self.memory = self.model.imagine(self.memory, actions, self.keys, self.denoising_steps)
+        term_prob = prediction.term_prob.cpu().numpy()
+        obs = np.ascontiguousarray(to_uint8(prediction.obs))
+        return CoreStep(obs, prediction.rew.float().cpu().numpy(), term_prob > 0.5, term_prob)
+
+    def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> None:
+        """Let worlds see what really happened next, in the middle of an episode.
+
+        The frames follow the last one a world has seen or dreamed. To put the truth in the place of a dream, load the
+        state from before it first.
+
+        Args:
+            obs: Real frames, uint8 (len(ids), T, H, W, C).
+            act: The actions that led to them, all of them counting, (len(ids), T) or (len(ids), T, A).
+            ids: Which worlds, each once; None: all.
+
+        Raises:
+            ResetNeeded: If a world was never reset.
+            ValueError: If an argument has another shape, type or range than stated; nothing is changed then.
+        """
+        self._check_begun()
+        rows = self._rows(range(self.num_envs) if ids is None else ids)
+        frames = self._frames(obs, (len(rows),), "obs")
+        actions = as_actions(self.action_space, act, frames.shape[:2], "act")
+        self._absorb(rows, frames, actions, is_first=False)
+
+    def frames(self) -> NDArray[np.uint8]:
+        """The last frame of every world as its memory holds it, uint8 (B, H, W, C)."""
+        self._check_begun()
+        return np.ascontiguousarray(to_uint8(self.model.tokenizer.decode(self.memory.latents)))
+
+    def save_state(self, include_rng: bool = True) -> CoreState:
+        """The worlds as they are now, with or without their random streams.
+
+        Raises:
+            ResetNeeded: If a world was never reset.
+        """
+        self._check_begun()
+        return CoreState(self.memory, self.keys if include_rng else None, self.simulator.weights_sha256)
+
+    def load_state(self, state: CoreState) -> None:
+        """Go on from a saved state; without random streams in it, the core keeps its own.
+
+        Raises:
+            ValueError: If it is of another simulator, or of another number of worlds; nothing is changed then.
+        """
+        if state.weights_sha256 != self.simulator.weights_sha256:
+            raise ValueError(
+                f"state was dreamed with weights {state.weights_sha256[:12]}..., but this simulator has "
+                f"{self.simulator.weights_sha256[:12]}...: load the simulator that it was saved with"
+            )
+        if state.memory.batch_size != self.num_envs:
+            raise ValueError(f"state holds {state.memory.batch_size} worlds, but this core has {self.num_envs}")
+        found = state.memory.tensors() | ({} if state.keys is None else {"keys": state.keys})
+        wanted = self.memory.tensors() | ({} if state.keys is None else {"keys": self.keys})
+        if differences := tensor_differences(found, wanted):
+            raise ValueError(f"state does not fit this simulator:\n{differences}")
+        self.memory = state.memory.to(self.device)
+        if state.keys is not None:
+            self.keys = state.keys.to(self.device)
+
+    def fork(self, n: int) -> SimulatorCore:
+        """A core with n children of every world, side by side; this one is left as it is.
+
+        All children start from the state of their parent. Child 0 keeps its random stream, so it dreams what the
+        parent would have; child i > 0 has its own, a function of the parent's stream and i.
+
+        Raises:
+            ResetNeeded: If a world was never reset.
+            ValueError: If n is less than 1.
+        """
+        self._check_begun()
+        if n < 1:
+            raise ValueError(f"n is {n}; expected at least 1 child per world")
+        child = torch.arange(n, device=self.device).repeat(self.num_envs)
+        keys = self.keys.repeat_interleave(n)
+        children = copy.copy(self)
+        children.num_envs = self.num_envs * n
+        children.memory = self.memory.repeat_interleave(n)
+        children.keys = torch.where(child == 0, keys, fold(keys, child))
+        return children
+
+    def _absorb(self, rows: Tensor, obs: NDArray[np.uint8], act: Tensor, is_first: bool) -> None:
+        """Take frames (n, T, H, W, C) into the memory of n worlds; is_first: they begin an episode."""
+        first = torch.zeros(obs.shape[:2], dtype=torch.bool, device=self.device)
+        first[:, 0] = is_first
+        frames = to_frames(obs).to(self.device)
+        seen, _ = self.model.observe(self.memory[rows], frames, act.to(self.device), first)
+        index = torch.arange(self.num_envs, device=self.device)
+        index[rows] = self.num_envs + torch.arange(len(rows), device=self.device)
+        self.memory = WorldModelState.cat([self.memory, seen])[index]
+
+    def _rows(self, ids: Sequence[int]) -> Tensor:
+        rows = list(ids)
+        if not rows or len(set(rows)) < len(rows) or not all(0 <= i < self.num_envs for i in rows):
+            raise ValueError(f"ids is {rows}; expected different world numbers from 0 to {self.num_envs - 1}")
+        return torch.tensor(rows, device=self.device)
+
+    def _context(self, obs: ArrayLike, act: ArrayLike) -> tuple[NDArray[np.uint8], Tensor]:
+        frames = self._frames(obs, (), "context obs")
+        actions = _as_tensor(act, "context act")
+        if actions.shape[:1] != (len(frames),):
+            raise ValueError(
+                f"context act has shape {tuple(actions.shape)}; expected one action per frame, {len(frames)}"
+            )
+        # Nothing led to the first frame, so whatever stands there need not be an action.
+        led = as_actions(self.action_space, actions[1:], (len(frames) - 1,), "context act[1:]")
+        return frames, torch.cat([led.new_zeros(1, *led.shape[1:]), led])
+
+    def _frames(self, obs: ArrayLike, lead: tuple[int, ...], name: str) -> NDArray[np.uint8]:
+        """Frames (*lead, T, H, W, C), checked."""
+        frames, frame = np.asarray(obs), self.observation_space.shape
+        length = frames.shape[len(lead)] if frames.ndim > len(lead) else 0
+        if frames.dtype != np.uint8 or frames.shape != (*lead, length, *frame) or not length:
+            want = ", ".join(map(str, (*lead, "T", *frame)))
+            raise ValueError(f"{name} is {frames.dtype} {frames.shape}; expected uint8 ({want}) with T >= 1 frames")
+        return frames
+
+    def _check_begun(self) -> None:
+        """Raise unless every world was reset: one that was has seen a frame."""
+        if fresh := (self.memory.age == 0).nonzero().flatten().tolist():
+            raise gym.error.ResetNeeded(f"call reset() first: worlds {fresh} have not begun")
+
+
+def as_actions(space: ActionSpace, action: ArrayLike | Tensor, lead: tuple[int, ...], name: str) -> Tensor:
+    """Actions as the model takes them, long (*lead) or float (*lead, A).
+
+    Args:
+        space: Discrete(n), or a Box of float vectors (A,).
+        action: What the user gave.
+        lead: The shape before that of one action; () for a single one.
+        name: What `action` is called in errors.
+
+    Raises:
+        ValueError: If `action` has another shape or type, or lies outside the space.
+    """
+    act = _as_tensor(action, name)
+    if isinstance(space, gym.spaces.Discrete):
+        shape, low, high, fits = lead, torch.tensor(0), torch.tensor(int(space.n) - 1), not act.is_floating_point()
+        expected = f"integers from 0 to {int(high)}"
+    else:
+        low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+        shape, fits, expected = (*lead, *low.shape), True, f"numbers in {space}"
+    if act.shape != shape or not fits or act.is_complex() or act.dtype == torch.bool:
+        raise ValueError(f"{name} is {act.dtype} {tuple(act.shape)}; expected {expected} of shape {shape}")
+    act = act.to(torch.long if isinstance(space, gym.spaces.Discrete) else torch.float32)
+    inside = (act >= low.to(act.device)) & (act <= high.to(act.device)) & act.isfinite()
+    if not inside.all():
+        raise ValueError(f"{name} has the values {act[~inside].tolist()[:8]}; expected {expected}")
+    return act
+
+
+def _as_tensor(values: ArrayLike | Tensor, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.from_numpy(np.array(values))  # copied, as torch warns of arrays that are read-only
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {values!r}; expected numbers") from error

@@ -1,0 +1,229 @@
+"""`LSSVWMEnv`: one simulated world as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lssvwm_env.core import Context, CoreState, SimulatorCore, as_actions
+from lssvwm_env.simulator import Simulator
+
+_WINDOW: Final = 512  # pixels along the longer side of the window, about
+
+
+class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
+    """A world that a model dreams, frame by frame.
+
+    Beyond Gymnasium's interface, a world can be saved, forked, begun from a lived episode, and shown what really
+    happened. Its saved state has a fixed size whatever its history. The random generator `np_random`, which only
+    draws the seeds of new episodes, is no part of it, and neither is the step count of a `TimeLimit` around it.
+
+    An episode ends where the model believes, with more than even odds, that the real one would; `info["term_prob"]`
+    is that belief. `truncated` is always False here: `gymnasium.make` and `lssvwm_env.load` add the time limit.
+
+    Args:
+        simulator: A simulator, its folder, or the id or name of a bundled one.
+        render_mode: None, "rgb_array" (`render` returns the frame) or "human" (a window shows every frame).
+        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
+
+    Raises:
+        SimulatorError: If there is no such simulator, or it is damaged.
+        ValueError: If an argument is none of the above.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 10}  # noqa: RUF012 (typed so by Gymnasium)
+
+    def __init__(
+        self,
+        simulator: str | Path | Simulator,
+        render_mode: str | None = None,
+        denoising_steps: int | None = None,
+    ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}; expected None, 'rgb_array' or 'human'")
+        self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
+        self.core = SimulatorCore(self.simulator, 1, denoising_steps)
+        self.observation_space: gym.spaces.Box = self.simulator.observation_space  # type: ignore[assignment]
+        self.action_space = self.simulator.action_space
+        self.render_mode = render_mode
+        self._frame: NDArray[np.uint8] | None = None
+        self._window: _Window | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Begin an episode from one of the simulator's starts, or go on from a lived one.
+
+        Args:
+            seed: As in Gymnasium.
+            options: `"context"`: real frames and actions `(obs, act)` to go on from, uint8 (T, H, W, C) and (T,) or
+                (T, A), where `act[t]` led to frame t and `act[0]` is ignored. `"allow_long_context"`: True accepts
+                more frames than the model was trained on in one piece.
+
+        Returns:
+            The last frame of the context, uint8 (H, W, C), and an empty info.
+
+        Raises:
+            ValueError: If the options are none of these, or the context does not fit; the old episode goes on then.
+        """
+        context = self._context(options or {})
+        super().reset(seed=seed)
+        world_seed = int(self.np_random.integers(2**63 - 1))
+        obs = self.core.reset([0], [world_seed], None if context is None else [context])
+        return self._show(obs[0]), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        """Dream the next frame.
+
+        Args:
+            action: An integer, or a float vector (A,).
+
+        Returns:
+            The frame uint8 (H, W, C), the reward, whether the episode terminated, False, and `{"term_prob": float}`.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+            ValueError: If the action is not in the action space; the world has not moved then.
+        """
+        act = as_actions(self.core.action_space, action, (), "action")
+        obs, rew, terminated, term_prob = self.core.step(act[None])
+        return self._show(obs[0]), float(rew[0]), bool(terminated[0]), False, {"term_prob": float(term_prob[0])}
+
+    def observe(self, obs: ArrayLike, act: ArrayLike) -> None:
+        """Show the world what really happened next, in the middle of an episode.
+
+        The frames follow the last one seen or dreamed. To put the truth in the place of a dream, load the state from
+        before it first.
+
+        Args:
+            obs: Real frames, uint8 (T, H, W, C).
+            act: The actions that led to them, all of them counting, (T,) or (T, A).
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+            ValueError: If an argument has another shape, type or range; the world has not changed then.
+        """
+        frames = np.asarray(obs)
+        self.core.observe(frames[None], np.asarray(act)[None])
+        self._show(frames[-1])
+
+    def save_state(self, path: str | Path | None = None, include_rng: bool = True) -> CoreState:
+        """Keep this moment.
+
+        Args:
+            path: Where to write it too, as a safetensors file.
+            include_rng: Whether the random stream belongs to it: with it, the same actions give the same frames again.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+        """
+        state = self.core.save_state(include_rng)
+        if path is not None:
+            state.save(path)
+        return state
+
+    def load_state(self, state: str | Path | CoreState) -> NDArray[np.uint8]:
+        """Go back to a saved moment; without a random stream in it, this world keeps its own.
+
+        Returns:
+            The frame of that moment as the memory holds it, uint8 (H, W, C).
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no state of this simulator; the world has not changed then.
+        """
+        self.core.load_state(state if isinstance(state, CoreState) else CoreState.load(state))
+        return self._show(self.core.frames()[0])
+
+    def fork(self, n: int) -> list[LSSVWMEnv]:
+        """Make n environments that go on from here, each on its own; this one is left as it is.
+
+        They share the weights. The first keeps the random stream, so it dreams what this one would; the others have
+        streams of their own, functions of this one's. None of them opens a window.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+            ValueError: If n is less than 1.
+        """
+        children = self.core.fork(n).save_state()
+        render_mode = None if self.render_mode == "human" else self.render_mode
+        forks = [LSSVWMEnv(self.simulator, render_mode, self.core.denoising_steps) for _ in range(n)]
+        for i, env in enumerate(forks):
+            env.core.load_state(children[[i]])
+            env._frame = self._frame
+        return forks
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The last frame, uint8 (H, W, C), in render mode "rgb_array"; "human" shows every frame by itself.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+        """
+        if self._frame is None:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        if self.render_mode is None:
+            gym.logger.warn("render() without a render mode does nothing; make the env with render_mode='rgb_array'")
+        return self._frame.copy() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _context(self, options: dict[str, Any]) -> Context | None:
+        if unknown := options.keys() - {"context", "allow_long_context"}:
+            raise ValueError(f"options has the unknown keys {sorted(unknown)}; known are context, allow_long_context")
+        context = options.get("context")
+        if context is None:
+            return None
+        if not isinstance(context, tuple | list) or len(context) != 2:
+            raise ValueError(f"options['context'] is a {type(context).__name__}; expected a pair (obs, act)")
+        length, trained = len(np.atleast_1d(context[0])), self.simulator.config.trained_length
+        if length > trained and not options.get("allow_long_context", False):
+            raise ValueError(
+                f"options['context'] has {length} frames, but the model was trained on at most {trained} in one piece; "
+                f"give the last {trained}, or set options['allow_long_context'] to True"
+            )
+        return context[0], context[1]
+
+    def _show(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Make `frame` the current one; returns a copy for the user to keep."""
+        self._frame = frame.copy()
+        if self.render_mode == "human":
+            self._window = self._window or _Window(frame.shape[0], frame.shape[1])
+            self._window.show(frame, self.metadata["render_fps"])
+        return frame.copy()
+
+
+class _Window:
+    """A window that shows frames, enlarged by a whole factor."""
+
+    def __init__(self, height: int, width: int) -> None:
+        try:
+            import pygame
+        except ImportError as error:
+            raise gym.error.DependencyNotInstalled(
+                "render_mode 'human' needs pygame; install it with: pip install pygame-ce"
+            ) from error
+        scale = max(1, _WINDOW // max(height, width))
+        self._pygame = pygame
+        pygame.display.init()
+        pygame.display.set_caption("lssvwm")
+        self._screen = pygame.display.set_mode((width * scale, height * scale))
+        self._clock = pygame.time.Clock()
+
+    def show(self, frame: NDArray[np.uint8], fps: int) -> None:
+        """Show a frame (H, W, 3), not before 1 / fps seconds have passed since the last."""
+        picture = self._pygame.surfarray.make_surface(frame.swapaxes(0, 1))
+        self._screen.blit(self._pygame.transform.scale(picture, self._screen.get_size()), (0, 0))
+        self._pygame.event.pump()  # or the desktop takes the window for dead
+        self._pygame.display.flip()
+        self._clock.tick(fps)
+
+    def close(self) -> None:
+        self._pygame.display.quit()

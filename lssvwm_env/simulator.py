@@ -1,0 +1,345 @@
+"""The checkpoint is the simulator: a folder with a trained world model and all that is needed to step in it.
+
+| file                | content                                                                               |
+|---------------------|---------------------------------------------------------------------------------------|
+| `config.json`       | `SimulatorConfig`, and the SHA-256 of the weights                                     |
+| `model.safetensors` | the weights of the `WorldModel`                                                       |
+| `starts.npz`        | real contexts that dreams begin from: `obs` (S, T, H, W, C) and `act` (S, T) or (S, T, A) |
+| `CARD.md`           | how it was trained and how faithful it is, for people                                 |
+
+Nothing in it is pickled, and whatever does not fit is refused with what differs.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import platform
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import gymnasium as gym
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import lssvwm_env
+from lssvwm_env.json_types import ActionSpace, from_json, space_from_json
+from world_models.actions import ActionSpec
+from world_models.files import write_atomic
+from world_models.world_model import WorldModel, WorldModelConfig
+
+FORMAT: Final = "lssvwm-simulator"
+VERSION: Final = 1
+CONFIG, WEIGHTS, STARTS, CARD = "config.json", "model.safetensors", "starts.npz", "CARD.md"
+
+
+class SimulatorError(ValueError):
+    """A simulator that cannot be found, is damaged, or whose parts do not fit together."""
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a simulator's numbers depend on."""
+    return {
+        "lssvwm-env": lssvwm_env.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gymnasium": gym.__version__,
+    }
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    """What a simulator is: the content of `config.json`.
+
+    Attributes:
+        env_id: Gymnasium id of the real environment it was trained on.
+        model: What the world model is made of.
+        observation_space: Of the environment, as in a dataset's `dataset.json`, e.g.
+            `{"type": "Box", "low": 0, "high": 255, "shape": [64, 64, 3], "dtype": "uint8"}`.
+        action_space: Likewise, e.g. `{"type": "Discrete", "n": 7}`.
+        trained_length: Frames in the longest sequence it was trained on; longer contexts are unknown ground.
+        horizon: Most steps in an episode.
+        denoising_steps: Network passes per frame, >= 1, unless the user asks otherwise.
+        data_hash: `EpisodeDataset.hash()` of the training data.
+        env_kwargs: Keyword arguments that the real environment was made with.
+        preprocessing: What was done to its frames, in words.
+        versions: Versions of the packages it was made with.
+    """
+
+    env_id: str
+    model: WorldModelConfig
+    observation_space: dict[str, Any]
+    action_space: dict[str, Any]
+    trained_length: int
+    horizon: int
+    denoising_steps: int
+    data_hash: str
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    preprocessing: str = "none"
+    versions: dict[str, str] = field(default_factory=package_versions)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """S real contexts of T frames; frame 0 of each is the first of an episode, or counts as one.
+
+    Attributes:
+        obs: uint8 (S, T, H, W, C).
+        act: int64 (S, T) or float32 (S, T, A), the action that led to each frame; the first is ignored.
+    """
+
+    obs: NDArray[np.uint8]
+    act: NDArray[np.int64] | NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """S."""
+        return len(self.obs)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """A trained world model with the spaces and the real contexts that make it an environment.
+
+    Attributes:
+        model: A copy of the given model, on the CPU, in eval mode and without gradients: training may go on.
+        config: What it is.
+        starts: Where dreams begin.
+
+    Raises:
+        SimulatorError: If the three do not fit together.
+    """
+
+    model: WorldModel
+    config: SimulatorConfig
+    starts: Starts
+
+    def __post_init__(self) -> None:
+        try:
+            _check(self)
+        except ValueError as error:
+            raise SimulatorError(f"model, config and starts do not fit together: {error}") from error
+        object.__setattr__(self, "model", copy.deepcopy(self.model).cpu().eval().requires_grad_(False))
+
+    @property
+    def observation_space(self) -> gym.spaces.Box:
+        """A new space of the frames, uint8 (H, W, C)."""
+        return gym.spaces.Box(0, 255, _frame_shape(self.config.model), np.uint8)
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """A new space of the actions, integers or vectors."""
+        return space_from_json(self.config.action_space, "action_space")
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of `model.safetensors`, in hexadecimal."""
+        return hashlib.sha256(self._weights()).hexdigest()
+
+    def save(self, folder: str | Path, card: str) -> None:
+        """Write the simulator's folder, whole or not at all.
+
+        Args:
+            folder: A folder to make, or an older simulator to replace.
+            card: The text of `CARD.md`.
+
+        Raises:
+            SimulatorError: If `folder` is there already, and is neither a simulator nor empty.
+        """
+        folder = Path(folder).resolve()
+        if folder.exists() and not _may_replace(folder):
+            raise SimulatorError(f"{folder} is not a simulator folder and will not be overwritten; choose another name")
+        header = {"format": FORMAT, "version": VERSION, "weights_sha256": self.weights_sha256}
+        text = json.dumps(header | asdict(self.config), indent=2) + "\n"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
+        new.mkdir()
+        try:
+            write_atomic(new / CONFIG, lambda file: file.write(text.encode()))
+            write_atomic(new / WEIGHTS, lambda file: file.write(self._weights()))
+            write_atomic(new / STARTS, lambda file: np.savez_compressed(file, **vars(self.starts)))
+            write_atomic(new / CARD, lambda file: file.write(card.encode()))
+            _move_folder(new, folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    @staticmethod
+    def load(path_or_id: str | Path) -> Simulator:
+        """Read a simulator.
+
+        Args:
+            path_or_id: Its folder; or the id or name of a bundled one, such as "LSSVWM/ObjectRooms-v0" or
+                "ObjectRooms-v0".
+
+        Raises:
+            SimulatorError: If there is none, or it is damaged or newer than this release.
+        """
+        folder = _find(path_or_id)
+        header, config = _read_config(folder / CONFIG)
+        model = _read_model(folder / WEIGHTS, config.model, str(header.get("weights_sha256")))
+        starts = _read_starts(folder / STARTS)
+        try:
+            return Simulator(model, config, starts)
+        except SimulatorError as error:
+            raise SimulatorError(f"{folder} is damaged: {error}") from error
+
+    def _weights(self) -> bytes:
+        return safetensors.torch.save({k: v.contiguous() for k, v in self.model.state_dict().items()})
+
+
+def tensor_differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], most: int = 8) -> str:
+    """Say line by line how the names, shapes and dtypes of tensors differ; an empty string if they do not."""
+
+    def describe(tensors: Mapping[str, Tensor], name: str) -> str:
+        return f"{tensors[name].dtype} {tuple(tensors[name].shape)}" if name in tensors else "nothing"
+
+    pairs = ((name, describe(found, name), describe(wanted, name)) for name in sorted(found.keys() | wanted.keys()))
+    lines = [f"  {name}: found {have}, expected {want}" for name, have, want in pairs if have != want]
+    return "\n".join(lines[:most] + ([f"  and {len(lines) - most} more"] if len(lines) > most else []))
+
+
+def _find(path_or_id: str | Path) -> Path:
+    bundled = Path(__file__).parent / "simulators"
+    for folder in (Path(path_or_id), bundled / str(path_or_id).removeprefix("LSSVWM/")):
+        if folder.is_dir():
+            return folder
+    names = ", ".join(sorted(path.parent.name for path in bundled.glob(f"*/{CONFIG}"))) or "none"
+    raise SimulatorError(f"{path_or_id} is neither a folder nor a bundled simulator; bundled are: {names}")
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise SimulatorError(f"{path} is missing; a simulator has {CONFIG}, {WEIGHTS} and {STARTS}: copy all of it")
+    return path.read_bytes()
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    text = _read(path)
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise SimulatorError(f"{path} is not JSON ({error}); copy the simulator again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SimulatorError(f"{path} is not the config of a simulator: its format is not {FORMAT!r}")
+    return content
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], SimulatorConfig]:
+    content = _read_header(path)
+    header = {k: content.pop(k, None) for k in ("format", "version", "weights_sha256")}
+    if header["version"] != VERSION:
+        raise SimulatorError(
+            f"{path} has version {header['version']!r}; this release reads version {VERSION}: "
+            f"install the release that wrote it ({content.get('versions')})"
+        )
+    try:
+        return header, from_json(SimulatorConfig, content, "config")
+    except ValueError as error:
+        raise SimulatorError(f"{path} is damaged, or of another release: {error}") from error
+
+
+def _read_model(path: Path, config: WorldModelConfig, sha256: str) -> WorldModel:
+    data = _read(path)
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise SimulatorError(f"{path} has SHA-256 {found}, but {CONFIG} names {sha256}: copy the simulator again")
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise SimulatorError(f"{path} is not a safetensors file ({error})") from error
+    try:
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the global stream alone
+            model = WorldModel(config)
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise SimulatorError(f"{path.with_name(CONFIG)} describes no world model: {error}") from error
+    if differences := tensor_differences(tensors, model.state_dict()):
+        raise SimulatorError(f"{path} does not fit the model in {CONFIG}:\n{differences}")
+    model.load_state_dict(tensors)
+    return model
+
+
+def _read_starts(path: Path) -> Starts:
+    file = io.BytesIO(_read(path))
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: np.asarray(archive[key]) for key in archive.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError) as error:
+        raise SimulatorError(f"{path} cannot be read ({error}); copy the simulator again") from error
+    if arrays.keys() != {"obs", "act"}:
+        raise SimulatorError(f"{path} has the arrays {sorted(arrays)}; expected obs and act")
+    return Starts(**arrays)
+
+
+def _check(simulator: Simulator) -> None:
+    """Raise a ValueError unless model, config and starts belong to one another."""
+    config, action = simulator.config, simulator.config.model.action
+    if simulator.model.config != config.model:
+        raise ValueError(f"config.model is {config.model}, but the model was built as {simulator.model.config}")
+    for name in ("trained_length", "horizon", "denoising_steps"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; expected at least 1")
+    space = space_from_json(config.observation_space, "observation_space")
+    if space != simulator.observation_space:
+        raise ValueError(f"observation_space is {space}, but the model makes {simulator.observation_space}")
+    if (spec := _action_spec(simulator.action_space)) != action:
+        raise ValueError(f"action_space is {simulator.action_space}, that is {spec}, but the model takes {action}")
+
+    obs, act = simulator.starts.obs, simulator.starts.act
+    frame = _frame_shape(config.model)
+    if obs.dtype != np.uint8 or obs.ndim != 5 or obs.shape[2:] != frame or not obs.size:
+        sizes = ", ".join(map(str, ("S", "T", *frame)))
+        raise ValueError(f"starts.obs is {obs.dtype} {obs.shape}; expected uint8 ({sizes}), none of them 0")
+    if obs.shape[1] > config.trained_length:
+        raise ValueError(f"starts.obs has {obs.shape[1]} frames each, but trained_length is {config.trained_length}")
+    dtype = np.dtype(np.int64 if action.kind == "discrete" else np.float32)
+    shape = obs.shape[:2] if action.kind == "discrete" else (*obs.shape[:2], action.size)
+    if act.dtype != dtype or act.shape != shape:
+        raise ValueError(f"starts.act is {act.dtype} {act.shape}; expected {dtype} {shape}")
+    action.check(torch.from_numpy(act))
+
+
+def _frame_shape(model: WorldModelConfig) -> tuple[int, int, int]:
+    return model.frame_size, model.frame_size, model.channels
+
+
+def _action_spec(space: ActionSpace) -> ActionSpec:
+    if isinstance(space, gym.spaces.Discrete):
+        return ActionSpec("discrete", int(space.n))
+    if space.dtype != np.float32 or len(space.shape) != 1:
+        raise ValueError(f"action_space is {space}; expected Discrete, or Box of float32 vectors")
+    return ActionSpec("box", space.shape[0])
+
+
+def _may_replace(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        return not any(folder.iterdir()) or bool(_read_header(folder / CONFIG))
+    except SimulatorError:
+        return False
+
+
+def _move_folder(new: Path, folder: Path) -> None:
+    """Give `new` the name `folder`; what had it before is kept until then, and comes back if that fails."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = new.with_suffix(".old")
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)

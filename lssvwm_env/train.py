@@ -1,0 +1,173 @@
+"""From recorded episodes to a simulator folder: train, choose starts, write the card."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+import torch
+import tyro
+from matplotlib.figure import Figure
+
+from lssvwm_env.real.minigrid import AGENT_CELL, TILE
+from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts
+from world_models.actions import ActionSpec
+from world_models.data import EpisodeDataset
+from world_models.data.segments import motions
+from world_models.files import write_atomic
+from world_models.geometry import EgoView
+from world_models.training import Trainer, TrainingConfig
+from world_models.world_model import WorldModelConfig, preset
+
+CURVES: Final = "curves.png"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train, and on what.
+
+    Attributes:
+        dataset: Folder of training episodes.
+        training: How; the run, and at last `simulator/` inside it, go into its `out`.
+        preset: Size of the model: `debug` takes seconds, `tiny` up to two hours on two CPU cores, `small` a GPU.
+        starts: Number of episode openings that the simulator begins dreams from.
+        start_frames: Real frames in each of them.
+        horizon: Most steps in an episode of the simulator.
+        denoising_steps: Network passes per frame, unless the simulator's user asks otherwise.
+    """
+
+    dataset: Path
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")]
+    preset: Literal["debug", "tiny", "small"] = "tiny"
+    starts: int = 64
+    start_frames: int = 16
+    horizon: int = 1000
+    denoising_steps: int = 1
+
+
+def train(config: TrainConfig) -> Simulator:
+    """Train a world model, or go on with a run that was cut off, and write it as a simulator.
+
+    Raises:
+        DatasetError: If the dataset is incomplete or damaged.
+        ValueError: If it is too small, or `out` holds a run with another configuration.
+    """
+    dataset = EpisodeDataset(config.dataset)
+    trainer = Trainer(config.training, model_config(dataset, config.preset), dataset)
+    model = trainer.run()
+    spec = dataset.spec
+    simulator = Simulator(
+        model,
+        SimulatorConfig(
+            env_id=spec.env_id,
+            model=model.config,
+            observation_space=spec.observation_space,
+            action_space=spec.action_space,
+            trained_length=max(config.training.lengths),
+            horizon=config.horizon,
+            denoising_steps=config.denoising_steps,
+            data_hash=dataset.hash(),
+            env_kwargs=spec.env_kwargs,
+            preprocessing=spec.preprocessing,
+        ),
+        opening_frames(dataset, config.starts, config.start_frames),
+    )
+    folder = config.training.out / "simulator"
+    simulator.save(folder, card(simulator, trainer, config))
+    curves = curves_png(trainer.folder.metrics())
+    write_atomic(folder / CURVES, lambda file: file.write(curves))
+    print(
+        f"The simulator is in {folder}. Judge it with:\n  lssvwm compare --simulator {folder} --out runs/compare --card"
+    )
+    return simulator
+
+
+def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
+    """The configuration of a model for the spaces of a dataset; where poses were recorded, it will reckon them."""
+    space, frame = dataset.spec.action_space, dataset.obs.shape[1:]
+    action = ActionSpec("discrete", space["n"]) if space["type"] == "Discrete" else ActionSpec("box", space["shape"][0])
+    view = None
+    if dataset.pose is not None:
+        view = EgoView(TILE, *AGENT_CELL, motions(dataset))
+    return preset(size, action, frame_size=frame[0], channels=frame[2], view=view)
+
+
+def opening_frames(dataset: EpisodeDataset, count: int, length: int) -> Starts:
+    """The first frames of up to `count` episodes that are long enough, evenly picked."""
+    lengths = np.diff(np.append(dataset.episode_starts, len(dataset)))
+    long_enough = dataset.episode_starts[lengths > length]
+    if not len(long_enough):
+        raise ValueError(f"no episode of {dataset.folder} is longer than start_frames={length}; lower it")
+    chosen = long_enough[np.linspace(0, len(long_enough) - 1, min(count, len(long_enough))).astype(int)]
+    index = chosen[:, None] + np.arange(length)
+    return Starts(dataset.obs[index], dataset.act[index])
+
+
+def card(simulator: Simulator, trainer: Trainer, config: TrainConfig) -> str:
+    """The text of `CARD.md`; `lssvwm compare --card` adds what was measured."""
+    spec, training = trainer.dataset.spec, config.training
+    parameters = sum(p.numel() for p in simulator.model.parameters()) / 1e6
+    state = simulator.model.initial_state(1).nbytes / 1e6
+    frames_recorded, episodes = len(trainer.dataset), len(trainer.dataset.episode_starts)
+    lengths = ", then ".join(map(str, training.lengths))
+    frames = sum(training.frames_per_step // training.length(s) * training.length(s) for s in range(training.steps))
+    return f"""# {spec.env_id}, simulated
+
+A world model of {parameters:.2f} M parameters, trained on recorded frames and actions of `{spec.env_id}`
+{spec.env_kwargs or ""}. Its memory takes {state:.2f} MB per world, whatever the history.
+
+## Training
+
+| | |
+|---|---|
+| data | `{spec.command}` |
+| | {frames_recorded:,} frames in {episodes:,} episodes; {spec.policy} policy, {spec.split} split, seed {spec.seed} |
+| data hash | `{simulator.config.data_hash}` |
+| training | `{command()}` |
+| seed | {training.seed} |
+| steps | {training.steps:,} ({frames:,} frames seen), sequences of {lengths} frames |
+| objective | {training.objective.kind} |
+| time | {trainer.seconds / 60:.0f} minutes with {training.threads} thread(s) on {hardware(training.device)} |
+| versions | {", ".join(f"{k} {v}" for k, v in simulator.config.versions.items())} |
+
+![Losses on training and held-out episodes]({CURVES})
+"""
+
+
+def command(argv: Sequence[str] | None = None) -> str:
+    """The shell command that is running."""
+    return " ".join(["lssvwm", *(sys.argv[1:] if argv is None else argv)])
+
+
+def hardware(device: str) -> str:
+    """The machine, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"a CPU ({platform.machine()}, {os.cpu_count()} cores)"
+
+
+def curves_png(metrics: list[dict[str, Any]]) -> bytes:
+    """Plot the losses of a run."""
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    frame, rest = figure.subplots(1, 2)
+    for axis, names in ((frame, ["frame_loss"]), (rest, ["reward_loss", "termination_loss", "odometry_loss"])):
+        for i, name in enumerate(names):
+            for prefix, style in (("", "-"), ("validation/", "o--")):
+                points = [(line["step"], line[prefix + name]) for line in metrics if prefix + name in line]
+                if points:
+                    label = f"{name.replace('_', ' ')}{' (held out, one step from noise)' if prefix else ''}"
+                    axis.plot(*zip(*points, strict=True), style, color=f"C{i}", markersize=4, label=label)
+        axis.set(xlabel="optimiser step", yscale="log")
+        axis.legend(frameon=False, fontsize=8)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

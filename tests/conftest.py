@@ -1,0 +1,79 @@
+"""Shared fixtures: a toy world model and simulator, random but for their shapes."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: spinning threads make small operations 30 times slower on busy machines.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+import numpy as np
+import pytest
+import torch
+
+from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts
+from world_models.actions import ActionSpec
+from world_models.geometry import EgoView
+from world_models.world_model import WorldModel, preset
+
+torch.set_num_threads(1)
+
+FRAMES = {"type": "Box", "low": 0, "high": 255, "shape": [64, 64, 3], "dtype": "uint8"}
+MOTIONS = ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3))
+
+
+def random_world_model(action: ActionSpec, view: EgoView | None) -> WorldModel:
+    """A `debug` model whose every layer does something: those that begin at zero are made random too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = WorldModel(preset("debug", action, view=view))
+        for parameter in model.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def toy_world_model() -> WorldModel:
+    """64x64 frames, seven actions, dead reckoning."""
+    return random_world_model(ActionSpec("discrete", 7), EgoView(cell=8, row=6, col=3, motions=MOTIONS))
+
+
+@pytest.fixture(scope="session")
+def toy_simulator(toy_world_model: WorldModel) -> Simulator:
+    """Five starts of three random frames; trained on eight frames, episodes of twenty steps."""
+    rng = np.random.default_rng(0)
+    starts = Starts(rng.integers(0, 256, (5, 3, 64, 64, 3), np.uint8), rng.integers(0, 7, (5, 3)))
+    config = SimulatorConfig(
+        env_id="Toy-v0",
+        model=toy_world_model.config,
+        observation_space=FRAMES,
+        action_space={"type": "Discrete", "n": 7},
+        trained_length=8,
+        horizon=20,
+        denoising_steps=1,
+        data_hash="none",
+    )
+    return Simulator(toy_world_model, config, starts)
+
+
+@pytest.fixture(scope="session")
+def toy_box_simulator() -> Simulator:
+    """One start; actions are vectors of two numbers in [-1, 1]; the camera stands still."""
+    rng = np.random.default_rng(0)
+    model = random_world_model(ActionSpec("box", 2), view=None)
+    starts = Starts(rng.integers(0, 256, (1, 2, 64, 64, 3), np.uint8), np.zeros((1, 2, 2), np.float32))
+    config = SimulatorConfig(
+        env_id="ToyBox-v0",
+        model=model.config,
+        observation_space=FRAMES,
+        action_space={"type": "Box", "low": -1.0, "high": 1.0, "shape": [2], "dtype": "float32"},
+        trained_length=8,
+        horizon=20,
+        denoising_steps=2,
+        data_hash="none",
+    )
+    return Simulator(model, config, starts)

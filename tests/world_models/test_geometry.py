@@ -1,0 +1,65 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from world_models.geometry import EgoView, advance, ego_motion, place_frequencies, rotate, token_places
+
+VIEW = EgoView(cell=8, row=6, col=3, motions=())
+poses = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(0, 3)).map(torch.tensor)
+
+
+@given(before=poses, after=poses)
+def test_ego_motion_is_what_advance_needs(before, after):
+    assert torch.equal(advance(before, ego_motion(before, after)), after)
+
+
+def test_a_step_forward_east_then_a_right_turn_then_a_step():
+    pose = torch.tensor([0, 0, 0])
+    for motion in ([1, 0, 0], [0, 0, 1], [1, 0, 0]):  # right of east is south, which is +y
+        pose = advance(pose, torch.tensor(motion))
+    assert pose.tolist() == [1, 1, 1]
+
+
+@given(pose=poses)
+def test_the_agents_token_is_where_the_agent_is(pose):
+    places = token_places(pose, VIEW, grid=8, patch=8, lead=())
+    assert torch.equal(places.view(8, 8, 2)[6, 3], pose[:2].float())
+
+
+@given(pose=poses)
+def test_places_do_not_move_when_the_agent_turns_and_looks_back(pose):
+    """The cell two ahead and one to the right is found again, elsewhere in the view, after a turn to the right."""
+    turned = advance(pose, torch.tensor([0, 0, 1]))
+    before = token_places(pose, VIEW, 8, 8, ()).view(8, 8, 2)
+    after = token_places(turned, VIEW, 8, 8, ()).view(8, 8, 2)
+    assert torch.equal(before[4, 4], after[5, 1])
+
+
+def test_large_patches_are_placed_at_their_centre():
+    places = token_places(torch.zeros(3), VIEW, grid=4, patch=16, lead=()).view(4, 4, 2)
+    small = token_places(torch.zeros(3), VIEW, grid=8, patch=8, lead=()).view(8, 8, 2)
+    torch.testing.assert_close(places[1, 2], small[2:4, 4:6].mean((0, 1)))
+
+
+def test_without_a_view_a_token_is_at_its_column_and_row():
+    places = token_places(None, None, grid=3, patch=8, lead=(2,))
+    assert places.shape == (2, 9, 2) and places[1, 5].tolist() == [2, 1]
+
+
+def test_codes_of_different_places_are_nearly_orthogonal():
+    frequencies = place_frequencies(128, map_size=16)
+    cells = torch.cartesian_prod(torch.arange(16.0), torch.arange(16.0))
+    codes = rotate(torch.ones(256, 256) / 16, cells @ frequencies.T)
+    overlap = codes @ codes.T - torch.eye(256)
+    assert overlap.abs().max() < 0.04
+
+
+def test_rotation_depends_only_on_relative_place():
+    q, k = torch.randn(2, 8)
+    frequencies = place_frequencies(4, map_size=16)
+    here, there, shift = torch.tensor([[1.0, 2], [4, 3], [5, -7]])
+
+    def overlap(a, b):
+        return rotate(q, frequencies @ a) @ rotate(k, frequencies @ b)
+
+    torch.testing.assert_close(overlap(here, there), overlap(here + shift, there + shift), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from world_models import ssm
+from world_models.ssm import frame_scan, frame_scan_reference
+
+
+def inputs(seed, T=5, R=4, M=2, G=3, H=2, P=3, N=4):
+    g = torch.Generator().manual_seed(seed)
+    return {
+        "C": torch.randn(G, T, R, N, generator=g),
+        "x": torch.randn(G, T, M, H, P, generator=g),
+        "dt": torch.rand(G, T, M, H, generator=g),
+        "A": -torch.rand(H, generator=g),
+        "B": torch.randn(G, T, M, N, generator=g),
+        "state": torch.randn(G, H, P, N, generator=g),
+        "is_first": torch.rand(G, T, generator=g) < 0.3,
+    }
+
+
+def part(i, frames):
+    return {k: v[:, frames] if k in ("C", "x", "dt", "B", "is_first") else v for k, v in i.items()}
+
+
+def close(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), T=st.integers(1, 9), M=st.sampled_from([1, 4]), R=st.sampled_from([1, 8]))
+def test_scan_equals_the_recurrence(seed, T, M, R):
+    i = inputs(seed, T, R, M)
+    close(frame_scan(**i), frame_scan_reference(**i))
+
+
+@pytest.mark.parametrize("form", [ssm._masked, ssm._carried])
+def test_each_form_equals_the_recurrence(form):
+    i = inputs(0)
+    values, decay = ssm._write_weights(i["x"], i["dt"], i["A"]), ssm._frame_decay(i["dt"], i["A"], i["is_first"])
+    close(form(i["C"], values, i["B"], i["state"], decay), frame_scan_reference(**i))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 8), max_size=3))
+def test_any_chunking_gives_the_same_numbers(seed, cuts):
+    i = inputs(seed, T=9)
+    whole = frame_scan(**i)
+    ys = []
+    for start, stop in zip([0, *sorted(set(cuts))], [*sorted(set(cuts)), 9], strict=True):
+        y, i["state"] = frame_scan(**part(i, slice(start, stop)))
+        ys.append(y)
+    close((torch.cat(ys, 1), i["state"]), whole)
+
+
+def test_nothing_leaks_over_a_reset():
+    i, other = inputs(1), inputs(2)
+    i["is_first"][:, 3] = True
+    changed = dict(i, state=other["state"], x=i["x"].clone())
+    changed["x"][:, :3] = other["x"][:, :3]
+    (y, state), (y_changed, state_changed) = frame_scan(**i), frame_scan(**changed)
+    assert not torch.equal(y[:, 1], y_changed[:, 1])
+    close((y[:, 3:], state), (y_changed[:, 3:], state_changed))
+
+
+def test_reads_do_not_see_their_own_frame():
+    i = inputs(3)
+    changed = dict(i, x=i["x"].clone())
+    changed["x"][:, 2] += 1
+    y, y_changed = frame_scan(**i)[0], frame_scan(**changed)[0]
+    torch.testing.assert_close(y[:, :3], y_changed[:, :3])
+    i["is_first"][:] = False
+    assert not torch.allclose(frame_scan(**i)[0][:, 3], frame_scan(**dict(changed, is_first=i["is_first"]))[0][:, 3])
+
+
+def test_gradients_of_both_forms_agree_through_the_carried_state():
+    grads = []
+    for form in (ssm._masked, ssm._carried):
+        i = inputs(4)
+        leaves = [i[k].requires_grad_() for k in ("C", "x", "dt", "B", "state")]
+        values, decay = ssm._write_weights(i["x"], i["dt"], i["A"]), ssm._frame_decay(i["dt"], i["A"], i["is_first"])
+        y, state = form(i["C"], values, i["B"], i["state"], decay)
+        grads.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
+    close(*grads)
