@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from importlib import import_module
 from typing import Final
@@ -38,6 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lssvwm {name}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def command() -> str:
+    """The shell command that is running, for records."""
+    return shlex.join(["lssvwm", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

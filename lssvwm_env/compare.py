@@ -24,10 +24,11 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
+from lssvwm_env.cli import command
 from lssvwm_env.collect import CollectConfig, collect
 from lssvwm_env.fidelity import RECENT, Fidelity, measure
 from lssvwm_env.real import PixelMiniGrid, make_real
-from lssvwm_env.simulator import Simulator, SimulatorConfig, package_versions
+from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig, package_versions
 from world_models.data import EpisodeDataset
 from world_models.files import write_atomic
 
@@ -36,6 +37,8 @@ GIF_FRAMES: Final = 100
 GIF_SCALE: Final = 3
 _BORDER, _STRIP = 3, 18  # pixels
 _GREY, _ORANGE, _BLACK = (128, 128, 128), (255, 140, 0), (0, 0, 0)
+
+_CARD_HEADING: Final = "## Fidelity"
 
 _LABELS: Final = {
     "tiles": "tiles",
@@ -68,6 +71,7 @@ class CompareConfig:
         horizon: Frames in each dream; those after the real episode's end do not count.
         denoising_steps: Network passes per frame; None takes the simulator's own number.
         seed: Decides which episodes are judged, the dreams' noise, and what is collected.
+        card: Also write the numbers into the CARD.md of the simulator, which must be given as a folder.
     """
 
     simulator: str
@@ -79,8 +83,13 @@ class CompareConfig:
     horizon: int = 64
     denoising_steps: int | None = None
     seed: int = 0
+    card: bool = False
 
     def __post_init__(self) -> None:
+        if self.card and not Path(self.simulator, CARD).is_file():
+            raise ValueError(
+                f"card=True needs a simulator folder with a {CARD}, but simulator={self.simulator!r} is none."
+            )
         least = {"frames": 1, "sequences": 1, "context": 1, "horizon": 1, "denoising_steps": 1, "seed": 0}
         for name, bound in least.items():
             if (value := getattr(self, name)) is not None and value < bound:
@@ -139,8 +148,49 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     for name, data in {"dream_vs_real.gif": gif, "fidelity.png": png, "report.json": text.encode()}.items():
         _write(config.out / name, data)
+    if config.card:
+        path = Path(config.simulator) / CARD
+        trained = path.read_text().split(_CARD_HEADING)[0].rstrip()
+        _write(path, f"{trained}\n\n{_CARD_HEADING}\n\n{card_section(report, config)}".encode())
     _print(report, config)
     return report
+
+
+def card_section(report: dict[str, Any], config: CompareConfig) -> str:
+    """The numbers of a report as the Markdown section of a simulator's card."""
+    threads, steps = report["hardware"]["torch_threads"], report["denoising_steps"]
+    lines = [
+        f"`{command()}` ({report['seconds']} s with {threads} CPU threads):",
+        f"{report['sequences']} episodes of the {report['split']} split, seed {report['seed']}, "
+        f"{steps} denoising step(s) per frame.",
+        "Next frame: after all real frames before it.",
+        f"Dream: {report['horizon']} frames on its own after {report['context']}",
+        "real ones, along the recorded actions. Brackets: 95 % intervals over episodes.",
+        "",
+        f"| | {' | '.join(_columns(report).values())} |",
+        f"|---|{'---|' * len(_columns(report))}",
+        *(f"| {' | '.join(row)} |" for row in _rows(report)),
+        "",
+        *(f"Note: {note}." for note in report["notes"]),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _columns(report: dict[str, Any]) -> dict[str, str]:
+    return {
+        "next_frame": "next frame",
+        "dream": f"dream of {report['horizon']}",
+        "dream_last_frame": "its last frame",
+        "copy_dream": "last real frame kept",
+    }
+
+
+def _rows(report: dict[str, Any]) -> list[list[str]]:
+    return [
+        [label, *(_cell(report[c], key, interval=c in ("next_frame", "dream")) for c in _columns(report))]
+        for key, label in _LABELS.items()
+        if key in report["next_frame"]
+    ]
 
 
 def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> EpisodeDataset:
@@ -259,19 +309,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _print(report: dict[str, Any], config: CompareConfig) -> None:
-    columns = {
-        "next_frame": "next frame",
-        "dream": f"dream of {report['horizon']}",
-        "dream_last_frame": "its last frame",
-        "copy_dream": "last real frame kept",
-    }
-    table = Table("", *columns.values(), title=f"{config.simulator}: {report['sequences']} {report['split']} episodes")
-    for key, label in _LABELS.items():
-        if key in report["next_frame"]:
-            table.add_row(
-                label,
-                *(_cell(report[column], key, interval=column in ("next_frame", "dream")) for column in columns),
-            )
+    title = f"{config.simulator}: {report['sequences']} {report['split']} episodes"
+    table = Table("", *_columns(report).values(), title=title)
+    for row in _rows(report):
+        table.add_row(*row)
     console = Console()
     console.print(table)
     for note in report["notes"]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import platform
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +14,7 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 
+from lssvwm_env.cli import command
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
 from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts
 from world_models.actions import ActionSpec
@@ -139,11 +138,6 @@ A world model of {parameters:.2f} M parameters, trained on recorded frames and a
 
 ![Losses on training and held-out episodes]({CURVES})
 """
-
-
-def command(argv: Sequence[str] | None = None) -> str:
-    """The shell command that is running."""
-    return " ".join(["lssvwm", *(sys.argv[1:] if argv is None else argv)])
 
 
 def hardware(device: str) -> str:
