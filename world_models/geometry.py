@@ -84,6 +84,15 @@ def place_frequencies(pairs: int, map_size: int) -> Tensor:
     return (waves[order[index]] * (2 * math.pi / map_size)).float()
 
 
+def place_angles(places: Tensor, frequencies: Tensor) -> Tensor:
+    """Angles (..., *pairs) of places (..., 2) for frequencies (*pairs, 2).
+
+    Written without a matrix product: autocast would round the places, and a place that is off by a little is another.
+    """
+    x, y = (axis.view(*axis.shape, *[1] * (frequencies.dim() - 1)) for axis in places.float().unbind(-1))
+    return x * frequencies[..., 0] + y * frequencies[..., 1]
+
+
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
     """Rotate the pairs (x[..., i], x[..., i + half]) of x (..., 2 * half) by angles (..., half)."""
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import place_frequencies, rotate
+from world_models.geometry import place_angles, place_frequencies, rotate
 from world_models.ssm import frame_scan
 
 
@@ -21,7 +21,7 @@ class BlockScan(nn.Module):
     """Mamba-2 over tubes of `block` x `block` tokens (paper section 4.1).
 
     Departures from Mamba-2, as in Mamba-3: no short convolution (the attention mixes neighbours); B and C are
-    normalised, have biases and, where one tube holds the whole frame, are rotated by the place of their token: a state
+    normalised, have biases, and, where one tube holds the whole frame, are rotated by the place of their token: a state
     shared by all places needs an address, and a tube of its own is one. Every layer has the same total state,
     `state_per_token * tokens * d_inner`, whatever its block, so that block sizes can be compared fairly.
 
@@ -41,11 +41,8 @@ class BlockScan(nn.Module):
         self.grid, self.block, self.headdim, self.n_heads = grid, block, headdim, d_inner // headdim
         self.split = (d_inner, d_inner, d_state, d_state, self.n_heads)  # z, x, B, C, dt: Mamba-2's layout
         self.in_proj = nn.Linear(d_model, sum(self.split), bias=False)
-        self.B_norm, self.C_norm = RMSNorm(d_state), RMSNorm(d_state)
-        self.B_bias, self.C_bias = nn.Parameter(torch.ones(d_state)), nn.Parameter(torch.ones(d_state))
-        if map_size is not None:  # begin as a map: content modulates the address a little
-            nn.init.constant_(self.B_norm.weight, 0.1)
-            nn.init.constant_(self.C_norm.weight, 0.1)
+        gain = 1.0 if map_size is None else 0.1  # begin as a map: content modulates the address a little
+        self.B_norm, self.C_norm = KeyNorm(d_state, gain, bias=1.0), KeyNorm(d_state, gain, bias=1.0)
         frequencies = torch.empty(0) if map_size is None else place_frequencies(d_state // 2, map_size)
         self.register_buffer("frequencies", frequencies, persistent=False)
         # A step size of a tenth to one writes well; time constants of 4 to 1,000 frames spread over the heads.
@@ -67,14 +64,14 @@ class BlockScan(nn.Module):
         """x (B, T, S, n, d), places (B, T, n, 2), state (B, tubes, H, P, N), is_first (B, T) -> y like x, state."""
         batch, T = x.shape[:2]
         z, value, B, C, dt = self.in_proj(x).split(self.split, -1)
-        C = self._key(C, self.C_norm, self.C_bias, places.unsqueeze(2))
+        C = self._key(self.C_norm(C), places.unsqueeze(2))
         reads = self._to_tubes(C)  # (G, T, S * m, N)
         value = value.unflatten(-1, (self.n_heads, self.headdim))
         tubes = state.shape[1]
         state = state.flatten(0, 1)
         first = is_first.repeat_interleave(tubes, 0)
         if writes:
-            key = self._key(B[:, :, :1], self.B_norm, self.B_bias, places.unsqueeze(2))
+            key = self._key(self.B_norm(B[:, :, :1]), places.unsqueeze(2))
             step = F.softplus(dt[:, :, :1].float() + self.dt_bias)
             written = self._to_tubes(value[:, :, :1].flatten(-2)).unflatten(-1, (self.n_heads, self.headdim))
             y, state = frame_scan(
@@ -87,10 +84,9 @@ class BlockScan(nn.Module):
         y = self.norm(y.flatten(-2) * F.silu(z))
         return self.out_proj(y), state.unflatten(0, (batch, tubes))
 
-    def _key(self, key: Tensor, norm: RMSNorm, bias: Tensor, places: Tensor) -> Tensor:
-        key = norm(key) + bias.to(key.dtype)
+    def _key(self, key: Tensor, places: Tensor) -> Tensor:
         if len(self.frequencies):
-            key = rotate(key, places @ self.frequencies.T)
+            key = rotate(key, place_angles(places, self.frequencies))
         return key * key.shape[-1] ** -0.5
 
     def _to_tubes(self, x: Tensor) -> Tensor:
@@ -119,7 +115,7 @@ class FrameLocalAttention(nn.Module):
         super().__init__()
         self.window, self.head_dim, self.n_heads = window, head_dim, d_model // head_dim
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
-        self.q_norm, self.k_norm = RMSNorm(head_dim), RMSNorm(head_dim)
+        self.q_norm, self.k_norm = KeyNorm(head_dim), KeyNorm(head_dim)
         looks_at_place = (torch.arange(self.n_heads) % 2 == 0).float()[:, None].repeat(1, head_dim)
         self.q_bias, self.k_bias = nn.Parameter(looks_at_place), nn.Parameter(looks_at_place.clone())
         pairs = self.n_heads * head_dim // 2
@@ -129,45 +125,31 @@ class FrameLocalAttention(nn.Module):
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
     def state_shape(self, batch_size: int, tokens: int) -> tuple[int, ...]:
-        """(B, window, n, 2, H, head_dim): keys and values of the last frames, oldest first."""
-        return batch_size, self.window, tokens, 2, self.n_heads, self.head_dim
+        """(B, window, 2, H, n, head_dim): keys and values of the last frames, oldest first."""
+        return batch_size, self.window, 2, self.n_heads, tokens, self.head_dim
 
-    def forward(self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool
+    ) -> tuple[Tensor, Tensor]:
         """x (B, T, S, n, d), state as `state_shape`, visible (B, T, window) oldest first -> y like x, state."""
-        batch, T, S, n, d = x.shape
+        T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        angles = torch.einsum("btnc,hfc->btnhf", places, self.frequencies).unsqueeze(2)
-        q = rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles)
+        angles = place_angles(places, self.frequencies).unsqueeze(2)  # (B, T, 1, n, H, e / 2)
+        q = rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles).transpose(3, 4)  # (B, T, S, H, n, e)
         k = rotate(self.k_norm(k) + self.k_bias.to(k.dtype), angles)
-        own = torch.stack([k, v], -3)  # (B, T, S, n, 2, H, e)
+        own = torch.stack([k, v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)
         frames = torch.cat([state.to(own.dtype), own[:, :, 0]], 1) if writes else state.to(own.dtype)
-        past = torch.stack([frames[:, lag : lag + T] for lag in range(self.window)], 2)  # (B, T, W, n, 2, H, e)
-        past = past.flatten(2, 3).unsqueeze(2).expand(-1, -1, S, -1, -1, -1, -1)
-        keys, values = torch.cat([past, own], 3).flatten(0, 2).transpose(1, 3).unbind(2)  # (BTS, H, (W + 1) n, e)
-        bias = self._bias(visible).to(q.dtype)  # (B, T, H, W + 1)
-        bias = bias.repeat_interleave(n, -1).unsqueeze(2).expand(-1, -1, S, -1, -1).flatten(0, 2)
-        # The bias rides along as one more feature of the keys: no mask of the size of the scores is ever made.
-        keys = torch.cat([keys, bias.unsqueeze(-1)], -1)
-        q = F.pad(q.flatten(0, 2).transpose(1, 2), (0, 1), value=1.0)
-        y = attend(q * self.head_dim**-0.5, keys, values)
-        y = y.transpose(1, 2).reshape(batch, T, S, n, d)
-        return self.out_proj(y), frames[:, T:] if writes else state
+        past = [frames[:, lag : lag + T].unsqueeze(2).expand_as(own) for lag in range(self.window)]
+        keys, values = torch.stack([*past, own], 5).flatten(5, 6).unbind(3)  # (B, T, S, H, (W + 1) n, e)
+        scores = (q * self.head_dim**-0.5) @ keys.transpose(-1, -2)  # (B, T, S, H, n, (W + 1) n)
+        bias = self._bias(visible).to(q.dtype).repeat_interleave(n, -1)  # (B, T, H, (W + 1) n)
+        y = (scores + bias[:, :, None, :, None]).softmax(-1) @ values
+        return self.out_proj(y.transpose(3, 4).flatten(4)), frames[:, T:] if writes else state
 
     def _bias(self, visible: Tensor) -> Tensor:
-        """(B, T, H, W + 1), before scaling by 1 / sqrt(head_dim)."""
-        bias = self.lag_bias.flip(-1) * self.head_dim**0.5  # oldest first, as the keys
+        """(B, T, H, W + 1): the learned bias of each lag, oldest first, or minus infinity where nothing is to be seen."""
         visible = F.pad(visible, (0, 1), value=True).unsqueeze(2)
-        return torch.where(visible, bias, -1e4)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention of scaled queries (G, H, q, e) over keys (G, H, k, e) and values (G, H, k, p)."""
-    if q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, F.pad(v, (0, q.shape[-1] - v.shape[-1])), scale=1.0)[
-            ..., : v.shape[-1]
-        ]
-    # Over a few hundred keys the plain form is twice as fast to train on a CPU as the fused kernel (torch 2.13).
-    return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.lag_bias.flip(-1).masked_fill(~visible, -torch.inf)
 
 
 class RMSNorm(nn.Module):
@@ -180,6 +162,21 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
+
+
+class KeyNorm(nn.LayerNorm):
+    """Layer norm of keys and queries, with a gain and perhaps a bias; keeps its input's dtype, under autocast too."""
+
+    def __init__(self, width: int, gain: float = 1.0, bias: float | None = None) -> None:
+        super().__init__(width, bias=bias is not None)
+        nn.init.constant_(self.weight, gain)
+        if bias is not None:
+            nn.init.constant_(self.bias, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.layer_norm(x, x.shape[-1:], self.weight.to(x.dtype), bias, self.eps)
 
 
 class Block(nn.Module):

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from world_models.geometry import EgoView, advance, ego_motion, place_frequencies, rotate, token_places
+from world_models.geometry import EgoView, advance, ego_motion, place_angles, place_frequencies, rotate, token_places
 
 VIEW = EgoView(cell=8, row=6, col=3, motions=())
 poses = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(0, 3)).map(torch.tensor)
@@ -49,7 +49,7 @@ def test_without_a_view_a_token_is_at_its_column_and_row():
 def test_codes_of_different_places_are_nearly_orthogonal():
     frequencies = place_frequencies(128, map_size=16)
     cells = torch.cartesian_prod(torch.arange(16.0), torch.arange(16.0))
-    codes = rotate(torch.ones(256, 256) / 16, cells @ frequencies.T)
+    codes = rotate(torch.ones(256, 256) / 16, place_angles(cells, frequencies))
     overlap = codes @ codes.T - torch.eye(256)
     assert overlap.abs().max() < 0.04
 
@@ -60,6 +60,13 @@ def test_rotation_depends_only_on_relative_place():
     here, there, shift = torch.tensor([[1.0, 2], [4, 3], [5, -7]])
 
     def overlap(a, b):
-        return rotate(q, frequencies @ a) @ rotate(k, frequencies @ b)
+        return rotate(q, place_angles(a, frequencies)) @ rotate(k, place_angles(b, frequencies))
 
     torch.testing.assert_close(overlap(here, there), overlap(here + shift, there + shift), rtol=1e-4, atol=1e-5)
+
+
+def test_autocast_does_not_blur_places():
+    places, frequencies = torch.tensor([[13.0, -17.0], [101.0, 64.0]]), place_frequencies(8, map_size=16)
+    exact = place_angles(places, frequencies)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(place_angles(places, frequencies), exact)
