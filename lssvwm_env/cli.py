@@ -15,7 +15,7 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
     "collect": ("lssvwm_env.collect", "collect", "CollectConfig", "record episodes of a real environment"),
     "train": ("lssvwm_env.train", "train", "TrainConfig", "train a world model on episodes and make it a simulator"),
     "compare": ("lssvwm_env.compare", "compare", "CompareConfig", "measure a simulator against its real environment"),
-    "demo": ("lssvwm_env.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
+    "demo": ("agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }
 
 

@@ -128,9 +128,7 @@ class FrameLocalAttention(nn.Module):
         """(B, window, 2, H, n, head_dim): keys and values of the last frames, oldest first."""
         return batch_size, self.window, 2, self.n_heads, tokens, self.head_dim
 
-    def forward(
-        self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool) -> tuple[Tensor, Tensor]:
         """x (B, T, S, n, d), state as `state_shape`, visible (B, T, window) oldest first -> y like x, state."""
         T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
@@ -147,7 +145,7 @@ class FrameLocalAttention(nn.Module):
         return self.out_proj(y.transpose(3, 4).flatten(4)), frames[:, T:] if writes else state
 
     def _bias(self, visible: Tensor) -> Tensor:
-        """(B, T, H, W + 1): the learned bias of each lag, oldest first, or minus infinity where nothing is to be seen."""
+        """(B, T, H, W + 1): the learned bias of each lag, oldest first, or minus infinity where there is no frame."""
         visible = F.pad(visible, (0, 1), value=True).unsqueeze(2)
         return self.lag_bias.flip(-1).masked_fill(~visible, -torch.inf)
 

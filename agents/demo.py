@@ -1,0 +1,110 @@
+"""The whole system in three minutes: a dream beside reality, counted; and a plan made in a dream, acted out."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+from gymnasium.wrappers import TimeLimit
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from agents.mpc import EpisodeRecord, MPCAgent, run_episode
+from agents.planners import CategoricalCEM
+from lssvwm_env.collect import SPLITS
+from lssvwm_env.compare import CompareConfig, compare
+from lssvwm_env.real import make_real
+from lssvwm_env.simulator import Simulator
+from world_models.files import write_atomic
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What to show.
+
+    Attributes:
+        out: Folder to write `dream_vs_real.gif`, `fidelity.png`, `plan.gif` and `report.json` into.
+        rooms: Simulator to dream in and to compare with its real environment.
+        memory: Simulator of a MiniGrid-Memory world to plan in.
+        sequences: Episodes to compare.
+        episodes: Real episodes to act in.
+        seed: Decides everything; real layouts are of the test split.
+    """
+
+    out: Path = Path("runs/demo")
+    rooms: str = "LSSVWM/ObjectRooms-v0"
+    memory: str = "LSSVWM/MiniGrid-MemoryS9-v0"
+    sequences: int = 12
+    episodes: int = 3
+    seed: int = 0
+
+
+def demo(config: DemoConfig) -> None:
+    """Compare dreams with reality, then plan in a dream and act in reality; write pictures and numbers."""
+    began = time.perf_counter()
+    console = Console()
+    console.print("[bold]1/2[/bold] Dreaming in ObjectRooms along recorded actions, beside what really happened ...")
+    frames = 200 * (config.sequences + 2)
+    compared = compare(
+        CompareConfig(config.rooms, config.out, frames=frames, sequences=config.sequences, seed=config.seed)
+    )
+    console.print("[bold]2/2[/bold] Planning in the dream of MiniGrid-Memory, acting in the real one ...")
+    records = [act(config, episode) for episode in range(config.episodes)]
+    gif = plan_gif(records)
+    write_atomic(config.out / "plan.gif", lambda file: file.write(gif))
+    plans = [
+        {
+            "return": float(r.rewards.sum()),
+            "steps": len(r.actions),
+            "terminated": r.terminated,
+            "promised": float(r.values.max()),
+            "imagined_steps": r.imagined_steps,
+        }
+        for r in records
+    ]
+    seconds = round(time.perf_counter() - began, 1)
+    text = json.dumps(compared | {"plans": plans, "demo_seconds": seconds}, indent=2) + "\n"
+    write_atomic(config.out / "report.json", lambda file: file.write(text.encode()))
+    _print(console, plans)
+    console.print(f"{seconds:.0f} s. Look at plan.gif, dream_vs_real.gif and fidelity.png in {config.out}.")
+
+
+def act(config: DemoConfig, episode: int) -> EpisodeRecord:
+    """One real episode of an agent that plans in the simulator of the same world."""
+    simulator = Simulator.load(config.memory)
+    planner = CategoricalCEM(
+        num_samples=96,
+        num_elites=8,
+        num_iterations=1,
+        horizon=10,
+        steps=simulator.config.denoising_steps,
+        action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0),  # left, right, forward: there is nothing else to do here
+    )
+    agent = MPCAgent(simulator.model, planner, seed=config.seed + episode, replan_every=5)
+    real = TimeLimit(make_real(simulator.config.env_id, **simulator.config.env_kwargs), 40)
+    return run_episode(agent, real, seed=SPLITS["test"].start + config.seed + episode)
+
+
+def plan_gif(records: list[EpisodeRecord]) -> bytes:
+    """Animate episodes one after the other: what came at the left, what the agent had expected at the right."""
+    pictures: list[NDArray[np.uint8]] = []
+    for record in records:
+        gap = np.full((len(record.foreseen), record.frames.shape[1], 2, 3), 255, np.uint8)
+        film = np.concatenate([record.frames[1:], gap, record.foreseen], axis=2)
+        pictures += [*film, *film[-1:].repeat(4, 0)]  # hold the end
+    buffer = io.BytesIO()
+    iio.imwrite(buffer, np.stack(pictures).repeat(4, 1).repeat(4, 2), extension=".gif", duration=250, loop=0)
+    return buffer.getvalue()
+
+
+def _print(console: Console, plans: list[dict[str, float]]) -> None:
+    table = Table("episode", "real return", "real steps", "promised", "imagined steps", title="Planned in a dream")
+    for i, p in enumerate(plans):
+        table.add_row(str(i), f"{p['return']:.2f}", str(p["steps"]), f"{p['promised']:.2f}", f"{p['imagined_steps']:,}")
+    console.print(table)
