@@ -151,7 +151,7 @@ def curves_png(metrics: list[dict[str, Any]]) -> bytes:
     """Plot the losses of a run."""
     figure = Figure(figsize=(10, 3.5), layout="constrained")
     frame, rest = figure.subplots(1, 2)
-    for axis, names in ((frame, ["frame_loss"]), (rest, ["reward_loss", "termination_loss", "odometry_loss"])):
+    for axis, names in ((frame, ["frame_loss"]), (rest, ["reward_loss", "termination_loss"])):
         for i, name in enumerate(names):
             for prefix, style in (("", "-"), ("validation/", "o--")):
                 points = [(line["step"], line[prefix + name]) for line in metrics if prefix + name in line]

@@ -2,7 +2,8 @@
 
 The pose that the paper's networks are given (section 5.1) is here inferred from what an agent has: the frame it saw
 and the action it took. Motions are few (stay, step, turn), so inferring one is classification; the recorded poses of
-the training data are the labels. Only this small network sees them: at run time the simulator reckons on its own.
+the training data are the labels. At run time the simulator reckons on its own. One wrong step misplaces all that
+follows, so this network is trained by itself, on far more frames than the rest could be shown (`Trainer.fit_odometry`).
 """
 
 from __future__ import annotations
@@ -45,12 +46,7 @@ class Odometry(nn.Module):
             poses.append(pose)
         return torch.stack(poses, 1)
 
-    def loss(self, latents: Tensor, act: Tensor, pose: Tensor, is_first: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy against the motions in recorded poses (B, T, 3); frames that begin an episode do not count."""
-        truth = (ego_motion(pose[:, :-1], pose[:, 1:])[..., None, :] == self.motions).all(-1)  # (B, T - 1, motions)
-        logits = self(latents[:, :-1], act[:, 1:])
-        counts = truth.any(-1) & ~is_first[:, 1:]
-        loss = F.cross_entropy(logits.flatten(0, 1), truth.int().argmax(-1).flatten(), reduction="none").view_as(counts)
-        right = logits.argmax(-1) == truth.int().argmax(-1)
-        total = counts.sum().clamp(min=1)
-        return (loss * counts).sum() / total, {"odometry_accuracy": (right & counts).sum() / total}
+    def loss(self, latents: Tensor, act: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Cross-entropy of the motions from poses `before` to `after`, both (N, 3), by act from frames (N, n, k)."""
+        truth = (ego_motion(before, after)[:, None, :] == self.motions).all(-1)  # (N, motions)
+        return F.cross_entropy(self(latents, act), truth.int().argmax(-1))

@@ -28,6 +28,7 @@ class TrainingConfig:
         steps: optimiser steps.
         lengths: sequence lengths in frames, one after the other, each for an equal share of the steps.
         frames_per_step: frames in a batch; batch size is this over the length.
+        odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
         objective: which frames get how much noise.
         lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
             falls to nothing.
@@ -45,6 +46,7 @@ class TrainingConfig:
     steps: int = 3000
     lengths: tuple[int, ...] = (8, 16, 32, 64)
     frames_per_step: int = 128
+    odometry_steps: int = 2400
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     lr: float = 1e-3
     warmup: int = 100
@@ -103,12 +105,15 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.reckons = 0, 0.0, self.model.odometry is None
         if (checkpoint := self.folder.load_checkpoint()) is not None:
             self._restore(checkpoint)
 
     def run(self) -> WorldModel:
         """Train until `config.steps`, from wherever the run folder stands; returns the averaged model."""
+        if not self.reckons:
+            self.fit_odometry()
+            self.checkpoint()
         with _progress() as bar:
             task = bar.add_task("train", total=self.config.steps, completed=self.step, status="")
             recent: list[dict[str, float]] = []
@@ -126,6 +131,34 @@ class Trainer:
                     self.checkpoint()
                 bar.update(task, completed=self.step)
         return self.ema
+
+    def fit_odometry(self, batch_size: int = 256, lr: float = 2e-3) -> None:
+        """Train the dead reckoning on single steps drawn from all of the training frames."""
+        config, dataset, odometry = self.config, self.dataset, self.model.odometry
+        assert odometry is not None and dataset.pose is not None
+        started, total = time.perf_counter(), config.odometry_steps
+        optimizer = torch.optim.AdamW(odometry.parameters(), lr, weight_decay=1e-2)
+        torch.manual_seed(config.seed)
+        rng = np.random.default_rng(config.seed)
+        candidates = np.flatnonzero(~dataset.is_first[1 : self.cut])
+        with _progress() as bar:
+            task = bar.add_task("odometry", total=total, status="")
+            for step in range(total):
+                optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
+                i = np.sort(rng.choice(candidates, batch_size))
+                latents = self.model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
+                noise = config.objective.context_noise * torch.rand(batch_size, 1, 1, device=config.device)
+                latents = latents + noise * torch.randn_like(latents)  # dreamt frames are a little wrong, too
+                before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
+                loss = odometry.loss(latents, torch.from_numpy(dataset.act[i + 1]).to(config.device), before, after)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                bar.update(task, advance=1, status=f"loss {float(loss.detach()):.5f}")
+        assert self.ema.odometry is not None
+        self.ema.odometry.load_state_dict(odometry.state_dict())
+        self.folder.log(0, {"odometry_loss": float(loss.detach())})
+        self.reckons, self.seconds = True, self.seconds + time.perf_counter() - started
 
     def train_step(self) -> dict[str, float]:
         """One step of the optimiser."""
@@ -177,13 +210,19 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Write everything that `run` needs to go on as if it had never stopped."""
-        self.folder.save_checkpoint({
-            "step": self.step, "seconds": self.seconds, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        })  # fmt: skip
+        self.folder.save_checkpoint(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "reckons": self.reckons,
+                "model": self.model.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
 
     def _restore(self, checkpoint: dict) -> None:
-        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        self.step, self.seconds, self.reckons = (checkpoint[k] for k in ("step", "seconds", "reckons"))
         self.model.load_state_dict(checkpoint["model"])
         self.ema.load_state_dict(checkpoint["ema"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])

@@ -208,13 +208,8 @@ class WorldModel(nn.Module):
         latents = self.tokenizer.encode(batch.obs)
         streams = noisy_streams(latents, objective)
         logs = {}
-        if self.odometry is not None:
-            if batch.pose is None:
-                raise ValueError(
-                    "batch.pose is None, but this model reckons poses; collect with poses or set view=None"
-                )
-            logs["odometry_loss"], accuracy = self.odometry.loss(latents, batch.act, batch.pose, batch.is_first)
-            logs |= accuracy
+        if self.odometry is not None and batch.pose is None:
+            raise ValueError("batch.pose is None, but this model reckons poses; collect with poses or set view=None")
         pose = batch.pose if self.odometry is not None else None
         state, tokens, feats = self._commit(
             state, latents, batch.act, batch.is_first, pose, streams.latents, streams.tau

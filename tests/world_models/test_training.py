@@ -47,7 +47,7 @@ def model_config(dataset):
 
 def config(out, **changes):
     values = {"steps": 6, "lengths": (4, 8), "frames_per_step": 16, "eval_every": 3, "log_every": 1, "threads": 1,
-              "warmup": 1, "validation": 0.2}  # fmt: skip
+              "warmup": 1, "validation": 0.2, "odometry_steps": 3}  # fmt: skip
     return TrainingConfig(out, **(values | changes))
 
 
@@ -102,6 +102,14 @@ def test_a_killed_run_resumes_as_if_it_had_never_stopped(dataset, tmp_path):
     assert resumed.step == 3
     for name, tensor in resumed.run().state_dict().items():
         torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
+def test_dead_reckoning_is_learned_first(dataset, tmp_path):
+    trainer = Trainer(config(tmp_path, odometry_steps=150), model_config(dataset), dataset)
+    trainer.fit_odometry()
+    batch = segments(dataset, dataset.episode_starts[-4:], 20)  # episodes that are never trained on
+    state, _ = trainer.ema.observe(trainer.ema.initial_state(4), batch.obs, batch.act, batch.is_first)
+    assert torch.equal(state.pose, batch.pose[:, -1])
 
 
 def test_another_configuration_in_the_same_folder_is_refused(dataset, tmp_path):

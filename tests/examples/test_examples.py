@@ -1,0 +1,74 @@
+"""Every example runs, shortened and on a toy simulator."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import imageio.v3 as iio
+import pytest
+
+from lssvwm_env.simulator import Simulator
+
+FOLDER = Path(__file__).parents[2] / "examples"
+TRIED = {"save_and_fork", "plan_in_a_dream"}
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import an example by its name."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def test_no_example_is_forgotten() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == TRIED
+
+
+def test_save_and_fork(
+    example: Callable[[str], ModuleType],
+    toy_simulator: Simulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    toy_simulator.save(tmp_path / "toy", "")
+    module = example("save_and_fork")
+    module.main(module.Args(str(tmp_path / "toy"), forks=3, steps=2))
+    printed = capsys.readouterr().out
+    assert "the same actions give the same frames: True" in printed
+    assert [f"future {i}:" in printed for i in range(4)] == [True, True, True, False]
+
+
+def test_plan_in_a_dream(
+    example: Callable[[str], ModuleType],
+    toy_simulator: Simulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = example("plan_in_a_dream")
+    args = module.Args(max_steps=3, num_samples=8, horizon=2, num_iterations=1, out=tmp_path / "film.gif")
+    real = replace(toy_simulator.config, env_id=args.env)
+    asked = []
+
+    def load(name: str) -> Simulator:
+        asked.append(name)
+        return Simulator(toy_simulator.model, real, toy_simulator.starts)
+
+    monkeypatch.setattr(module.Simulator, "load", load)
+    module.main(args)
+    assert asked == [f"LSSVWM/{args.env}"]
+    printed = capsys.readouterr().out
+    assert "in 3 real steps" in printed and f"wrote {args.out}" in printed
+    assert iio.imread(args.out).shape[1:] == (4 * 64, 2 * 4 * 64, 3)

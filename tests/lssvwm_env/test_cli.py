@@ -1,0 +1,106 @@
+"""The command line: help, and errors as one message on stderr."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lssvwm_env.cli import command, main
+
+COMMANDS = ("collect", "train", "compare", "demo")
+
+
+@pytest.mark.parametrize("argv", [[], ["-h"], ["--help"]])
+def test_help_lists_the_commands(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    printed = capsys.readouterr()
+    assert all(f"\n  {name} " in printed.out for name in COMMANDS) and not printed.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="^0$"):
+        main([name, "--help"])
+    assert f"usage: lssvwm {name}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dance"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "lssvwm: no command 'dance'; choose from collect, train, compare, demo\n" and not printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("collect --out x --frames many --env-id Any-v0", "many"),
+        ("collect --out x --frames 0 --env-id Any-v0", "frames=0 must be at least 1"),
+        ("train --out x", "--dataset"),
+        ("train --out x --dataset y --steps 0", "steps=0"),
+        ("compare --simulator x --out y --card", "card=True needs a simulator folder"),
+        ("demo --nonsense 1", "--nonsense"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status: object = main(words.split())
+    except SystemExit as end:  # from the parser
+        status = end.code
+    assert status in (1, 2)
+    printed = capsys.readouterr()
+    assert message in printed.err and "Traceback" not in printed.err and not printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("collect --out x --frames 9 --env-id CartPole-v1", "expected square RGB frames"),
+        ("train --out x --dataset nowhere", "No dataset at nowhere"),
+        ("compare --simulator nowhere --out x", "nowhere is neither a folder nor a bundled simulator"),
+        ("demo --rooms nowhere --out x", "nowhere is neither a folder nor a bundled simulator"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    words: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"lssvwm {words.split()[0]}: ") and message in printed and printed.count("\n") == 1
+
+
+@pytest.mark.xfail(strict=True, reason="only ValueError and FileNotFoundError are caught")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("collect --out x --frames 9 --env-id Nope-v0", "Nope"),
+        ("collect --out x --frames 9 --env-id nomodule:Nope-v0", "nomodule"),
+        ("collect --out a-file --frames 9 --env-id MiniGrid-MemoryS9-v0", "a-file"),
+        ("collect --out x --frames 9 --env-id MiniGrid-MemoryS9-v0 --env-kwargs sise 9", "sise"),
+    ],
+)
+def test_faults_of_the_environment_and_of_files_are_said_too(
+    words: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("")
+    assert main(words.split()) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_looking_for_help_is_cheap() -> None:
+    script = "import sys; from lssvwm_env.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_failure_is_the_exit_status_of_the_program(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "lssvwm_env.cli", "dance"]
+    assert subprocess.run(words, capture_output=True, cwd=tmp_path).returncode == 2
+
+
+def test_the_running_command_is_quoted_for_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/lssvwm", "train", "--out", "my runs"])
+    assert command() == "lssvwm train --out 'my runs'"
