@@ -105,8 +105,9 @@ class BlockScan(nn.Module):
 class FrameLocalAttention(nn.Module):
     """Full attention inside a frame, causal over the last `window` frames (paper equation 6).
 
-    Queries and keys are normalised and rotated by place. Half of the heads begin by looking at their own place in
-    earlier frames. How old a frame is enters as a learned bias per head and lag.
+    Queries and keys are normalised. Half of the heads are rotated by place and begin by looking at their own place in
+    earlier frames; the other half, unrotated, are free to reason about the view (what hides what depends on where
+    things are in the view, not in the world). How old a frame is enters as a learned bias per head and lag.
     """
 
     frequencies: Tensor
@@ -116,11 +117,11 @@ class FrameLocalAttention(nn.Module):
         self.window, self.head_dim, self.n_heads = window, head_dim, d_model // head_dim
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.q_norm, self.k_norm = KeyNorm(head_dim), KeyNorm(head_dim)
-        looks_at_place = (torch.arange(self.n_heads) % 2 == 0).float()[:, None].repeat(1, head_dim)
+        of_place = torch.arange(self.n_heads) % 2 == 0
+        looks_at_place = of_place.float()[:, None].repeat(1, head_dim)
         self.q_bias, self.k_bias = nn.Parameter(looks_at_place), nn.Parameter(looks_at_place.clone())
-        pairs = self.n_heads * head_dim // 2
-        frequencies = place_frequencies(pairs, map_size).view(self.n_heads, head_dim // 2, 2)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        frequencies = place_frequencies(self.n_heads * head_dim // 2, map_size).view(self.n_heads, -1, 2)
+        self.register_buffer("frequencies", frequencies * of_place[:, None, None], persistent=False)
         self.lag_bias = nn.Parameter(torch.zeros(self.n_heads, window + 1))  # lag 0 is the frame itself
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 

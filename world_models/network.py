@@ -31,7 +31,7 @@ class NetworkConfig:
 
     d_model: int = 128
     block_sizes: tuple[int, ...] = (8, 1, 2, 8)
-    window: int = 3
+    window: int = 2
     state_per_token: int = 4
     d_inner: int = 128
     headdim: int = 32

@@ -48,7 +48,7 @@ class TrainingConfig:
     frames_per_step: int = 128
     odometry_steps: int = 2400
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    lr: float = 1e-3
+    lr: float = 1.5e-3
     warmup: int = 100
     cooldown: float = 0.3
     weight_decay: float = 1e-3

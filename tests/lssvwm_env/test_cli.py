@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lssvwm_env.cli import command, main
+from lssvwm_env.cli import main
 
 COMMANDS = ("collect", "train", "compare", "demo")
 
@@ -99,8 +99,3 @@ def test_looking_for_help_is_cheap() -> None:
 def test_failure_is_the_exit_status_of_the_program(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "lssvwm_env.cli", "dance"]
     assert subprocess.run(words, capture_output=True, cwd=tmp_path).returncode == 2
-
-
-def test_the_running_command_is_quoted_for_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["/somewhere/bin/lssvwm", "train", "--out", "my runs"])
-    assert command() == "lssvwm train --out 'my runs'"

@@ -29,13 +29,20 @@ TINY = (
 )
 
 
-def lssvwm(*words: object) -> str:
+def lssvwm(*words: object) -> None:
     """Run a shell command line in this process."""
-    argv = ["lssvwm", *map(str, words)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", argv)
+        patch.setattr("sys.argv", ["lssvwm", *map(str, words)])
         assert main() == 0
-    return shlex.join(argv)
+
+
+def trained_by(folder: Path) -> TrainConfig:
+    """What the command on a card does."""
+    card = (folder / "CARD.md").read_text()
+    (command,) = (line.split("`")[1] for line in card.splitlines() if line.startswith("| training |"))
+    program, name, *words = shlex.split(command)
+    assert (program, name) == ("lssvwm", "train")
+    return tyro.cli(TrainConfig, args=words)
 
 
 def config(dataset: EpisodeDataset, out: Path, **changes: object) -> TrainConfig:
@@ -57,15 +64,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
 
 
 @pytest.fixture(scope="module")
-def trained(dataset: EpisodeDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a run of the command line, and the command."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    command = lssvwm("train", "--dataset", dataset.folder, "--out", out, *TINY.split())
-    return out, command
+def trained(dataset: EpisodeDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the command line; its name has to be quoted."""
+    out = tmp_path_factory.mktemp("my runs") / "whole"
+    lssvwm("train", "--dataset", dataset.folder, "--out", out, *TINY.split())
+    return out
 
 
-def test_a_trained_simulator_is_a_gymnasium_environment(trained: tuple[Path, str], dataset: EpisodeDataset) -> None:
-    folder = trained[0] / "simulator"
+def test_a_trained_simulator_is_a_gymnasium_environment(trained: Path, dataset: EpisodeDataset) -> None:
+    folder = trained / "simulator"
     env = lssvwm_env.load(folder)
     check_env(env.unwrapped)
     obs, _ = env.reset(seed=0)
@@ -76,8 +83,8 @@ def test_a_trained_simulator_is_a_gymnasium_environment(trained: tuple[Path, str
         assert truncated == (step == 29)  # --horizon
 
 
-def test_a_simulator_says_what_it_was_trained_on(trained: tuple[Path, str], dataset: EpisodeDataset) -> None:
-    simulator = Simulator.load(trained[0] / "simulator")
+def test_a_simulator_says_what_it_was_trained_on(trained: Path, dataset: EpisodeDataset) -> None:
+    simulator = Simulator.load(trained / "simulator")
     assert simulator.config.env_id == ENV_ID
     assert simulator.config.data_hash == dataset.hash()
     assert simulator.config.trained_length == 8
@@ -87,11 +94,11 @@ def test_a_simulator_says_what_it_was_trained_on(trained: tuple[Path, str], data
     assert all((frame == begins).all((1, 2, 3)).any() for frame in first)
 
 
-def test_the_card_says_how_it_was_made(trained: tuple[Path, str], dataset: EpisodeDataset) -> None:
-    folder, command = trained[0] / "simulator", trained[1]
+def test_the_card_says_how_it_was_made(trained: Path, dataset: EpisodeDataset) -> None:
+    folder = trained / "simulator"
+    assert trained_by(folder) == config(dataset, trained)
     card = (folder / "CARD.md").read_text()
-    made = (f"`{command}`", f"`{dataset.spec.command}`", dataset.hash(), "| seed | 3 |")
-    for fact in (*made, "minutes with 1 thread(s)", "cores)", "torch "):
+    for fact in (f"`{dataset.spec.command}`", dataset.hash(), "| seed | 3 |", "1 thread(s)", "cores)", "torch "):
         assert fact in card
     assert f"{len(dataset):,} frames in {len(dataset.episode_starts)} episodes" in card
     assert "4 (64 frames seen), sequences of 4, then 8 frames" in card
@@ -99,9 +106,9 @@ def test_the_card_says_how_it_was_made(trained: tuple[Path, str], dataset: Episo
     assert picture.ndim == 3 and picture.std() > 0 and "](curves.png)" in card
 
 
-def test_fidelity_stands_on_the_card_once(trained: tuple[Path, str], tmp_path: Path) -> None:
+def test_fidelity_stands_on_the_card_once(trained: Path, tmp_path: Path) -> None:
     test = collect(CollectConfig(ENV_ID, tmp_path / "test", 80, "test", workers=1, episode_length=30))
-    path = trained[0] / "simulator" / "CARD.md"
+    path = trained / "simulator" / "CARD.md"
     before = path.read_text()
     for sequences in (1, 2):
         lssvwm("compare", "--simulator", path.parent, "--out", tmp_path / "out", "--dataset", test.folder, "--card",
@@ -115,7 +122,7 @@ def test_fidelity_stands_on_the_card_once(trained: tuple[Path, str], tmp_path: P
 
 
 def test_a_killed_run_resumes_with_the_same_command(
-    trained: tuple[Path, str], dataset: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, dataset: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Trainer.train_step
 
@@ -130,21 +137,21 @@ def test_a_killed_run_resumes_with_the_same_command(
         lssvwm(*command)
     assert not (tmp_path / "simulator").exists()
     lssvwm(*command)
-    whole, resumed = (Simulator.load(run / "simulator") for run in (trained[0], tmp_path))
+    whole, resumed = (Simulator.load(run / "simulator") for run in (trained, tmp_path))
     assert resumed.weights_sha256 == whole.weights_sha256
     np.testing.assert_array_equal(resumed.starts.obs, whole.starts.obs)
     steps = [line["step"] for line in map(json.loads, (tmp_path / "metrics.jsonl").open())]
     assert sorted(set(steps)) == [1, 2, 3, 4]
 
 
-def test_a_run_with_other_settings_is_refused(trained: tuple[Path, str], dataset: EpisodeDataset) -> None:
+def test_a_run_with_other_settings_is_refused(trained: Path, dataset: EpisodeDataset) -> None:
     with pytest.raises(ValueError, match=r"holds a run with another configuration[\s\S]*Repeat the command"):
-        train(config(dataset, trained[0], lr=0.5))
+        train(config(dataset, trained, lr=0.5))
 
 
 def test_too_short_episodes_are_refused(dataset: EpisodeDataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="start_frames=64; lower it"):
-        train(config(dataset, tmp_path, start_frames=64, steps=1))
+    with pytest.raises(ValueError, match="start_frames=45; lower it"):
+        train(config(dataset, tmp_path, start_frames=45, steps=1, lengths=(4, 48), frames_per_step=48))
 
 
 class Drift(gym.Env):
@@ -198,11 +205,7 @@ def test_any_environment_of_square_frames_and_box_actions(
 def test_the_card_of_a_run_from_python_names_a_command_that_repeats_it(dataset: EpisodeDataset, tmp_path: Path) -> None:
     small = config(dataset, tmp_path, steps=1)
     train(small)
-    card = (tmp_path / "simulator" / "CARD.md").read_text()
-    (command,) = (line.split("`")[1] for line in card.splitlines() if line.startswith("| training |"))
-    program, name, *arguments = shlex.split(command)
-    assert (program, name) == ("lssvwm", "train")
-    assert tyro.cli(TrainConfig, args=arguments) == small
+    assert trained_by(tmp_path / "simulator") == small
 
 
 @pytest.mark.xfail(strict=True, reason="a half-written line of metrics.jsonl cannot be read")
