@@ -160,7 +160,7 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
     """The numbers of a report as the Markdown section of a simulator's card."""
     threads, steps = report["hardware"]["torch_threads"], report["denoising_steps"]
     lines = [
-        f"`{command()}` ({report['seconds']} s with {threads} CPU threads):",
+        f"`{command('compare', config)}` ({report['seconds']} s with {threads} CPU threads):",
         f"{report['sequences']} episodes of the {report['split']} split, seed {report['seed']}, "
         f"{steps} denoising step(s) per frame.",
         "Next frame: after all real frames before it.",

@@ -292,7 +292,7 @@ def _check(simulator: Simulator) -> None:
     space = space_from_json(config.observation_space, "observation_space")
     if space != simulator.observation_space:
         raise ValueError(f"observation_space is {space}, but the model makes {simulator.observation_space}")
-    if (spec := _action_spec(simulator.action_space)) != action:
+    if (spec := action_spec(simulator.action_space)) != action:
         raise ValueError(f"action_space is {simulator.action_space}, that is {spec}, but the model takes {action}")
 
     obs, act = simulator.starts.obs, simulator.starts.act
@@ -313,7 +313,8 @@ def _frame_shape(model: WorldModelConfig) -> tuple[int, int, int]:
     return model.frame_size, model.frame_size, model.channels
 
 
-def _action_spec(space: ActionSpace) -> ActionSpec:
+def action_spec(space: ActionSpace) -> ActionSpec:
+    """The actions of a space as a model sees them."""
     if isinstance(space, gym.spaces.Discrete):
         return ActionSpec("discrete", int(space.n))
     if space.dtype != np.float32 or len(space.shape) != 1:

@@ -15,9 +15,9 @@ import tyro
 from matplotlib.figure import Figure
 
 from lssvwm_env.cli import command
+from lssvwm_env.json_types import space_from_json
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
-from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts
-from world_models.actions import ActionSpec
+from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig, Starts, action_spec
 from world_models.data import EpisodeDataset
 from world_models.data.segments import motions
 from world_models.files import write_atomic
@@ -26,6 +26,7 @@ from world_models.training import Trainer, TrainingConfig
 from world_models.world_model import WorldModelConfig, preset
 
 CURVES: Final = "curves.png"
+GRID: Final = 8  # tokens per side of a frame, as the presets' block sizes want it
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,16 @@ class TrainConfig:
     horizon: int = 1000
     denoising_steps: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("starts", "start_frames", "horizon", "denoising_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.start_frames > max(self.training.lengths):
+            raise ValueError(
+                f"start_frames={self.start_frames}, but the longest of training.lengths={self.training.lengths} is less: "
+                "a simulator begins with what it was trained on"
+            )
+
 
 def train(config: TrainConfig) -> Simulator:
     """Train a world model, or go on with a run that was cut off, and write it as a simulator.
@@ -59,6 +70,7 @@ def train(config: TrainConfig) -> Simulator:
         ValueError: If it is too small, or `out` holds a run with another configuration.
     """
     dataset = EpisodeDataset(config.dataset)
+    starts = opening_frames(dataset, config.starts, config.start_frames)  # refuses before hours of training
     trainer = Trainer(config.training, model_config(dataset, config.preset), dataset)
     model = trainer.run()
     spec = dataset.spec
@@ -76,9 +88,12 @@ def train(config: TrainConfig) -> Simulator:
             env_kwargs=spec.env_kwargs,
             preprocessing=spec.preprocessing,
         ),
-        opening_frames(dataset, config.starts, config.start_frames),
+        starts,
     )
     folder = config.training.out / "simulator"
+    if folder.exists() and (made := Simulator.load(folder)).weights_sha256 == simulator.weights_sha256:
+        if made.config == simulator.config and (folder / CURVES).is_file():
+            return made  # nothing new to say, and its card may hold measurements
     simulator.save(folder, card(simulator, trainer, config))
     curves = curves_png(trainer.folder.metrics())
     write_atomic(folder / CURVES, lambda file: file.write(curves))
@@ -90,12 +105,13 @@ def train(config: TrainConfig) -> Simulator:
 
 def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
     """The configuration of a model for the spaces of a dataset; where poses were recorded, it will reckon them."""
-    space, frame = dataset.spec.action_space, dataset.obs.shape[1:]
-    action = ActionSpec("discrete", space["n"]) if space["type"] == "Discrete" else ActionSpec("box", space["shape"][0])
+    frame = dataset.obs.shape[1:]
+    action = action_spec(space_from_json(dataset.spec.action_space, "action_space"))
     view = None
     if dataset.pose is not None:
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
-    return preset(size, action, frame_size=frame[0], channels=frame[2], view=view)
+    patch = max(1, frame[0] // GRID)
+    return preset(size, action, frame_size=frame[0], channels=frame[2], patch=patch, view=view)
 
 
 def opening_frames(dataset: EpisodeDataset, count: int, length: int) -> Starts:
@@ -129,7 +145,7 @@ A world model of {parameters:.2f} M parameters, trained on recorded frames and a
 | data | `{spec.command}` |
 | | {frames_recorded:,} frames in {episodes:,} episodes; {spec.policy} policy, {spec.split} split, seed {spec.seed} |
 | data hash | `{simulator.config.data_hash}` |
-| training | `{command()}` |
+| training | `{command("train", config)}` |
 | seed | {training.seed} |
 | steps | {training.steps:,} ({frames:,} frames seen), sequences of {lengths} frames |
 | objective | {training.objective.kind} |

@@ -57,10 +57,15 @@ class RunFolder:
         self._events.flush()
 
     def metrics(self) -> list[dict[str, float]]:
-        """All lines of `metrics.jsonl`; of a step that was logged twice (before and after a kill) the later one."""
+        """All lines of `metrics.jsonl`; of one that a kill cut off, nothing."""
         path = self.folder / "metrics.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return list({(line["step"], *line): line for line in lines}.values())
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`, before the run that goes on from there logs it again."""
+        text = "".join(json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step)
+        write_atomic(self.folder / "metrics.jsonl", lambda file: file.write(text.encode()))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, whole or not at all."""

@@ -65,6 +65,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lengths or min(self.lengths) < 2:
             raise ValueError(f"steps={self.steps} and lengths={self.lengths} must be at least 1, and 2 frames each")
+        for name in ("warmup", "log_every", "eval_every", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("cooldown", "ema", "validation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
         if max(self.lengths) > self.frames_per_step:
             raise ValueError(
                 f"lengths has {max(self.lengths)}, more than frames_per_step={self.frames_per_step}; raise the latter"
@@ -88,6 +94,7 @@ class Trainer:
     def __init__(self, config: TrainingConfig, model_config: WorldModelConfig, dataset: EpisodeDataset) -> None:
         torch.set_num_threads(config.threads)
         self.config, self.dataset = config, dataset
+        self.cut = _validation_cut(dataset, config)  # refuses too little data before there is a run to be in the way
         self.folder = RunFolder(
             config.out,
             {
@@ -97,7 +104,6 @@ class Trainer:
                 "env": dataset.spec.env_id,
             },
         )
-        self.cut = _validation_cut(dataset, config)
         torch.manual_seed(config.seed)
         self.model = WorldModel.fitted(model_config, self._sample_frames()).to(config.device)
         self.ema = WorldModel.fitted(model_config, self._sample_frames()).to(config.device).requires_grad_(False).eval()
@@ -108,6 +114,7 @@ class Trainer:
         self.step, self.seconds, self.reckons = 0, 0.0, self.model.odometry is None
         if (checkpoint := self.folder.load_checkpoint()) is not None:
             self._restore(checkpoint)
+        self.folder.rewind(self.step)
 
     def run(self) -> WorldModel:
         """Train until `config.steps`, from wherever the run folder stands; returns the averaged model."""

@@ -260,7 +260,10 @@ def make_real(env_id: str, **kwargs: Any) -> gym.Env[NDArray[np.uint8], Any]:
     Raises:
         ValueError: If the environment shows anything else.
     """
-    env: gym.Env[Any, Any] = gym.make(env_id, **kwargs)
+    try:
+        env: gym.Env[Any, Any] = gym.make(env_id, **kwargs)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise ValueError(f"{env_id} cannot be made with {kwargs or 'no arguments'}: {error}") from error
     if isinstance(env.unwrapped, MiniGridEnv):
         return PixelMiniGrid(env)
     space = env.observation_space
