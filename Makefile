@@ -1,4 +1,4 @@
-# make demo: set up, then dream, plan and compare (runs/demo/). make test: the tests. make check: what CI runs.
+# make demo: set up, then dream, plan and compare (runs/demo/). make test: the tests. make check: lint and types, too.
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Waiting threads that spin slow everything down on small shared machines.

@@ -50,12 +50,10 @@ def demo(config: DemoConfig) -> None:
     began = time.perf_counter()
     console = Console()
     console.print("[bold]1/2[/bold] Dreaming in ObjectRooms along recorded actions, beside what really happened ...")
-    frames = 200 * (config.sequences + 2)
-    compared = compare(
-        CompareConfig(config.rooms, config.out, frames=frames, sequences=config.sequences, seed=config.seed)
-    )
+    compared = compare(CompareConfig(config.rooms, config.out, sequences=config.sequences, seed=config.seed))
     console.print("[bold]2/2[/bold] Planning in the dream of MiniGrid-Memory, acting in the real one ...")
-    records = [act(config, episode) for episode in range(config.episodes)]
+    simulator = Simulator.load(config.memory)
+    records = [act(simulator, config.seed + episode) for episode in range(config.episodes)]
     gif = plan_gif(records)
     write_atomic(config.out / "plan.gif", lambda file: file.write(gif))
     plans = [
@@ -75,9 +73,8 @@ def demo(config: DemoConfig) -> None:
     console.print(f"{seconds:.0f} s. Look at plan.gif, dream_vs_real.gif and fidelity.png in {config.out}.")
 
 
-def act(config: DemoConfig, episode: int) -> EpisodeRecord:
+def act(simulator: Simulator, seed: int) -> EpisodeRecord:
     """One real episode of an agent that plans in the simulator of the same world."""
-    simulator = Simulator.load(config.memory)
     planner = CategoricalCEM(
         num_samples=96,
         num_elites=8,
@@ -86,9 +83,9 @@ def act(config: DemoConfig, episode: int) -> EpisodeRecord:
         steps=simulator.config.denoising_steps,
         action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0),  # left, right, forward: there is nothing else to do here
     )
-    agent = MPCAgent(simulator.model, planner, seed=config.seed + episode, replan_every=5)
+    agent = MPCAgent(simulator.model, planner, seed=seed, replan_every=5)
     real = TimeLimit(make_real(simulator.config.env_id, **simulator.config.env_kwargs), 40)
-    return run_episode(agent, real, seed=SPLITS["test"].start + config.seed + episode)
+    return run_episode(agent, real, seed=SPLITS["test"].start + seed)
 
 
 def plan_gif(records: list[EpisodeRecord]) -> bytes:

@@ -89,7 +89,7 @@ class MPCAgent:
         self._expect("observe")
         device = self.state.age.device
         act = torch.tensor([self._action], device=device)
-        frame, _ = self.model.imagine(self.state, act, self._display_key.to(device))
+        frame, _ = self.model.imagine(self.state, act, self._display_key.to(device), self.planner.steps)
         return to_uint8(frame.obs[0])
 
     def observe(self, obs: Frame) -> None:

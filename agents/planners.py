@@ -59,6 +59,10 @@ class PlanResult:
 class Planner(Protocol):
     """Finds actions that are worth the most in imagination."""
 
+    @property
+    def steps(self) -> int:
+        """Denoising steps per imagined frame."""
+
     def plan(
         self, model: Imaginer, state: WorldModelState, rng: torch.Generator, warm_start: Tensor | None = None
     ) -> PlanResult:

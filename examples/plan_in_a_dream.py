@@ -13,6 +13,7 @@ import tyro
 from gymnasium.wrappers import TimeLimit
 
 from agents import CategoricalCEM, MPCAgent, run_episode
+from lssvwm_env.collect import SPLITS
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
 
@@ -23,7 +24,7 @@ class Args:
 
     Attributes:
         env: Id of the real environment; its simulator is "LSSVWM/" + env.
-        episode: Seed of the real episode, and of the agent.
+        episode: Which episode of the test split; also the agent's seed.
         max_steps: Real steps after which to give up.
         num_samples: Plans imagined per round.
         horizon: Actions per plan.
@@ -54,8 +55,8 @@ def main(args: Args) -> None:
         action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0),  # left, right, forward: there is nothing to pick up or open
     )
     agent = MPCAgent(simulator.model, planner, seed=args.episode, replan_every=args.replan_every)
-    real = TimeLimit(make_real(args.env), args.max_steps)
-    record = run_episode(agent, real, seed=args.episode)
+    real = TimeLimit(make_real(args.env, **simulator.config.env_kwargs), args.max_steps)
+    record = run_episode(agent, real, seed=SPLITS["test"].start + args.episode)
 
     ending = "terminated" if record.terminated else "out of time"
     print(f"return {record.rewards.sum():.2f} in {len(record.actions)} real steps ({ending})")

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
-from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 # Threads that spin while waiting slow down small operations 30-fold on shared machines; torch reads this on import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -42,25 +38,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lssvwm {name}: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def command(name: str, config: Any) -> str:
-    """The shell command that runs subcommand `name` with `config`, for records; what is as by default is left out."""
-    return shlex.join(["lssvwm", name, *_words(config, "")])
-
-
-def _words(config: Any, prefix: str) -> Iterator[str]:
-    for field in fields(config):
-        value, flag = getattr(config, field.name), prefix + field.name.replace("_", "-")
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if is_dataclass(value):  # "training" is spelled without a prefix, see TrainConfig
-            yield from _words(value, "" if field.name == "training" else f"{flag}.")
-        elif isinstance(value, bool):
-            if value != default:
-                yield f"--{flag}" if value else f"--{prefix}no-{field.name.replace('_', '-')}"
-        elif value != default:
-            items = chain(*value.items()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-            yield from (f"--{flag}", *map(str, items))
 
 
 if __name__ == "__main__":

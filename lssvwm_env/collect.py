@@ -8,7 +8,6 @@ the number of workers.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lssvwm_env.command import command
 from lssvwm_env.real import PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
 from world_models.data import (
     DatasetError,
@@ -87,16 +87,6 @@ class CollectConfig:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}.")
 
-    def command(self) -> str:
-        """Spell out the shell command that collects this."""
-        words = ["lssvwm", "collect"]
-        for name, value in asdict(self).items():
-            if name != "env_kwargs":
-                words += [f"--{name.replace('_', '-')}", str(value)]
-        if self.env_kwargs:
-            words += ["--env-kwargs", *(str(word) for pair in self.env_kwargs.items() for word in pair)]
-        return shlex.join(words)
-
 
 def collect(config: CollectConfig) -> EpisodeDataset:
     """Collect a dataset, or finish one begun with the same config.
@@ -144,14 +134,14 @@ def run_episode(env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.ra
     obs, info = env.reset(seed=seed)
     policy.reset(env, rng)
     first_action = np.zeros(env.action_space.shape or (), _action_dtype(env.action_space))
-    rows: list[tuple[Any, ...]] = [(obs, first_action, 0.0, False, False)]
+    rows: list[tuple[Any, ...]] = [(np.array(obs), first_action, 0.0, False, False)]
     infos = [info]
     terminated = truncated = False
     while not (terminated or truncated):
         action = policy.act(env)
         obs, reward, terminated, truncated, info = env.step(action)
         truncated = truncated or (not terminated and len(rows) + 1 >= length)
-        rows.append((obs, action, reward, terminated, truncated))
+        rows.append((np.array(obs), action, reward, terminated, truncated))
         infos.append(info)
     frames, actions, rewards, ends, cuts = zip(*rows, strict=True)
     return Episode(
@@ -265,7 +255,7 @@ def _describe(config: CollectConfig) -> DatasetSpec:
         episode_length=config.episode_length,
         frames=config.frames,
         shard_frames=config.shard_frames,
-        command=config.command(),
+        command=command("collect", config),
         complete=False,
         shards=[_shard_name(shard) for shard in range(-(-config.frames // config.shard_frames))],
     )

@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from lssvwm_env.cli import command
 from lssvwm_env.collect import CollectConfig, collect
+from lssvwm_env.command import command
 from lssvwm_env.fidelity import RECENT, Fidelity, measure
 from lssvwm_env.real import PixelMiniGrid, make_real
 from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig, package_versions
@@ -63,9 +63,8 @@ class CompareConfig:
     Attributes:
         simulator: Folder of a simulator, or the id or name of a bundled one.
         out: Folder to write into; it is made if need be.
-        dataset: Folder of recorded test episodes. None: collect some from the simulator's own real environment, with
-            layouts it was not trained on, into `out`/episodes.
-        frames: Frames to collect if there is no dataset.
+        dataset: Folder of recorded test episodes. None: collect some in the simulator's own real environment, on
+            seeds that it was not trained on, into `out`/episodes.
         sequences: Episodes to judge.
         context: Real frames before each dream, or a third of the median episode where that is less.
         horizon: Frames in each dream; those after the real episode's end do not count.
@@ -77,7 +76,6 @@ class CompareConfig:
     simulator: str
     out: Path
     dataset: Path | None = None
-    frames: int = 6000
     sequences: int = 32
     context: int = 32
     horizon: int = 64
@@ -90,7 +88,7 @@ class CompareConfig:
             raise ValueError(
                 f"card=True needs a simulator folder with a {CARD}, but simulator={self.simulator!r} is none."
             )
-        least = {"frames": 1, "sequences": 1, "context": 1, "horizon": 1, "denoising_steps": 1, "seed": 0}
+        least = {"sequences": 1, "context": 1, "horizon": 1, "denoising_steps": 1, "seed": 0}
         for name, bound in least.items():
             if (value := getattr(self, name)) is not None and value < bound:
                 raise ValueError(f"{name}={value} must be at least {bound}.")
@@ -116,6 +114,11 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         raise ValueError(
             f"dataset {dataset.folder} was recorded in {dataset.spec.env_id}, but {config.simulator} simulates "
             f"{simulator.config.env_id}: pass episodes of that environment, or no dataset to collect some."
+        )
+    if dataset.spec.env_kwargs != simulator.config.env_kwargs:
+        raise ValueError(
+            f"dataset {dataset.folder} was recorded with {dataset.spec.env_kwargs}, but {config.simulator} simulates "
+            f"{simulator.config.env_id} with {simulator.config.env_kwargs}: pass episodes recorded with these."
         )
     result = measure(
         simulator.model,
@@ -200,7 +203,8 @@ def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> Episode
         CollectConfig(
             env_id=simulator.env_id,
             out=config.out / "episodes",
-            frames=config.frames,
+            frames=config.sequences * (config.context + config.horizon),
+            episode_length=config.context + config.horizon,
             split="test",
             policy="wander" if isinstance(env, PixelMiniGrid) else "uniform",
             seed=config.seed,

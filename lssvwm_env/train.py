@@ -14,10 +14,10 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 
-from lssvwm_env.cli import command
+from lssvwm_env.command import command
 from lssvwm_env.json_types import space_from_json
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
-from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig, Starts, action_spec
+from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts, action_spec
 from world_models.data import EpisodeDataset
 from world_models.data.segments import motions
 from world_models.files import write_atomic
@@ -57,8 +57,8 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.start_frames > max(self.training.lengths):
             raise ValueError(
-                f"start_frames={self.start_frames}, but the longest of training.lengths={self.training.lengths} is less: "
-                "a simulator begins with what it was trained on"
+                f"start_frames={self.start_frames}, but the longest of lengths={self.training.lengths} is less: "
+                "a simulator begins with no more than it was trained on"
             )
 
 
@@ -91,8 +91,9 @@ def train(config: TrainConfig) -> Simulator:
         starts,
     )
     folder = config.training.out / "simulator"
-    if folder.exists() and (made := Simulator.load(folder)).weights_sha256 == simulator.weights_sha256:
-        if made.config == simulator.config and (folder / CURVES).is_file():
+    if (folder / CURVES).is_file():
+        made = Simulator.load(folder)
+        if (made.weights_sha256, made.config) == (simulator.weights_sha256, simulator.config):
             return made  # nothing new to say, and its card may hold measurements
     simulator.save(folder, card(simulator, trainer, config))
     curves = curves_png(trainer.folder.metrics())
@@ -104,11 +105,11 @@ def train(config: TrainConfig) -> Simulator:
 
 
 def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
-    """The configuration of a model for the spaces of a dataset; where poses were recorded, it will reckon them."""
+    """The configuration of a model for the spaces of a dataset; in MiniGrid it will reckon poses."""
     frame = dataset.obs.shape[1:]
     action = action_spec(space_from_json(dataset.spec.action_space, "action_space"))
     view = None
-    if dataset.pose is not None:
+    if dataset.pose is not None and dataset.tiles is not None:  # recorded in MiniGrid
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
     patch = max(1, frame[0] // GRID)
     return preset(size, action, frame_size=frame[0], channels=frame[2], patch=patch, view=view)
@@ -131,12 +132,13 @@ def card(simulator: Simulator, trainer: Trainer, config: TrainConfig) -> str:
     parameters = sum(p.numel() for p in simulator.model.parameters()) / 1e6
     state = simulator.model.initial_state(1).nbytes / 1e6
     frames_recorded, episodes = len(trainer.dataset), len(trainer.dataset.episode_starts)
+    made_with = f" with {spec.env_kwargs}" if spec.env_kwargs else ""
     lengths = ", then ".join(map(str, training.lengths))
     frames = sum(training.frames_per_step // training.length(s) * training.length(s) for s in range(training.steps))
     return f"""# {spec.env_id}, simulated
 
-A world model of {parameters:.2f} M parameters, trained on recorded frames and actions of `{spec.env_id}`
-{spec.env_kwargs or ""}. Its memory takes {state:.2f} MB per world, whatever the history.
+A world model of {parameters:.2f} M parameters, trained on recorded frames and actions of `{spec.env_id}`{made_with}.
+Its memory takes {state:.2f} MB per world, whatever the history.
 
 ## Training
 

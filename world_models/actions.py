@@ -26,6 +26,8 @@ class ActionSpec:
                 raise ValueError(
                     f"act has shape {tuple(act.shape)} and dtype {act.dtype}; expected float (..., {self.size})"
                 )
+            if not act.isfinite().all():
+                raise ValueError("act has values that are not finite")
         elif act.is_floating_point() or act.dtype == torch.bool:
             raise ValueError(f"act has dtype {act.dtype}; expected integers 0..{self.size - 1}")
         elif act.numel() and (int(act.min()) < 0 or int(act.max()) >= self.size):

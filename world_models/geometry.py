@@ -74,7 +74,7 @@ def place_frequencies(pairs: int, map_size: int) -> Tensor:
     """(pairs, 2) angular frequencies that tell the cells of a `map_size` x `map_size` torus apart.
 
     They are those of the discrete Fourier transform, shuffled: with `map_size ** 2 / 2` pairs the codes of all cells
-    are orthogonal (to 2 %), so a linear memory addressed by them is a map with next to no crosstalk. With fewer pairs a
+    are orthogonal (to 3 %), so a linear memory addressed by them is a map with next to no crosstalk. With fewer pairs a
     random but fixed sample is taken; with more, they repeat.
     """
     half = [(u, v) for u in range(map_size) for v in range(map_size) if (u, v) < (-u % map_size, -v % map_size)]

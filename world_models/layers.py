@@ -21,8 +21,8 @@ class BlockScan(nn.Module):
     """Mamba-2 over tubes of `block` x `block` tokens (paper section 4.1).
 
     Departures from Mamba-2, as in Mamba-3: no short convolution (the attention mixes neighbours); B and C are
-    normalised, have biases, and, where one tube holds the whole frame, are rotated by the place of their token: a state
-    shared by all places needs an address, and a tube of its own is one. Every layer has the same total state,
+    normalised, have biases and, in map layers, are rotated by the place of their token, so that the state is addressed
+    by place and not by content. Every layer has the same total state,
     `state_per_token * tokens * d_inner`, whatever its block, so that block sizes can be compared fairly.
 
     Args:

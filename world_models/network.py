@@ -20,7 +20,8 @@ class NetworkConfig:
     Attributes:
         d_model: width of the tokens.
         block_sizes: side of the scan's tubes in each layer, in tokens; each divides the grid. Its length is the depth.
-            Layers whose tube is the whole frame address their state by place.
+        map_layers: layers whose state is addressed by place, a map of the world; their tube is the whole frame. The
+            other layers address theirs by content.
         window: how many earlier frames the attention sees.
         state_per_token: length of the state's keys per token of a tube.
         d_inner: width of the values held in the state.
@@ -30,7 +31,8 @@ class NetworkConfig:
     """
 
     d_model: int = 128
-    block_sizes: tuple[int, ...] = (8, 1, 2, 8)
+    block_sizes: tuple[int, ...] = (8, 2, 8, 8)
+    map_layers: tuple[int, ...] = (0, 2)
     window: int = 2
     state_per_token: int = 4
     d_inner: int = 128
@@ -54,6 +56,11 @@ class Network(nn.Module):
         wrong = [b for b in config.block_sizes if grid % b]
         if wrong:
             raise ValueError(f"block_sizes has {wrong[0]}, which does not divide the grid of {grid} x {grid} tokens")
+        if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in config.map_layers):
+            raise ValueError(
+                f"map_layers={config.map_layers} must be layers whose tube is the whole frame, "
+                f"of {grid} x {grid} tokens, but block_sizes={config.block_sizes}"
+            )
         d = config.d_model
         self.window, self.tokens = config.window, grid**2
         self.embed = nn.Linear(latent_dim, d)
@@ -64,11 +71,11 @@ class Network(nn.Module):
             Block(
                 BlockScan(
                     d, config.d_inner, config.headdim, grid, block, max(4, config.state_per_token * block**2),
-                    config.map_size if block == grid else None,
+                    config.map_size if layer in config.map_layers else None,
                 ),
                 FrameLocalAttention(d, config.head_dim, config.window, config.map_size), d, config.mlp_ratio,
             )
-            for block in config.block_sizes
+            for layer, block in enumerate(config.block_sizes)
         )  # fmt: skip
         self.modulation = nn.Linear(d, 2 * d)
         self.out = nn.Linear(d, latent_dim)

@@ -50,6 +50,11 @@ class Streams:
     weight: Tensor
     clean: Tensor
 
+    def __getitem__(self, frames: slice) -> Streams:
+        """Some of the frames of every sequence."""
+        latents, tau, weight, clean = (x[:, frames] for x in (self.latents, self.tau, self.weight, self.clean))
+        return Streams(latents, tau, self.target, weight, clean)
+
 
 def noisy_streams(latents: Tensor, config: ObjectiveConfig) -> Streams:
     """Deal out noise for clean latents (B, T, n, k)."""

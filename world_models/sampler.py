@@ -15,6 +15,8 @@ def sample(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
         denoise: maps (x_tau, tau (B,)) to the clean x it predicts.
         steps: calls of `denoise`, >= 1. The last prediction is the sample.
     """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; a frame takes at least 1 denoising step")
     x_tau = noise
     for i in range(steps):
         tau = i / steps

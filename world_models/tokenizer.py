@@ -74,6 +74,15 @@ class PatchTokenizer(nn.Module):
         frames = patches.movedim(-3, -5).movedim(-2, -3)  # (..., C, grid, p, grid, p)
         return frames.flatten(-4, -3).flatten(-2, -1).clamp(-1, 1)
 
+    def importance(self) -> Tensor:
+        """Weights (latent_dim,) of mean 1 for errors of latents: the fourth root of the pixel variance behind them.
+
+        Errors in pixels would count by the variance itself, and small objects for nothing; errors in whitened latents
+        all count the same, and light and shadow, one latent of many, for too little.
+        """
+        weight = self.decoder.square().sum(1) ** 0.25
+        return weight / weight.mean()
+
     def _patches(self, frames: Tensor) -> Tensor:
         """(..., C, H, W) -> (..., tokens, C * patch * patch)."""
         patches = frames.unfold(-2, self.patch, self.patch).unfold(-2, self.patch, self.patch)  # (..., C, g, g, p, p)

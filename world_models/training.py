@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -65,7 +66,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lengths or min(self.lengths) < 2:
             raise ValueError(f"steps={self.steps} and lengths={self.lengths} must be at least 1, and 2 frames each")
-        for name in ("warmup", "log_every", "eval_every", "threads"):
+        for name in ("odometry_steps", "warmup", "log_every", "eval_every", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("cooldown", "ema", "validation"):
@@ -95,10 +96,11 @@ class Trainer:
         torch.set_num_threads(config.threads)
         self.config, self.dataset = config, dataset
         self.cut = _validation_cut(dataset, config)  # refuses too little data before there is a run to be in the way
-        self.folder = RunFolder(
+        training = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "device")}
+        self.folder = RunFolder(  # where and how fast it runs does not make it another run
             config.out,
             {
-                "training": asdict(config),
+                "training": training,
                 "model": asdict(model_config),
                 "data": dataset.hash(),
                 "env": dataset.spec.env_id,
@@ -106,8 +108,7 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         self.model = WorldModel.fitted(model_config, self._sample_frames()).to(config.device)
-        self.ema = WorldModel.fitted(model_config, self._sample_frames()).to(config.device).requires_grad_(False).eval()
-        self.ema.load_state_dict(self.model.state_dict())
+        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )

@@ -13,7 +13,7 @@ from world_models.geometry import EgoView, token_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
 from world_models.network import Network, NetworkConfig
 from world_models.noise import frame_noise
-from world_models.objective import ObjectiveConfig, noisy_streams
+from world_models.objective import ObjectiveConfig, Streams, noisy_streams
 from world_models.odometry import Odometry
 from world_models.sampler import sample
 from world_models.state import WorldModelState
@@ -171,6 +171,10 @@ class WorldModel(nn.Module):
         act = act.unsqueeze(1)
         no_reset = torch.zeros(state.batch_size, 1, dtype=torch.bool, device=self.device)
         self._check(state, None, act, no_reset)
+        if rng.dtype != torch.long or tuple(rng.shape) != (state.batch_size,):
+            raise ValueError(
+                f"rng is {rng.dtype} {tuple(rng.shape)}; expected one int64 key per world, ({state.batch_size},)"
+            )
         pose = self._track(state, state.latents.unsqueeze(1), act, no_reset)
         places = self._places(pose, (state.batch_size, 1))
 
@@ -189,13 +193,18 @@ class WorldModel(nn.Module):
     def loss(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The training loss, and its parts by name. Sequences longer than `block_frames` carry their memory."""
         objective = objective or ObjectiveConfig()
+        if self.odometry is not None and batch.pose is None:
+            raise ValueError("batch.pose is None, but this model reckons poses; collect with poses or set view=None")
         state = self.initial_state(batch.obs.shape[0])
-        T = batch.obs.shape[1]
+        self._check(state, batch.obs, batch.act, batch.is_first)
+        latents = self.tokenizer.encode(batch.obs)
+        streams = noisy_streams(latents, objective)
+        T = latents.shape[1]
         parts: list[dict[str, Tensor]] = []
         for start in range(0, T, self.config.block_frames):
-            block = batch[start : start + self.config.block_frames]
-            state, logs = self._block_loss(state, block, objective)
-            parts.append({k: v * (block.obs.shape[1] / T) for k, v in logs.items()})
+            frames = slice(start, start + self.config.block_frames)
+            state, logs = self._block_loss(state, batch[frames], latents[:, frames], streams[frames])
+            parts.append({k: v * (latents[:, frames].shape[1] / T) for k, v in logs.items()})
             if objective.cut_gradients:
                 state = state.detach()
         logs = {k: torch.stack([p[k] for p in parts]).sum() for k in parts[0]}
@@ -203,22 +212,23 @@ class WorldModel(nn.Module):
         return loss, {k: v.detach() for k, v in logs.items()} | {"loss": loss.detach()}
 
     def _block_loss(
-        self, state: WorldModelState, batch: Batch, objective: ObjectiveConfig
+        self, state: WorldModelState, batch: Batch, latents: Tensor, streams: Streams
     ) -> tuple[WorldModelState, dict[str, Tensor]]:
-        latents = self.tokenizer.encode(batch.obs)
-        streams = noisy_streams(latents, objective)
-        logs = {}
-        if self.odometry is not None and batch.pose is None:
-            raise ValueError("batch.pose is None, but this model reckons poses; collect with poses or set view=None")
         pose = batch.pose if self.odometry is not None else None
         state, tokens, feats = self._commit(
             state, latents, batch.act, batch.is_first, pose, streams.latents, streams.tau
         )
-        error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square().mean((2, 3))
-        logs["frame_loss"] = _mean(error, streams.weight)
-        logs["reward_loss"] = _mean(self.reward.loss(feats, batch.rew), streams.clean)
-        logs["termination_loss"] = _mean(self.termination.loss(feats, batch.terminated), streams.clean)
-        return state, logs
+        error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square()
+        error = (error * self.tokenizer.importance()).mean((2, 3))
+        # Rewards and ends are rare: half of their loss comes from the frames where there is one.
+        event = batch.terminated | (batch.rew != 0)
+        rew, term = self.reward.loss(feats, batch.rew), self.termination.loss(feats, batch.terminated)
+        quiet, eventful = streams.clean & ~event, streams.clean & event
+        return state, {
+            "frame_loss": _mean(error, streams.weight),
+            "reward_loss": _mean(rew, quiet) + _mean(rew, eventful),
+            "termination_loss": _mean(term, quiet) + _mean(term, eventful),
+        }
 
     def _commit(
         self,
@@ -261,6 +271,10 @@ class WorldModel(nn.Module):
                 f"obs has shape {tuple(obs.shape)}; expected {(*lead, c.channels, c.frame_size, c.frame_size)}, "
                 "that is (batch, time, channels, height, width)"
             )
+        if obs is not None and not obs.is_floating_point():
+            raise ValueError(f"obs has dtype {obs.dtype}; expected float in [-1, 1] (see data.segments.to_frames)")
+        if is_first.dtype != torch.bool:
+            raise ValueError(f"is_first has dtype {is_first.dtype}; expected bool")
         if tuple(act.shape[:2]) != lead:
             raise ValueError(f"act has shape {tuple(act.shape)}; expected {lead} first, as is_first")
         if state.batch_size != lead[0]:
@@ -274,14 +288,27 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
-    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (8M parameters, one GPU)."""
+    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (7.5 M parameters, one GPU)."""
     networks = {
         "debug": NetworkConfig(
-            d_model=32, block_sizes=(8, 2), window=2, state_per_token=1, d_inner=32, head_dim=16, headdim=16
+            d_model=32,
+            block_sizes=(8, 2),
+            map_layers=(0,),
+            window=2,
+            state_per_token=1,
+            d_inner=32,
+            head_dim=16,
+            headdim=16,
         ),
         "tiny": NetworkConfig(),
         "small": NetworkConfig(
-            d_model=256, block_sizes=(8, 1, 1, 2, 2, 4, 8), window=8, d_inner=512, headdim=64, mlp_ratio=4
+            d_model=192,
+            block_sizes=(8, 1, 2, 8, 2, 4, 8),
+            map_layers=(0, 3),
+            window=8,
+            d_inner=384,
+            headdim=64,
+            mlp_ratio=4,
         ),
     }
     if name not in networks:

@@ -72,7 +72,6 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert printed.startswith(f"lssvwm {words.split()[0]}: ") and message in printed and printed.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="only ValueError and FileNotFoundError are caught")
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -43,7 +43,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_is_written(simulator: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = CompareConfig(str(simulator), tmp_path / "fresh", frames=300, sequences=2, context=6, horizon=5)
+    config = CompareConfig(str(simulator), tmp_path / "fresh", sequences=2, context=6, horizon=5)
     report = compare(config)
     assert sorted(p.name for p in config.out.iterdir()) == [
         "dream_vs_real.gif",
@@ -67,7 +67,7 @@ def test_everything_is_written(simulator: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_the_gif_shows_the_real_frames_above(simulator: Path, tmp_path: Path) -> None:
-    config = CompareConfig(str(simulator), tmp_path, frames=100, sequences=1, context=4, horizon=2)
+    config = CompareConfig(str(simulator), tmp_path, sequences=1, context=4, horizon=2)
     compare(config)
     above, below = iio.imread(tmp_path / "dream_vs_real.gif")[:, 18:].reshape(6, 2, 198, 198, 3).swapaxes(0, 1)
     same = [np.array_equal(a[3:-3, 3:-3], b[3:-3, 3:-3]) for a, b in zip(above, below, strict=True)]
@@ -75,11 +75,20 @@ def test_the_gif_shows_the_real_frames_above(simulator: Path, tmp_path: Path) ->
 
 
 def test_data_of_another_environment_is_refused(simulator: Path, tmp_path: Path) -> None:
-    config = CompareConfig(str(simulator), tmp_path, frames=20, sequences=1, context=2, horizon=2)
+    config = CompareConfig(str(simulator), tmp_path, sequences=1, context=2, horizon=2)
     compare(config)
     spec = tmp_path / "episodes" / "dataset.json"
     spec.write_text(spec.read_text().replace(ENV_ID, "Other-v0"))
     with pytest.raises(ValueError, match=f"recorded in Other-v0.*simulates {ENV_ID}"):
+        compare(replace(config, dataset=tmp_path / "episodes"))
+
+
+def test_data_of_another_variant_is_refused(simulator: Path, tmp_path: Path) -> None:
+    config = CompareConfig(str(simulator), tmp_path, sequences=1, context=2, horizon=2)
+    compare(config)
+    spec = tmp_path / "episodes" / "dataset.json"
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | {"env_kwargs": {"size": 17}}))
+    with pytest.raises(ValueError, match="recorded with {'size': 17}"):
         compare(replace(config, dataset=tmp_path / "episodes"))
 
 

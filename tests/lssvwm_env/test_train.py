@@ -181,10 +181,7 @@ class Drift(gym.Env):
         return frame
 
 
-PRESETS = "presets divide frames of 64 x 64 pixels only"
-
-
-@pytest.mark.parametrize("size", [64, pytest.param(32, marks=pytest.mark.xfail(strict=True, reason=PRESETS))])
+@pytest.mark.parametrize("size", [64, 32])
 def test_any_environment_of_square_frames_and_box_actions(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,14 +199,12 @@ def test_any_environment_of_square_frames_and_box_actions(
         env.step(np.array([2.0, 0.0], np.float32))
 
 
-@pytest.mark.xfail(strict=True, reason="the card names sys.argv, whatever started the training")
 def test_the_card_of_a_run_from_python_names_a_command_that_repeats_it(dataset: EpisodeDataset, tmp_path: Path) -> None:
     small = config(dataset, tmp_path, steps=1)
     train(small)
     assert trained_by(tmp_path / "simulator") == small
 
 
-@pytest.mark.xfail(strict=True, reason="a half-written line of metrics.jsonl cannot be read")
 def test_a_kill_amid_a_line_of_metrics_is_survived(dataset: EpisodeDataset, tmp_path: Path) -> None:
     Trainer(config(dataset, tmp_path).training, model_config(dataset, "debug"), dataset).train_step()
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "frame_loss": 0.5}\n{"step": 2, "fra')
@@ -218,21 +213,18 @@ def test_a_kill_amid_a_line_of_metrics_is_survived(dataset: EpisodeDataset, tmp_
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) > 4
 
 
-@pytest.mark.xfail(strict=True, reason="what does not fit is only noticed after training")
 def test_settings_that_make_no_simulator_are_refused_before_training(dataset: EpisodeDataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="start"):
         train(config(dataset, tmp_path, steps=1, start_frames=9))  # trained on 8 at most
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="config.json is written before the data is looked at")
 def test_a_refused_run_can_be_corrected_in_the_same_folder(dataset: EpisodeDataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too few to train"):
         train(config(dataset, tmp_path, lengths=(280,), frames_per_step=280))
     train(config(dataset, tmp_path, steps=1))
 
 
-@pytest.mark.xfail(strict=True, reason="the simulator is written anew, its card too")
 def test_repeating_a_finished_command_keeps_what_was_measured(dataset: EpisodeDataset, tmp_path: Path) -> None:
     train(config(dataset, tmp_path, steps=1))
     path = tmp_path / "simulator" / "CARD.md"
@@ -242,7 +234,6 @@ def test_repeating_a_finished_command_keeps_what_was_measured(dataset: EpisodeDa
 
 
 @pytest.mark.parametrize("changes", [{"warmup": 0}, {"log_every": 0}, {"eval_every": 0}, {"ema": 2.0}])
-@pytest.mark.xfail(strict=True, reason="not checked", raises=pytest.fail.Exception)
 def test_impossible_numbers_are_refused(tmp_path: Path, changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         TrainingConfig(tmp_path, **changes)

@@ -135,7 +135,7 @@ def test_state_bytes_do_not_grow_with_history():
         make(ActionSpec("box", 2), view=None),
         make(view=None, frame_size=48, patch=6),
         make(view=None, frame_size=32, patch=4, channels=1, latent_dim=16),
-        make(frame_size=64, patch=16, network=NetworkConfig(32, (4, 2), 2, 1, 32, 16, 16)),
+        make(frame_size=64, patch=16, network=NetworkConfig(32, (4, 2), (0,), 2, 1, 32, 16, 16)),
     ],
     ids=["box actions", "48 px", "grey 32 px", "patches of two cells"],
 )
@@ -160,6 +160,16 @@ def test_wrong_inputs_are_named():
         MODEL.observe(MODEL.initial_state(3), obs, act, is_first)
     with pytest.raises(ValueError, match=r"values 5..5; expected 0..4"):
         MODEL.imagine(state, torch.tensor([5, 5]), torch.tensor([1, 2]))
+    with pytest.raises(ValueError, match="obs has dtype torch.uint8; expected float"):
+        MODEL.observe(state, (obs * 127).to(torch.uint8), act, is_first)
+    with pytest.raises(ValueError, match="is_first has dtype torch.float32; expected bool"):
+        MODEL.observe(state, obs, act, is_first.float())
+    with pytest.raises(ValueError, match=r"rng is torch.int64 \(1,\); expected one int64 key per world"):
+        MODEL.imagine(state, act[:, 0], torch.tensor([1]))
+    with pytest.raises(ValueError, match="steps is 0; a frame takes at least 1"):
+        MODEL.imagine(state, act[:, 0], torch.tensor([1, 2]), steps=0)
+    with pytest.raises(ValueError, match=r"map_layers=\(1,\) must be layers whose tube is the whole frame"):
+        make(network=NetworkConfig(32, (8, 2), (1,), 2, 1, 32, 16, 16))
     with pytest.raises(ValueError, match="frame_size is 60, not divisible by patch 8"):
         WorldModelConfig(DISCRETE, frame_size=60)
     with pytest.raises(ValueError, match="block_sizes has 8, which does not divide the grid of 6 x 6"):

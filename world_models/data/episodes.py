@@ -91,9 +91,7 @@ class Episode:
                 "shift them, so that act[t] and rew[t] come with the frame they led to."
             )
         if (self.terminated | self.truncated)[:-1].any():
-            raise ValueError(
-                "Episode ends before its last frame: split it where terminated or truncated is set."
-            )
+            raise ValueError("Episode ends before its last frame: split it where terminated or truncated is set.")
 
     def __len__(self) -> int:
         """Number of frames, the first one included."""
@@ -107,9 +105,7 @@ class Episode:
         return {key: array for key, array in arrays.items() if array is not None} | {"is_first": is_first}
 
 
-def _mismatch(
-    dtype: np.dtype[Any], shape: tuple[int, ...], layouts: tuple[_Layout, ...], length: int
-) -> str | None:
+def _mismatch(dtype: np.dtype[Any], shape: tuple[int, ...], layouts: tuple[_Layout, ...], length: int) -> str | None:
     """Say how an array differs from every layout allowed for it, or None if it fits one of them."""
     for layout in layouts:
         same_tail = len(shape) == 1 + len(layout.tail) and all(
@@ -171,9 +167,7 @@ class EpisodeDataset:
         if not self.spec.complete:
             raise DatasetError(f"{self.folder} is incomplete. Finish it with:\n  {self.spec.command}")
         if not self.spec.shards:
-            raise DatasetError(
-                f"{self.folder / SPEC_FILE} lists no shards. Make them with:\n  {self.spec.command}"
-            )
+            raise DatasetError(f"{self.folder / SPEC_FILE} lists no shards. Make them with:\n  {self.spec.command}")
         self._headers = [self._checked(name) for name in self.spec.shards]
         for name, header in zip(self.spec.shards, self._headers, strict=True):
             for key in (header.keys() | self._headers[0].keys()) - {"episode_seed"}:

@@ -56,7 +56,9 @@ def random_segments(
         ValueError: If the range is shorter than one sequence.
     """
     if len(frames) < length:
-        raise ValueError(f"sequences of {length} frames were asked of {len(frames)} frames of {dataset.folder}; collect more")
+        raise ValueError(
+            f"sequences of {length} frames were asked of {len(frames)} frames of {dataset.folder}; collect more"
+        )
     return segments(dataset, rng.integers(frames.start, frames.stop - length + 1, batch_size), length)
 
 

@@ -71,15 +71,11 @@ def read_spec(folder: str | Path) -> DatasetSpec:
     """
     path = Path(folder) / SPEC_FILE
     if not path.is_file():
-        raise FileNotFoundError(
-            f"No dataset at {folder}: {SPEC_FILE} is missing. Check the path, or collect one."
-        )
+        raise FileNotFoundError(f"No dataset at {folder}: {SPEC_FILE} is missing. Check the path, or collect one.")
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise DatasetError(
-            f"{path} is not JSON ({error}): restore it, or collect the dataset again."
-        ) from error
+        raise DatasetError(f"{path} is not JSON ({error}): restore it, or collect the dataset again.") from error
     kind = (content.pop("format", None), content.pop("version", None)) if isinstance(content, dict) else None
     if kind != (FORMAT, VERSION):
         raise DatasetError(

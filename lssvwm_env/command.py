@@ -1,0 +1,28 @@
+"""Commands as text, so that what was made can say how to make it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from itertools import chain
+from typing import Any
+
+
+def command(name: str, config: Any) -> str:
+    """The shell command that runs subcommand `name` with `config`; what is as by default is left out."""
+    return shlex.join(["lssvwm", name, *_words(config, "")])
+
+
+def _words(config: Any, prefix: str) -> Iterator[str]:
+    for field in fields(config):
+        value, flag = getattr(config, field.name), prefix + field.name.replace("_", "-")
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if is_dataclass(value):  # "training" is spelled without a prefix, see TrainConfig
+            yield from _words(value, "" if field.name == "training" else f"{flag}.")
+        elif isinstance(value, bool):
+            if value != default:
+                yield f"--{flag}" if value else f"--{prefix}no-{field.name.replace('_', '-')}"
+        elif value != default:
+            items = chain(*value.items()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+            yield from (f"--{flag}", *map(str, items))
