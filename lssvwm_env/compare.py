@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +47,7 @@ _LABELS: Final = {
     "objects_recent": f"objects seen in the last {RECENT} frames",
     "tiles_seen": "tiles seen before",
     "objects_seen": "objects seen before",
-    "objects_precision_seen": "objects imagined, seen before (precision)",
+    "objects_precision_seen": "imagined objects that are right",
     "tiles_new": "tiles never seen",
     "tiles_new_chance": "  (commonest tile guessed)",
     "tiles_illegal": "tiles that are no tile",
@@ -168,11 +169,12 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
         f"{steps} denoising step(s) per frame.",
         "Next frame: after all real frames before it.",
         f"Dream: {report['horizon']} frames on its own after {report['context']}",
-        "real ones, along the recorded actions. Brackets: 95 % intervals over episodes.",
+        "real ones, along the recorded actions. No change: the last real frame shown again and again. Brackets: 95 %",
+        "intervals over episodes.",
         "",
         f"| | {' | '.join(_columns(report).values())} |",
         f"|---|{'---|' * len(_columns(report))}",
-        *(f"| {' | '.join(row)} |" for row in _rows(report)),
+        *(f"| {' | '.join(row)} |" for row in _rows(report, interval=True)),
         "",
         *(f"Note: {note}." for note in report["notes"]),
     ]
@@ -183,14 +185,14 @@ def _columns(report: dict[str, Any]) -> dict[str, str]:
     return {
         "next_frame": "next frame",
         "dream": f"dream of {report['horizon']}",
-        "dream_last_frame": "its last frame",
-        "copy_dream": "last real frame kept",
+        "dream_last_frame": "its end",
+        "copy_dream": "no change",
     }
 
 
-def _rows(report: dict[str, Any]) -> list[list[str]]:
+def _rows(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
     return [
-        [label, *(_cell(report[c], key, interval=c in ("next_frame", "dream")) for c in _columns(report))]
+        [label, *(_cell(report[c], key, interval=interval and c in ("next_frame", "dream")) for c in _columns(report))]
         for key, label in _LABELS.items()
         if key in report["next_frame"]
     ]
@@ -199,12 +201,13 @@ def _rows(report: dict[str, Any]) -> list[list[str]]:
 def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> EpisodeDataset:
     env = make_real(simulator.env_id, **simulator.env_kwargs)
     env.close()
+    length = max(config.context + config.horizon, 3 * config.context)  # of which the context may be a third
     return collect(
         CollectConfig(
             env_id=simulator.env_id,
             out=config.out / "episodes",
-            frames=config.sequences * (config.context + config.horizon),
-            episode_length=config.context + config.horizon,
+            frames=config.sequences * length,
+            episode_length=length,
             split="test",
             policy="wander" if isinstance(env, PixelMiniGrid) else "uniform",
             seed=config.seed,
@@ -314,8 +317,11 @@ def _write(path: Path, data: bytes) -> None:
 
 def _print(report: dict[str, Any], config: CompareConfig) -> None:
     title = f"{config.simulator}: {report['sequences']} {report['split']} episodes"
-    table = Table("", *_columns(report).values(), title=title)
-    for row in _rows(report):
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    table.add_column(no_wrap=True)
+    for column in _columns(report).values():
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in _rows(report, interval=False):
         table.add_row(*row)
     console = Console()
     console.print(table)

@@ -12,7 +12,9 @@ from world_models.network import NetworkConfig
 from world_models.training import Trainer, TrainingConfig
 from world_models.world_model import WorldModelConfig
 
-SMALL = NetworkConfig(d_model=16, block_sizes=(2, 1), map_layers=(0,), window=1, state_per_token=4, d_inner=16, headdim=8, head_dim=8)
+SMALL = NetworkConfig(
+    d_model=16, block_sizes=(2, 1), map_layers=(0,), window=1, state_per_token=4, d_inner=16, headdim=8, head_dim=8
+)
 
 
 @pytest.fixture(scope="module")
