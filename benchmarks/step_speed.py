@@ -76,7 +76,7 @@ def main(args: Args) -> None:
     cores = {}
     for history in args.histories:
         core = SimulatorCore(simulator, 1, device=args.device)
-        core.reset([0], [args.seed], [(frames[:history], actions[:history])])
+        core.reset([0], [args.seed], [(frames[:history], actions[:history])], allow_long_context=True)
         cores |= {(n, history): core.fork(n) for n in args.envs}
 
     act = np.random.default_rng(args.seed)

@@ -116,7 +116,11 @@ class SimulatorCore:
         self.keys = torch.zeros(num_envs, dtype=torch.long, device=self.device)
 
     def reset(
-        self, ids: Sequence[int], seeds: Sequence[int], contexts: Sequence[Context] | None = None
+        self,
+        ids: Sequence[int],
+        seeds: Sequence[int],
+        contexts: Sequence[Context] | None = None,
+        allow_long_context: bool = False,
     ) -> NDArray[np.uint8]:
         """Begin new episodes in some worlds; the others are left as they are.
 
@@ -124,6 +128,7 @@ class SimulatorCore:
             ids: Which worlds, each once.
             seeds: One int64 per world: its random stream and, without contexts, its start follow from it.
             contexts: What each world has lived through, instead of one of the simulator's starts.
+            allow_long_context: Accept more frames than the model was trained on in one piece.
 
         Returns:
             The last frame of each context, uint8 (len(ids), H, W, C).
@@ -140,6 +145,12 @@ class SimulatorCore:
         if len(contexts) != len(rows):
             raise ValueError(f"contexts has {len(contexts)} entries; expected {len(rows)}, one per world of ids")
         lived = [self._context(*context) for context in contexts]
+        longest, trained = max(len(obs) for obs, _ in lived), self.simulator.config.trained_length
+        if longest > trained and not allow_long_context:
+            raise ValueError(
+                f"context has {longest} frames, but the model was trained on at most {trained} in one piece; "
+                f"give the last {trained}, or set allow_long_context to True"
+            )
         for length in {len(obs) for obs, _ in lived}:  # as many scans as there are lengths
             group = [i for i, (obs, _) in enumerate(lived) if len(obs) == length]
             obs, act = np.stack([lived[i][0] for i in group]), torch.stack([lived[i][1] for i in group])

@@ -70,10 +70,12 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
         Raises:
             ValueError: If the options are none of these, or the context does not fit; the old episode goes on then.
         """
-        context = self._context(options or {})
+        options = options or {}
+        context = self._context(options)
         super().reset(seed=seed)
         world_seed = int(self.np_random.integers(2**63 - 1))
-        obs = self.core.reset([0], [world_seed], None if context is None else [context])
+        contexts = None if context is None else [context]
+        obs = self.core.reset([0], [world_seed], contexts, bool(options.get("allow_long_context", False)))
         return self._show(obs[0]), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
@@ -183,12 +185,6 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
             return None
         if not isinstance(context, tuple | list) or len(context) != 2:
             raise ValueError(f"options['context'] is a {type(context).__name__}; expected a pair (obs, act)")
-        length, trained = len(np.atleast_1d(context[0])), self.simulator.config.trained_length
-        if length > trained and not options.get("allow_long_context", False):
-            raise ValueError(
-                f"options['context'] has {length} frames, but the model was trained on at most {trained} in one piece; "
-                f"give the last {trained}, or set options['allow_long_context'] to True"
-            )
         return context[0], context[1]
 
     def _show(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

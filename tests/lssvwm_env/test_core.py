@@ -269,3 +269,13 @@ def test_denoising_steps_change_the_dream(toy_simulator: Simulator):
         core.reset([0], [0])
         frames.append(core.step([0]).obs)
     assert np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
+
+
+def test_long_contexts_must_be_wanted_and_change_nothing_before(core: SimulatorCore):
+    core.reset([0, 1, 2], [1, 2, 3])
+    before = core.memory
+    with pytest.raises(ValueError, match="context has 9 frames, .*at most 8.*set allow_long_context to True"):
+        core.reset([1], [0], [context(9)])
+    assert core.memory is before
+    core.reset([1], [0], [context(9)], allow_long_context=True)
+    assert core.memory.age.tolist() == [before.age[0], 9, before.age[2]]

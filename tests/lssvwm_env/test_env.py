@@ -106,7 +106,7 @@ def test_goes_on_from_a_lived_episode(env: LSSVWMEnv):
 
 
 def test_long_contexts_must_be_wanted(env: LSSVWMEnv):
-    with pytest.raises(ValueError, match=r"has 9 frames, .*at most 8.*options\['allow_long_context'\] to True"):
+    with pytest.raises(ValueError, match=r"context has 9 frames, .*at most 8.*set allow_long_context to True"):
         env.reset(options={"context": context(9)})
     env.reset(options={"context": context(9), "allow_long_context": True})
     env.reset(options={"context": context(8)})
