@@ -169,7 +169,7 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
         f"{steps} denoising step(s) per frame.",
         "Next frame: after all real frames before it.",
         f"Dream: {report['horizon']} frames on its own after {report['context']}",
-        "real ones, along the recorded actions. No change: the last real frame shown again and again. Brackets: 95 %",
+        "real ones, along the recorded actions. Still: the last real frame shown on and on. Brackets: 95 %",
         "intervals over episodes.",
         "",
         f"| | {' | '.join(_columns(report).values())} |",
@@ -184,9 +184,9 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
 def _columns(report: dict[str, Any]) -> dict[str, str]:
     return {
         "next_frame": "next frame",
-        "dream": f"dream of {report['horizon']}",
+        "dream": "dream",
         "dream_last_frame": "its end",
-        "copy_dream": "no change",
+        "copy_dream": "still",
     }
 
 
