@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lssvwm_env.env import LSSVWMEnv
     from lssvwm_env.simulator import Simulator, SimulatorError
 
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"
 __all__ = ["BUNDLED", "LSSVWMEnv", "Simulator", "SimulatorCore", "SimulatorError", "load", "register_envs"]
 
 _LAZY: Final = {
