@@ -99,7 +99,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     """Judge a simulator against recorded episodes, write the results and print a summary.
 
     Returns:
-        The content of `report.json`: that of `fidelity_report`, the config, the data's hash, the versions, the
+        The content of `report.json`: that of `measure`, the config, the data's hash, the versions, the
         hardware and the wall time. Each file is written whole or not at all, and the report last.
 
     Raises:
@@ -255,7 +255,7 @@ def fidelity_png(report: dict[str, Any], name: str) -> bytes:
     """Plot what becomes of a dream, frame by frame.
 
     Args:
-        report: What `fidelity_report` returns.
+        report: The report of `measure`.
         name: What the simulator is called in the title.
     """
     per_step = report["dream_per_step"]

@@ -152,6 +152,13 @@ def measure(
         horizon: Frames to dream; those after the end of an episode do not count.
         steps: Denoising steps per frame.
         seed: Decides which episodes, and the model's noise.
+
+    Returns:
+        With a report ready for JSON: the settings as used; `next_frame`, `dream` (the mean over its frames),
+        `dream_last_frame` (of each sequence), `copy_next_frame` and `copy_dream` (the control that repeats the last
+        real frame), each with an estimate `{"value", "low", "high", "n"}` per name: `psnr` in dB, `reward_...` and
+        `termination_...` `precision`, `recall` and `f1`, and on MiniGrid the names of `tile_report`; `dream_per_step`,
+        the value at each dreamt frame per name; and `notes` in words.
     """
     context = max(1, min(context, int(np.median(episode_lengths(dataset))) // 3))
     real = openings(dataset, sequences, context + horizon, longer_than=context, seed=seed)
@@ -192,28 +199,6 @@ def measure(
         "notes": _notes(one_ahead, context, int(dreamed.sum(1).min()), horizon),
     }
     return Fidelity(real, context, dreamt, report)
-
-
-def fidelity_report(
-    model: WorldModel,
-    dataset: EpisodeDataset,
-    *,
-    sequences: int = 32,
-    context: int = 32,
-    horizon: int = 64,
-    steps: int = 1,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """The numbers of `measure`, ready for JSON.
-
-    Returns:
-        The settings as used; `next_frame`, `dream` (the mean over its frames), `dream_last_frame` (of each sequence),
-        `copy_next_frame` and `copy_dream` (the control that repeats the last real frame), each with an estimate
-        `{"value", "low", "high", "n"}` per name: `psnr` in dB, `reward_...` and `termination_...` `precision`,
-        `recall` and `f1`, and on MiniGrid the names of `tile_report`; `dream_per_step`, the value at each dreamt frame
-        per name; and `notes` in words.
-    """
-    return measure(model, dataset, sequences=sequences, context=context, horizon=horizon, steps=steps, seed=seed).report
 
 
 def _judge(

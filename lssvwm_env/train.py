@@ -20,6 +20,7 @@ from lssvwm_env.real.minigrid import AGENT_CELL, TILE
 from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts, action_spec
 from world_models.data import EpisodeDataset
 from world_models.data.segments import motions
+from world_models.evaluation import episode_lengths
 from world_models.files import write_atomic
 from world_models.geometry import EgoView
 from world_models.training import Trainer, TrainingConfig
@@ -117,8 +118,7 @@ def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
 
 def opening_frames(dataset: EpisodeDataset, count: int, length: int) -> Starts:
     """The first frames of up to `count` episodes that are long enough, evenly picked."""
-    lengths = np.diff(np.append(dataset.episode_starts, len(dataset)))
-    long_enough = dataset.episode_starts[lengths > length]
+    long_enough = dataset.episode_starts[episode_lengths(dataset) > length]
     if not len(long_enough):
         raise ValueError(f"no episode of {dataset.folder} is longer than start_frames={length}; lower it")
     chosen = long_enough[np.linspace(0, len(long_enough) - 1, min(count, len(long_enough))).astype(int)]

@@ -150,11 +150,10 @@ class WorldModel(nn.Module):
         self._check(state, obs, act, is_first)
         latents = self.tokenizer.encode(obs)
         feats: list[Tensor] = []
-        for block in latents.split(self.config.block_frames, 1):
-            start = sum(f.shape[1] for f in feats)
-            frames = slice(start, start + block.shape[1])
-            pose = self._track(state, block, act[:, frames], is_first[:, frames])
-            state, _, f = self._commit(state, block, act[:, frames], is_first[:, frames], pose)
+        for start in range(0, latents.shape[1], self.config.block_frames):
+            frames = slice(start, start + self.config.block_frames)
+            block = latents[:, frames], act[:, frames], is_first[:, frames]
+            state, _, f = self._commit(state, *block, self._track(state, *block))
             feats.append(f)
         return state, torch.cat(feats, 1)
 

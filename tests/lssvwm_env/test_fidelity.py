@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lssvwm_env.collect import CollectConfig, collect
-from lssvwm_env.fidelity import fidelity_report, last_seen, legal_distance, measure, tile_report
+from lssvwm_env.fidelity import last_seen, legal_distance, measure, tile_report
 from lssvwm_env.real import tile_palette, world_cells
 from world_models.actions import ActionSpec
 from world_models.data import EpisodeDataset
@@ -157,7 +157,7 @@ def test_a_model_that_knows_the_truth_is_perfect(memory: EpisodeDataset) -> None
 
 def test_a_model_that_copies_scores_as_the_control(rooms: EpisodeDataset) -> None:
     model: Any = Player(openings(rooms, 4, 32), copies=True)
-    report = fidelity_report(model, rooms, sequences=4, context=16, horizon=16)
+    report = measure(model, rooms, sequences=4, context=16, horizon=16).report
     for mode in ("next_frame", "dream"):
         assert report[mode] == report[f"copy_{mode}"]
         assert 0.2 < report[mode]["tiles"]["value"] < 0.9
@@ -169,16 +169,16 @@ def test_a_real_model_is_judged(rooms: EpisodeDataset) -> None:
     torch.manual_seed(0)
     view = EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
     model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view)).eval()
-    report = fidelity_report(model, rooms, sequences=2, context=32, horizon=4)
+    report = measure(model, rooms, sequences=2, context=32, horizon=4).report
     assert report["context"] == 20  # a third of the 60-frame episodes
     assert report["next_frame"]["psnr"]["n"] == 2 * 23 and report["dream"]["psnr"]["n"] == 2 * 4
-    assert fidelity_report(model, rooms, sequences=2, context=32, horizon=4) == report
+    assert measure(model, rooms, sequences=2, context=32, horizon=4).report == report
 
 
 def test_without_tiles_only_frames_and_events_are_judged(rooms: EpisodeDataset, tmp_path: Path) -> None:
     dataset = EpisodeDataset(rooms.folder)
     dataset.tiles = None  # type: ignore[misc]
     model: Any = Player(openings(dataset, 2, 8))
-    report = fidelity_report(model, dataset, sequences=2, context=4, horizon=4)
+    report = measure(model, dataset, sequences=2, context=4, horizon=4).report
     assert report["next_frame"]["psnr"]["value"] == 60
     assert not any("tiles" in name or "objects" in name for name in report["next_frame"])
