@@ -70,6 +70,18 @@ def token_places(pose: Tensor | None, view: EgoView | None, grid: int, patch: in
     return pose[..., None, :2].float() + ahead[:, None] * forward + aside[:, None] * right
 
 
+def surrounding_places(pose: Tensor, map_size: int) -> Tensor:
+    """World coordinates (..., E, 2) of the centres of all squares of 2 x 2 cells around an agent with pose (..., 3).
+
+    Together the E = (map_size / 2) ** 2 squares are the whole torus of places, in the order of rows from ahead to
+    behind and columns from left to right, whichever way the agent looks.
+    """
+    offset = torch.arange(0.5 - map_size // 2, map_size // 2, 2, device=pose.device)
+    ahead, aside = (axis.flatten() for axis in torch.meshgrid(-offset, offset, indexing="ij"))
+    forward, right = (axis[..., None, :].float() for axis in _axes(pose[..., 2]))
+    return pose[..., None, :2].float() + ahead[:, None] * forward + aside[:, None] * right
+
+
 def place_frequencies(pairs: int, map_size: int) -> Tensor:
     """(pairs, 2) angular frequencies that tell the cells of a `map_size` x `map_size` torus apart.
 

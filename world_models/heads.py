@@ -10,18 +10,32 @@ from world_models.layers import RMSNorm
 
 
 class FeatureHead(nn.Module):
-    """Tokens (..., n, d) to one vector (..., width): every place is squeezed, then all places are read together."""
+    """What is in view and what is remembered around it, as one vector: every place squeezed, then all read together.
 
-    def __init__(self, tokens: int, d_model: int, width: int, per_token: int = 8) -> None:
+    The surroundings are what makes events learnable that depend on things now out of view: with the goal here and the
+    cue there, both are facts of the present, and comparing them is no longer a matter of long credit assignment.
+
+    Args:
+        tokens: n, of the frame. d_model: their width.
+        surroundings: E, places around, perhaps 0. d_inner: width of what is remembered of each.
+        width: of the features.
+    """
+
+    def __init__(
+        self, tokens: int, d_model: int, surroundings: int, d_inner: int, width: int, per_place: int = 8
+    ) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(d_model, per_token)
-        self.mix = nn.Linear(tokens * per_token, width)
+        self.squeeze, self.squeeze_around = nn.Linear(d_model, per_place), nn.Linear(d_inner, per_place)
+        self.mix = nn.Linear((tokens + surroundings) * per_place, width)
         self.norm = RMSNorm(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of finished tokens."""
-        x = F.layer_norm(x, x.shape[-1:])
-        return self.norm(self.mix(F.silu(self.squeeze(x)).flatten(-2)))
+    def forward(self, x: Tensor, around: Tensor | None) -> Tensor:
+        """Features (..., width) of finished tokens (..., n, d) and of memories (..., E, d_inner)."""
+        places = self.squeeze(F.layer_norm(x, x.shape[-1:]))
+        if around is not None:  # normalised all together, so that what was never seen stays near zero
+            around = F.rms_norm(around, around.shape[-2:], eps=1e-5)
+            places = torch.cat([places, self.squeeze_around(around).to(places.dtype)], -2)
+        return self.norm(self.mix(F.silu(places).flatten(-2)))
 
 
 class RewardHead(nn.Module):

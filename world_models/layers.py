@@ -25,17 +25,28 @@ class BlockScan(nn.Module):
     by place and not by content. Every layer has the same total state,
     `state_per_token * tokens * d_inner`, whatever its block, so that block sizes can be compared fairly.
 
+    A map layer that `looks_around` also reads its map at places out of view, as blurred as those are wide.
+
     Args:
         d_model: d. d_inner: width of the values; H = d_inner / headdim.
         grid, block: tokens per side of the frame and of a tube.
         d_state: N, the length of the keys.
         map_size: side, in cells, of the torus on which places are told apart; None leaves keys unrotated.
+        looks_around: whether `forward` returns a view of the surroundings.
     """
 
     frequencies: Tensor
 
     def __init__(
-        self, d_model: int, d_inner: int, headdim: int, grid: int, block: int, d_state: int, map_size: int | None
+        self,
+        d_model: int,
+        d_inner: int,
+        headdim: int,
+        grid: int,
+        block: int,
+        d_state: int,
+        map_size: int | None,
+        looks_around: bool = False,
     ) -> None:
         super().__init__()
         self.grid, self.block, self.headdim, self.n_heads = grid, block, headdim, d_inner // headdim
@@ -45,6 +56,8 @@ class BlockScan(nn.Module):
         self.B_norm, self.C_norm = KeyNorm(d_state, gain, bias=1.0), KeyNorm(d_state, gain, bias=1.0)
         frequencies = torch.empty(0) if map_size is None else place_frequencies(d_state // 2, map_size)
         self.register_buffer("frequencies", frequencies, persistent=False)
+        # What averaging over a square of 2 x 2 cells leaves of each frequency.
+        self.look = nn.Parameter((frequencies / 2).cos().prod(-1).repeat(2)) if looks_around else None
         # A step size of a tenth to one writes well; time constants of 4 to 1,000 frames spread over the heads.
         dt = torch.exp(torch.empty(self.n_heads).uniform_(math.log(0.1), 0))
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
@@ -59,13 +72,22 @@ class BlockScan(nn.Module):
         return batch_size, (self.grid // self.block) ** 2, self.n_heads, self.headdim, self.split[2]
 
     def forward(
-        self, x: Tensor, places: Tensor, state: Tensor, is_first: Tensor, writes: bool
-    ) -> tuple[Tensor, Tensor]:
-        """x (B, T, S, n, d), places (B, T, n, 2), state (B, tubes, H, P, N), is_first (B, T) -> y like x, state."""
+        self, x: Tensor, places: Tensor, around: Tensor, state: Tensor, is_first: Tensor, writes: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Read the state, and let stream 0 write it.
+
+        Args:
+            x: (B, T, S, n, d), at places (B, T, n, 2). around: (B, T, E, 2), the places to look at besides.
+            state: (B, tubes, H, P, N). is_first: (B, T). writes: whether stream 0 writes; if not, T must be 1.
+
+        Returns:
+            y like x, the state, and (B, T, E, d_inner), what is remembered of the places around; None from layers
+            that do not look or write.
+        """
         batch, T = x.shape[:2]
         z, value, B, C, dt = self.in_proj(x).split(self.split, -1)
         C = self._key(self.C_norm(C), places.unsqueeze(2))
-        reads = self._to_tubes(C)  # (G, T, S * m, N)
+        reads = self._to_tubes(C)  # (G, T, R = S * m, N)
         value = value.unflatten(-1, (self.n_heads, self.headdim))
         tubes = state.shape[1]
         state = state.flatten(0, 1)
@@ -73,6 +95,8 @@ class BlockScan(nn.Module):
         if writes:
             key = self._key(self.B_norm(B[:, :, :1]), places.unsqueeze(2))
             step = F.softplus(dt[:, :, :1].float() + self.dt_bias)
+            if self.look is not None:  # one tube: G = B
+                reads = torch.cat([reads, self._key(self.look, around).to(reads.dtype)], 2)  # (B, T, R + E, N)
             written = self._to_tubes(value[:, :, :1].flatten(-2)).unflatten(-1, (self.n_heads, self.headdim))
             y, state = frame_scan(
                 reads, written, self._to_tubes(step), -self.A_log.exp(), self._to_tubes(key), state, first
@@ -80,9 +104,10 @@ class BlockScan(nn.Module):
         else:
             y = reads.flatten(1, 2) @ state.flatten(1, 2).transpose(1, 2).to(reads.dtype)  # one frame
             y = y.view(len(state), T, -1, self.n_heads, self.headdim)
-        y = self._from_tubes(y.flatten(-2), x.shape[:4]).view_as(value) + value * self.D[:, None].to(value.dtype)
+        y, remembered = y.flatten(-2).split([x.shape[2] * self.block**2, y.shape[2] - x.shape[2] * self.block**2], 2)
+        y = self._from_tubes(y, x.shape[:4]).view_as(value) + value * self.D[:, None].to(value.dtype)
         y = self.norm(y.flatten(-2) * F.silu(z))
-        return self.out_proj(y), state.unflatten(0, (batch, tubes))
+        return self.out_proj(y), state.unflatten(0, (batch, tubes)), remembered if remembered.shape[2] else None
 
     def _key(self, key: Tensor, places: Tensor) -> Tensor:
         if len(self.frequencies):
@@ -198,19 +223,20 @@ class Block(nn.Module):
         x: Tensor,
         cond: Tensor,
         places: Tensor,
+        around: Tensor,
         ssm: Tensor,
         kv: Tensor,
         is_first: Tensor,
         visible: Tensor,
         writes: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, S, n, d), cond (B, T, S, d) -> x, and the states of the scan and of the attention."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """x (B, T, S, n, d), cond (B, T, S, d) -> x, the states of scan and attention, what is remembered around."""
         m = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(9, -1)  # each (B, T, S, 1, d)
-        y, ssm = self.scan(modulated_norm(x, m[0], m[1]), places, ssm, is_first, writes)
+        y, ssm, remembered = self.scan(modulated_norm(x, m[0], m[1]), places, around, ssm, is_first, writes)
         x = x + m[2] * y
         y, kv = self.attention(modulated_norm(x, m[3], m[4]), places, kv, visible, writes)
         x = x + m[5] * y
-        return x + m[8] * self.mlp(modulated_norm(x, m[6], m[7])), ssm, kv
+        return x + m[8] * self.mlp(modulated_norm(x, m[6], m[7])), ssm, kv, remembered
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class Network(nn.Module):
             )
         d = config.d_model
         self.window, self.tokens = config.window, grid**2
+        self.surroundings = (config.map_size // 2) ** 2 if config.map_layers else 0  # E
         self.embed = nn.Linear(latent_dim, d)
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, d))
         self.embed_action = ActionEmbedding(action, d)
@@ -72,6 +73,7 @@ class Network(nn.Module):
                 BlockScan(
                     d, config.d_inner, config.headdim, grid, block, max(4, config.state_per_token * block**2),
                     config.map_size if layer in config.map_layers else None,
+                    looks_around=layer == max(config.map_layers, default=None),
                 ),
                 FrameLocalAttention(d, config.head_dim, config.window, config.map_size), d, config.mlp_ratio,
             )
@@ -97,32 +99,37 @@ class Network(nn.Module):
         act: Tensor,
         is_first: Tensor,
         places: Tensor,
+        around: Tensor,
         ssm: tuple[Tensor, ...],
         kv: tuple[Tensor, ...],
         age: Tensor,
         writes: bool,
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Run S streams of T frames.
 
         Args:
             latents: (B, T, S, n, k) and tau: (B, T, S), their noise levels in [0, 1], 1 = clean.
             act: (B, T) or (B, T, A), is_first: (B, T), places: (B, T, n, 2), the same for all streams.
+            around: (B, T, E, 2), places whose memory the features are made of, besides the frame.
             ssm, kv: the memory before frame 0; age: (B,) how many frames it has seen.
             writes: whether stream 0 enters the memory. If not, T must be 1.
 
         Returns:
-            tokens (B, T, S, n, d) after the last block, and the memory after the last frame.
+            tokens (B, T, S, n, d) after the last block; what the last map layer remembered, before each frame, of the
+            places around (B, T, E, d_inner), or None if there is no such layer or nothing is written; and the memory
+            after the last frame.
         """
         x = self.embed(latents) + self.position
         cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, is_first).unsqueeze(2)  # (B, T, S, d)
         visible = visible_window(is_first, age, self.window)
-        new_ssm, new_kv = [], []
+        new_ssm, new_kv, remembered = [], [], None
         for block, s, c in zip(self.blocks, ssm, kv, strict=True):
-            x, s, c = block(x, cond, places, s, c, is_first, visible, writes)
+            x, s, c, seen = block(x, cond, places, around, s, c, is_first, visible, writes)
+            remembered = remembered if seen is None else seen
             new_ssm.append(s)
             new_kv.append(c)
         self_cond = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(2, -1)
-        return modulated_norm(x, *self_cond), tuple(new_ssm), tuple(new_kv)
+        return modulated_norm(x, *self_cond), remembered, tuple(new_ssm), tuple(new_kv)
 
     def denoised(self, tokens: Tensor) -> Tensor:
         """Clean latents (..., n, k) from the tokens of `forward`."""

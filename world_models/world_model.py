@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from world_models.actions import ActionSpec
-from world_models.geometry import EgoView, token_places
+from world_models.geometry import EgoView, surrounding_places, token_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
 from world_models.network import Network, NetworkConfig
 from world_models.noise import frame_noise
@@ -108,7 +108,9 @@ class WorldModel(nn.Module):
         self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim)
         self.odometry = Odometry(config.view, config.action, tokens, config.latent_dim) if config.view else None
         self.network = Network(config.network, config.grid, config.latent_dim, config.action)
-        self.features = FeatureHead(tokens, config.network.d_model, width)
+        self.features = FeatureHead(
+            tokens, config.network.d_model, self.network.surroundings, config.network.d_inner, width
+        )
         self.reward, self.termination = RewardHead(width), TerminationHead(width)
 
     @classmethod
@@ -178,9 +180,8 @@ class WorldModel(nn.Module):
         places = self._places(pose, (state.batch_size, 1))
 
         def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
-            tokens, _, _ = self.network(
-                x_tau[:, None, None], tau[:, None, None], act, no_reset, places, state.ssm, state.kv, state.age, False
-            )
+            noisy = x_tau[:, None, None], tau[:, None, None]
+            tokens, *_ = self.network(*noisy, act, no_reset, *places, state.ssm, state.kv, state.age, writes=False)
             return self.network.denoised(tokens)[:, 0, 0]
 
         noise = frame_noise(rng, state.age, state.latents.shape[1:])
@@ -246,21 +247,28 @@ class WorldModel(nn.Module):
         if streams is None or tau is None:
             streams, tau = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
         places = self._places(pose, latents.shape[:2])
-        tokens, ssm, kv = self.network(streams, tau, act, is_first, places, state.ssm, state.kv, state.age, True)
+        tokens, around, ssm, kv = self.network(
+            streams, tau, act, is_first, *places, state.ssm, state.kv, state.age, writes=True
+        )
         T = latents.shape[1]
         last_first = torch.where(is_first, torch.arange(T, device=is_first.device), -1).amax(1)
         age = torch.where(last_first >= 0, T - last_first, state.age + T)
         last_pose = state.pose if pose is None else pose[:, -1]
-        return WorldModelState(ssm, kv, latents[:, -1], last_pose, age), tokens, self.features(tokens[:, :, 0])
+        feats = self.features(tokens[:, :, 0], around)
+        return WorldModelState(ssm, kv, latents[:, -1], last_pose, age), tokens, feats
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:
             return None
         return self.odometry.track(state.pose, latents, state.latents, act, is_first)
 
-    def _places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-        places = token_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
-        return places.to(self.device)
+    def _places(self, pose: Tensor | None, lead: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Places of the tokens (*lead, n, 2), and around them (*lead, E, 2)."""
+        c = self.config
+        places = token_places(pose, c.view, c.grid, c.patch, tuple(lead)).to(self.device)
+        if pose is None:
+            pose = torch.zeros(*lead, 3, dtype=torch.long, device=self.device)
+        return places, surrounding_places(pose, c.network.map_size)
 
     def _check(self, state: WorldModelState, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:
         c = self.config
