@@ -56,7 +56,9 @@ def episode_lengths(dataset: EpisodeDataset) -> NDArray[np.int64]:
     return np.diff(dataset.episode_starts, append=len(dataset))
 
 
-def openings(dataset: EpisodeDataset, count: int, length: int, *, longer_than: int = 1, seed: int = 0) -> Openings:
+def openings(
+    dataset: EpisodeDataset, count: int, length: int, *, longer_than: int = 1, since: int = 0, seed: int = 0
+) -> Openings:
     """Draw episodes and take the first frames of each.
 
     Args:
@@ -64,13 +66,14 @@ def openings(dataset: EpisodeDataset, count: int, length: int, *, longer_than: i
         count: B, or all that are long enough if there are fewer.
         length: T.
         longer_than: Only episodes of more frames than this are drawn.
+        since: Only episodes that begin at this frame of the dataset or later are drawn.
         seed: Decides which.
 
     Raises:
         ValueError: If no episode is long enough.
     """
     lengths = episode_lengths(dataset)
-    (eligible,) = np.nonzero(lengths > longer_than)
+    (eligible,) = np.nonzero((lengths > longer_than) & (dataset.episode_starts >= since))
     if not len(eligible):
         raise ValueError(
             f"{dataset.folder} has no episode of more than {longer_than} frames (the longest has {lengths.max()}): "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from world_models.data.episodes import EpisodeDataset
-from world_models.data.segments import random_segments, to_frames, to_uint8
+from world_models.data.segments import random_segments, to_frames
+from world_models.evaluation import dream, openings, psnr
 from world_models.objective import ObjectiveConfig
 from world_models.run_folder import RunFolder
 from world_models.world_model import Batch, WorldModel, WorldModelConfig
@@ -126,9 +126,7 @@ class Trainer:
             task = bar.add_task("train", total=self.config.steps, completed=self.step, status="")
             recent: list[dict[str, float]] = []
             while self.step < self.config.steps:
-                started = time.perf_counter()
                 recent.append(self.train_step())
-                self.seconds += time.perf_counter() - started
                 if self.step % self.config.log_every == 0:
                     logs = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
                     recent.clear()
@@ -184,6 +182,7 @@ class Trainer:
         self.step += 1
         self._average()
         seconds = time.perf_counter() - started
+        self.seconds += seconds
         frames = batch.act.shape[0] * length
         return {k: float(v) for k, v in logs.items()} | {
             "grad_norm": float(norm),
@@ -199,22 +198,13 @@ class Trainer:
         batch = self._batch(range(self.cut, len(self.dataset)), 4, max(length, 16), 0)
         with torch.autocast(self.config.device, torch.bfloat16, enabled=self.config.bf16):
             _, logs = self.ema.loss(batch, ObjectiveConfig(pure_noise=1.0, context_noise=0.0))
-        half = batch.obs.shape[1] // 2
-        dream = torch.stack(list(self._dream(batch, half)), 1)
-        error = (dream - batch.obs[:, half:]).square().mean()
-        shown = torch.cat([batch.obs[:, :half], dream], 1)
-        self.folder.save_gif(f"{self.step:06d}", _side_by_side(to_uint8(batch.obs), to_uint8(shown)))
-        psnr = float(10 * torch.log10(4 / error.clamp(min=1e-8)))
-        return {f"validation/{k}": float(v) for k, v in logs.items()} | {"validation/dream_psnr": psnr}
-
-    def _dream(self, batch: Batch, context: int) -> Iterator[torch.Tensor]:
-        """Imagine on along the recorded actions after `context` real frames."""
-        seen = batch[:context]
-        state, _ = self.ema.observe(self.ema.initial_state(len(seen.obs)), seen.obs, seen.act, seen.is_first)
-        keys = torch.arange(len(seen.obs), device=seen.obs.device)
-        for t in range(context, batch.obs.shape[1]):
-            prediction, state = self.ema.imagine(state, batch.act[:, t], keys)
-            yield prediction.obs
+        real = openings(self.dataset, 4, max(length, 16), since=self.cut)
+        context, keys = real.obs.shape[1] // 2, torch.arange(len(real), device=self.config.device)
+        dreamt = dream(self.ema, real.obs, real.act, context, real.obs.shape[1] - context, keys)
+        shown = np.concatenate([real.obs[:, :context], dreamt.obs], 1)
+        self.folder.save_gif(f"{self.step:06d}", _side_by_side(real.obs, shown))
+        quality = psnr(dreamt.obs, real.obs[:, context:])[real.valid[:, context:]].mean()
+        return {f"validation/{k}": float(v) for k, v in logs.items()} | {"validation/dream_psnr": float(quality)}
 
     def checkpoint(self) -> None:
         """Write everything that `run` needs to go on as if it had never stopped."""

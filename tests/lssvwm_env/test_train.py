@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import gymnasium as gym
 import imageio.v3 as iio
@@ -143,6 +144,18 @@ def test_a_killed_run_resumes_with_the_same_command(
     np.testing.assert_array_equal(resumed.starts.obs, whole.starts.obs)
     steps = [line["step"] for line in map(json.loads, (tmp_path / "metrics.jsonl").open())]
     assert set(steps) >= {1, 2, 3, 4}
+
+
+def test_a_run_killed_before_its_curves_are_drawn_is_finished_by_the_same_command(
+    dataset: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lssvwm_env.train.curves_png", killed := Mock(side_effect=KeyboardInterrupt))
+        train(config(dataset, tmp_path))
+    assert killed.called and not (tmp_path / "simulator" / "curves.png").exists()
+    weights = Simulator.load(tmp_path / "simulator").weights_sha256
+    assert train(config(dataset, tmp_path)).weights_sha256 == weights
+    assert (tmp_path / "simulator" / "curves.png").is_file()
 
 
 def test_a_run_with_other_settings_is_refused(trained: Path, dataset: EpisodeDataset) -> None:

@@ -2,7 +2,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from world_models.geometry import EgoView, advance, ego_motion, place_angles, place_frequencies, rotate, token_places
+from world_models.geometry import (
+    EgoView,
+    advance,
+    ego_motion,
+    place_angles,
+    place_frequencies,
+    rotate,
+    surrounding_places,
+    token_places,
+)
 
 VIEW = EgoView(cell=8, row=6, col=3, motions=())
 poses = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(0, 3)).map(torch.tensor)
@@ -44,6 +53,16 @@ def test_large_patches_are_placed_at_their_centre():
 def test_without_a_view_a_token_is_at_its_column_and_row():
     places = token_places(None, None, grid=3, patch=8, lead=(2,))
     assert places.shape == (2, 9, 2) and places[1, 5].tolist() == [2, 1]
+
+
+@given(pose=poses)
+def test_surroundings_are_squares_of_two_by_two_cells_around_the_agent(pose):
+    squares = surrounding_places(pose, map_size=16).view(8, 8, 2)
+    forward, right = advance(pose, torch.tensor([1, 0, 0])) - pose, advance(pose, torch.tensor([0, 1, 0])) - pose
+    # Row 4, column 4 holds the agent's cell, the one to its right, and the two behind them.
+    assert torch.equal(squares[4, 4], pose[:2] - 0.5 * forward[:2] + 0.5 * right[:2])
+    assert torch.equal(squares[0, 4], squares[4, 4] + 8 * forward[:2])
+    assert torch.equal(squares[4, 7], squares[4, 4] + 6 * right[:2])
 
 
 def test_codes_of_different_places_are_nearly_orthogonal():

@@ -114,6 +114,24 @@ def test_dead_reckoning_is_learned_first(dataset, tmp_path):
     assert torch.equal(state.pose, batch.pose[:, -1])
 
 
+def test_a_run_killed_while_it_learns_to_reckon_begins_again(dataset, tmp_path, monkeypatch):
+    whole = Trainer(config(tmp_path / "whole"), model_config(dataset), dataset).run()
+    killed = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset)
+    loss, calls = killed.model.odometry.loss, iter([False, True])
+
+    def until_killed(*args):
+        if next(calls):
+            raise KeyboardInterrupt
+        return loss(*args)
+
+    monkeypatch.setattr(killed.model.odometry, "loss", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    again = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset).run()
+    for name, tensor in again.state_dict().items():
+        torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
 def test_another_configuration_in_the_same_folder_is_refused(dataset, tmp_path):
     Trainer(config(tmp_path), model_config(dataset), dataset)
     with pytest.raises(ValueError, match="'lr': 0.5"):
