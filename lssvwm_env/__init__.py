@@ -16,13 +16,27 @@ from lssvwm_env.registry import BUNDLED, register_envs
 if TYPE_CHECKING:
     from lssvwm_env.core import SimulatorCore
     from lssvwm_env.env import LSSVWMEnv
+    from lssvwm_env.sb3 import LSSVWMVecEnv
     from lssvwm_env.simulator import Simulator, SimulatorError
+    from lssvwm_env.vector import LSSVWMVectorEnv
 
 __version__ = "0.1.0"
-__all__ = ["BUNDLED", "LSSVWMEnv", "Simulator", "SimulatorCore", "SimulatorError", "load", "register_envs"]
+__all__ = [
+    "BUNDLED",
+    "LSSVWMEnv",
+    "LSSVWMVecEnv",
+    "LSSVWMVectorEnv",
+    "Simulator",
+    "SimulatorCore",
+    "SimulatorError",
+    "load",
+    "register_envs",
+]
 
 _LAZY: Final = {
     "LSSVWMEnv": "lssvwm_env.env",
+    "LSSVWMVecEnv": "lssvwm_env.sb3",
+    "LSSVWMVectorEnv": "lssvwm_env.vector",
     "Simulator": "lssvwm_env.simulator",
     "SimulatorCore": "lssvwm_env.core",
     "SimulatorError": "lssvwm_env.simulator",

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lssvwm_env.json_types import ActionSpace
 from lssvwm_env.simulator import Simulator, tensor_differences
-from world_models.data.segments import to_frames, to_uint8
+from world_models.data.segments import to_frames, to_pixels
 from world_models.noise import fold
 from world_models.state import WorldModelState
 
@@ -32,15 +32,15 @@ Context = tuple[ArrayLike, ArrayLike]
 
 
 class CoreStep(NamedTuple):
-    """What one step of B worlds gives.
+    """What one step of B worlds gives, on the core's device.
 
     `obs` uint8 (B, H, W, C), `rew` float32 (B,), `terminated` bool (B,), `term_prob` float32 (B,).
     """
 
-    obs: NDArray[np.uint8]
-    rew: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    term_prob: NDArray[np.float32]
+    obs: Tensor
+    rew: Tensor
+    terminated: Tensor
+    term_prob: Tensor
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,20 @@ class SimulatorCore:
         self,
         ids: Sequence[int],
         seeds: Sequence[int],
-        contexts: Sequence[Context] | None = None,
+        contexts: Sequence[Context | None] | None = None,
         allow_long_context: bool = False,
-    ) -> NDArray[np.uint8]:
+    ) -> Tensor:
         """Begin new episodes in some worlds; the others are left as they are.
 
         Args:
             ids: Which worlds, each once.
             seeds: One int64 per world: its random stream and, without contexts, its start follow from it.
-            contexts: What each world has lived through, instead of one of the simulator's starts.
+            contexts: What each world has lived through, instead of one of the simulator's starts; None in the place
+                of a context: nothing, so that the first frame is imagined too.
             allow_long_context: Accept more frames than the model was trained on in one piece.
 
         Returns:
-            The last frame of each context, uint8 (len(ids), H, W, C).
+            The last frame of each context, or the imagined one, uint8 (len(ids), H, W, C).
 
         Raises:
             ValueError: If an argument has another shape, type or range than stated; nothing is changed then.
@@ -140,23 +141,33 @@ class SimulatorCore:
         if seed.dtype != torch.long or seed.shape != rows.shape:
             raise ValueError(f"seeds is {seeds!r}; expected {len(rows)} integers of 64 bits, one per world of ids")
         if contexts is None:
-            starts = self.simulator.starts
-            contexts = [(starts.obs[i], starts.act[i]) for i in (fold(seed, 1) % len(starts)).tolist()]
+            contexts = [self.start(s) for s in seed.tolist()]
         if len(contexts) != len(rows):
             raise ValueError(f"contexts has {len(contexts)} entries; expected {len(rows)}, one per world of ids")
-        lived = [self._context(*context) for context in contexts]
-        longest, trained = max(len(obs) for obs, _ in lived), self.simulator.config.trained_length
+        lived = {i: self._context(*context) for i, context in enumerate(contexts) if context is not None}
+        longest, trained = max((len(obs) for obs, _ in lived.values()), default=0), self.simulator.config.trained_length
         if longest > trained and not allow_long_context:
             raise ValueError(
                 f"context has {longest} frames, but the model was trained on at most {trained} in one piece; "
                 f"give the last {trained}, or set allow_long_context to True"
             )
-        for length in {len(obs) for obs, _ in lived}:  # as many scans as there are lengths
-            group = [i for i, (obs, _) in enumerate(lived) if len(obs) == length]
+        self.keys = self.keys.index_put((rows,), fold(seed, 0).to(self.device))
+        for length in {len(obs) for obs, _ in lived.values()}:  # as many scans as there are lengths
+            group = [i for i, (obs, _) in lived.items() if len(obs) == length]
             obs, act = np.stack([lived[i][0] for i in group]), torch.stack([lived[i][1] for i in group])
             self._absorb(rows[group], obs, act, is_first=True)
-        self.keys = self.keys.index_put((rows,), fold(seed, 0).to(self.device))
-        return np.stack([obs[-1] for obs, _ in lived])
+        if unborn := [i for i in range(len(rows)) if i not in lived]:
+            self._imagine_first(rows[unborn])
+        shown = to_pixels(self.model.tokenizer.decode(self.memory.latents[rows]))
+        for i, (obs, _) in lived.items():
+            shown[i] = torch.from_numpy(obs[-1].copy()).to(self.device)
+        return shown
+
+    def start(self, seed: int) -> Context:
+        """The start, of the simulator's own, that belongs to a seed of `reset`."""
+        starts = self.simulator.starts
+        i = int(fold(torch.tensor(seed), 1)) % len(starts)
+        return starts.obs[i], starts.act[i]
 
     def step(self, act: ArrayLike | Tensor) -> CoreStep:
         """Dream one frame on in every world.
@@ -173,9 +184,8 @@ class SimulatorCore:
         self._check_begun()
         actions = as_actions(self.action_space, act, (self.num_envs,), "act").to(self.device)
         prediction, self.memory = self.model.imagine(self.memory, actions, self.keys, self.denoising_steps)
-        term_prob = prediction.term_prob.cpu().numpy()
-        obs = np.ascontiguousarray(to_uint8(prediction.obs))
-        return CoreStep(obs, prediction.rew.float().cpu().numpy(), term_prob > 0.5, term_prob)
+        term_prob = prediction.term_prob
+        return CoreStep(to_pixels(prediction.obs), prediction.rew.float(), term_prob > 0.5, term_prob)
 
     def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> None:
         """Let worlds see what really happened next, in the middle of an episode.
@@ -198,10 +208,15 @@ class SimulatorCore:
         actions = as_actions(self.action_space, act, frames.shape[:2], "act")
         self._absorb(rows, frames, actions, is_first=False)
 
-    def frames(self) -> NDArray[np.uint8]:
+    def frames(self) -> Tensor:
         """The last frame of every world as its memory holds it, uint8 (B, H, W, C)."""
         self._check_begun()
-        return np.ascontiguousarray(to_uint8(self.model.tokenizer.decode(self.memory.latents)))
+        return to_pixels(self.model.tokenizer.decode(self.memory.latents))
+
+    def features(self) -> Tensor:
+        """What the model reads off the last frame of every world and the memory around it, float32 (B, F)."""
+        self._check_begun()
+        return self.memory.feats
 
     def save_state(self, include_rng: bool = True) -> CoreState:
         """The worlds as they are now, with or without their random streams.
@@ -260,9 +275,20 @@ class SimulatorCore:
         first[:, 0] = is_first
         frames = to_frames(obs).to(self.device)
         seen, _ = self.model.observe(self.memory[rows], frames, act.to(self.device), first)
+        self._replace(rows, seen)
+
+    def _imagine_first(self, rows: Tensor) -> None:
+        """Give worlds the memory of one frame, imagined from nothing."""
+        space, count = self.action_space, len(rows)
+        shape = (count,) if isinstance(space, gym.spaces.Discrete) else (count, *space.shape)
+        ignored = torch.zeros(shape, dtype=torch.long if len(shape) == 1 else torch.float32, device=self.device)
+        _, seen = self.model.imagine(self.model.initial_state(count), ignored, self.keys[rows], self.denoising_steps)
+        self._replace(rows, seen)
+
+    def _replace(self, rows: Tensor, memory: WorldModelState) -> None:
         index = torch.arange(self.num_envs, device=self.device)
         index[rows] = self.num_envs + torch.arange(len(rows), device=self.device)
-        self.memory = WorldModelState.cat([self.memory, seen])[index]
+        self.memory = WorldModelState.cat([self.memory, memory])[index]
 
     def _rows(self, ids: Sequence[int]) -> Tensor:
         rows = list(ids)

@@ -7,15 +7,17 @@ from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.core import Context, CoreState, SimulatorCore, as_actions
+from lssvwm_env.core import CoreState, SimulatorCore, as_actions
+from lssvwm_env.faces import ObservationKind, begin, observation, observation_space
 from lssvwm_env.simulator import Simulator
 
 _WINDOW: Final = 512  # pixels along the longer side of the window, about
 
 
-class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
+class LSSVWMEnv(gym.Env[Any, Any]):
     """A world that a model dreams, frame by frame.
 
     Beyond Gymnasium's interface, a world can be saved, forked, begun from a lived episode, and shown what really
@@ -29,6 +31,7 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
         simulator: A simulator, its folder, or the id or name of a bundled one.
         render_mode: None, "rgb_array" (`render` returns the frame) or "human" (a window shows every frame).
         denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
+        observation: What `reset` and `step` return: "frames", "features", or "both" as a dict of the two.
 
     Raises:
         SimulatorError: If there is no such simulator, or it is damaged.
@@ -42,50 +45,45 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
         simulator: str | Path | Simulator,
         render_mode: str | None = None,
         denoising_steps: int | None = None,
+        observation: ObservationKind = "frames",
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}; expected None, 'rgb_array' or 'human'")
         self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
         self.core = SimulatorCore(self.simulator, 1, denoising_steps)
-        self.observation_space: gym.spaces.Box = self.simulator.observation_space  # type: ignore[assignment]
+        self.observation, self.observation_space = observation, observation_space(self.simulator, observation)
         self.action_space = self.simulator.action_space
         self.render_mode = render_mode
         self._frame: NDArray[np.uint8] | None = None
         self._window: _Window | None = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode from one of the simulator's starts, or go on from a lived one.
 
         Args:
             seed: As in Gymnasium.
             options: `"context"`: real frames and actions `(obs, act)` to go on from, uint8 (T, H, W, C) and (T,) or
-                (T, A), where `act[t]` led to frame t and `act[0]` is ignored. `"allow_long_context"`: True accepts
-                more frames than the model was trained on in one piece.
+                (T, A), where `act[t]` led to frame t and `act[0]` is ignored. `"start"`: the number of one of the
+                simulator's starts, or "nothing": then the first frame is imagined, too. `"allow_long_context"`: True
+                accepts more frames than the model was trained on in one piece.
 
         Returns:
-            The last frame of the context, uint8 (H, W, C), and an empty info.
+            The last frame of the context, uint8 (H, W, C), or what else `observation` asks for; and an empty info.
 
         Raises:
             ValueError: If the options are none of these, or the context does not fit; the old episode goes on then.
         """
-        options = options or {}
-        context = self._context(options)
         super().reset(seed=seed)
-        world_seed = int(self.np_random.integers(2**63 - 1))
-        contexts = None if context is None else [context]
-        obs = self.core.reset([0], [world_seed], contexts, bool(options.get("allow_long_context", False)))
-        return self._show(obs[0]), {}
+        return self._show(begin(self.core, [0], [self.np_random], [options])[0]), {}
 
-    def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Dream the next frame.
 
         Args:
             action: An integer, or a float vector (A,).
 
         Returns:
-            The frame uint8 (H, W, C), the reward, whether the episode terminated, False, and `{"term_prob": float}`.
+            The observation, the reward, whether the episode terminated, False, and `{"term_prob": float}`.
 
         Raises:
             ResetNeeded: If no episode has begun.
@@ -111,7 +109,7 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
         """
         frames = np.asarray(obs)
         self.core.observe(frames[None], np.asarray(act)[None])
-        self._show(frames[-1])
+        self._show(torch.from_numpy(frames[-1]))
 
     def save_state(self, path: str | Path | None = None, include_rng: bool = True) -> CoreState:
         """Keep this moment.
@@ -128,11 +126,11 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
             state.save(path)
         return state
 
-    def load_state(self, state: str | Path | CoreState) -> NDArray[np.uint8]:
+    def load_state(self, state: str | Path | CoreState) -> Any:
         """Go back to a saved moment; without a random stream in it, this world keeps its own.
 
         Returns:
-            The frame of that moment as the memory holds it, uint8 (H, W, C).
+            The observation of that moment, its frame as the memory holds it.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -153,7 +151,8 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
         """
         children = self.core.fork(n).save_state()
         render_mode = None if self.render_mode == "human" else self.render_mode
-        forks = [LSSVWMEnv(self.simulator, render_mode, self.core.denoising_steps) for _ in range(n)]
+        steps = self.core.denoising_steps
+        forks = [LSSVWMEnv(self.simulator, render_mode, steps, self.observation) for _ in range(n)]
         for i, env in enumerate(forks):
             env.core.load_state(children[[i]])
             env._frame = self._frame
@@ -177,23 +176,16 @@ class LSSVWMEnv(gym.Env[NDArray[np.uint8], Any]):
             self._window.close()
             self._window = None
 
-    def _context(self, options: dict[str, Any]) -> Context | None:
-        if unknown := options.keys() - {"context", "allow_long_context"}:
-            raise ValueError(f"options has the unknown keys {sorted(unknown)}; known are context, allow_long_context")
-        context = options.get("context")
-        if context is None:
-            return None
-        if not isinstance(context, tuple | list) or len(context) != 2:
-            raise ValueError(f"options['context'] is a {type(context).__name__}; expected a pair (obs, act)")
-        return context[0], context[1]
-
-    def _show(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Make `frame` the current one; returns a copy for the user to keep."""
-        self._frame = frame.copy()
+    def _show(self, frame: torch.Tensor) -> Any:
+        """Make `frame` (H, W, C) the current one; returns the observation, for the user to keep."""
+        self._frame = frame.numpy().copy()
         if self.render_mode == "human":
             self._window = self._window or _Window(frame.shape[0], frame.shape[1])
-            self._window.show(frame, self.metadata["render_fps"])
-        return frame.copy()
+            self._window.show(self._frame, self.metadata["render_fps"])
+        seen = observation(self.observation, frame[None], self.core.features())
+        if isinstance(seen, dict):
+            return {name: value[0].numpy().copy() for name, value in seen.items()}
+        return seen[0].numpy().copy()
 
 
 class _Window:

@@ -20,6 +20,7 @@ def register_envs() -> None:
             gym.register(
                 env_id,
                 entry_point="lssvwm_env.env:LSSVWMEnv",
+                vector_entry_point="lssvwm_env.vector:LSSVWMVectorEnv",
                 max_episode_steps=horizon,
                 kwargs={"simulator": env_id},
             )

@@ -25,6 +25,7 @@ class WorldModelState:
         ssm: per layer, (B, tubes, H, P, N) float32: the tubes' state-space states.
         kv: per layer, (B, window, 2, H, n, head_dim): keys and values of the last frames, oldest first.
         latents: (B, n, k): the last committed frame.
+        feats: (B, F): its features.
         pose: (B, 3) long: x, y, heading, dead-reckoned since the episode or context began; zeros without odometry.
         age: (B,) long: frames committed since the episode or context began.
     """
@@ -32,6 +33,7 @@ class WorldModelState:
     ssm: tuple[Tensor, ...]
     kv: tuple[Tensor, ...]
     latents: Tensor
+    feats: Tensor
     pose: Tensor
     age: Tensor
 
@@ -48,12 +50,12 @@ class WorldModelState:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, batch first."""
         layers = {f"{name}.{i}": t for name in ("ssm", "kv") for i, t in enumerate(getattr(self, name))}
-        return layers | {"latents": self.latents, "pose": self.pose, "age": self.age}
+        return layers | {"latents": self.latents, "feats": self.feats, "pose": self.pose, "age": self.age}
 
     def map(self, f: Callable[[Tensor], Tensor]) -> WorldModelState:
         """Apply f to every tensor."""
         ssm, kv = (tuple(f(t) for t in layers) for layers in (self.ssm, self.kv))
-        return WorldModelState(ssm, kv, f(self.latents), f(self.pose), f(self.age))
+        return WorldModelState(ssm, kv, f(self.latents), f(self.feats), f(self.pose), f(self.age))
 
     def clone(self) -> WorldModelState:
         """A copy that shares no memory."""
@@ -94,7 +96,8 @@ class WorldModelState:
         def layers(name: str) -> tuple[Tensor, ...]:
             return tuple(named[f"{name}.{i}"] for i in range(sum(k.startswith(f"{name}.") for k in named)))
 
-        return WorldModelState(layers("ssm"), layers("kv"), named["latents"], named["pose"], named["age"])
+        rest = (named[name] for name in ("latents", "feats", "pose", "age"))
+        return WorldModelState(layers("ssm"), layers("kv"), *rest)
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
         """Write to a safetensors file, whole or not at all."""

@@ -134,7 +134,8 @@ class WorldModel(nn.Module):
         ssm, kv = self.network.initial_state(batch_size, self.device)
         latents = torch.zeros(batch_size, self.config.grid**2, self.config.latent_dim, device=self.device)
         pose = torch.zeros(batch_size, 3, dtype=torch.long, device=self.device)
-        return WorldModelState(ssm, kv, latents, pose, pose[:, 0].clone())
+        feats = torch.zeros(batch_size, self.config.feature_dim, device=self.device)
+        return WorldModelState(ssm, kv, latents, feats, pose, pose[:, 0].clone())
 
     @torch.no_grad()
     def observe(
@@ -163,30 +164,30 @@ class WorldModel(nn.Module):
     def imagine(
         self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int = 1
     ) -> tuple[Prediction, WorldModelState]:
-        """Generate the next frame of every world.
+        """Generate the next frame of every world: of one that has seen nothing, the first of an episode.
 
         Args:
             act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
                 the same frame. steps: denoising steps.
         """
         act = act.unsqueeze(1)
-        no_reset = torch.zeros(state.batch_size, 1, dtype=torch.bool, device=self.device)
-        self._check(state, None, act, no_reset)
+        is_first = (state.age == 0).unsqueeze(1)
+        self._check(state, None, act, is_first)
         if rng.dtype != torch.long or tuple(rng.shape) != (state.batch_size,):
             raise ValueError(
                 f"rng is {rng.dtype} {tuple(rng.shape)}; expected one int64 key per world, ({state.batch_size},)"
             )
-        pose = self._track(state, state.latents.unsqueeze(1), act, no_reset)
+        pose = self._track(state, state.latents.unsqueeze(1), act, is_first)
         places = self._places(pose, (state.batch_size, 1))
 
         def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
             noisy = x_tau[:, None, None], tau[:, None, None]
-            tokens, *_ = self.network(*noisy, act, no_reset, *places, state.ssm, state.kv, state.age, writes=False)
+            tokens, *_ = self.network(*noisy, act, is_first, *places, state.ssm, state.kv, state.age, writes=False)
             return self.network.denoised(tokens)[:, 0, 0]
 
         noise = frame_noise(rng, state.age, state.latents.shape[1:])
         latents = sample(denoise, noise, steps).unsqueeze(1)
-        state, _, feats = self._commit(state, latents, act, no_reset, pose)
+        state, _, feats = self._commit(state, latents, act, is_first, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
         return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, feats[:, 0]), state
 
@@ -255,7 +256,7 @@ class WorldModel(nn.Module):
         age = torch.where(last_first >= 0, T - last_first, state.age + T)
         last_pose = state.pose if pose is None else pose[:, -1]
         feats = self.features(tokens[:, :, 0], around)
-        return WorldModelState(ssm, kv, latents[:, -1], last_pose, age), tokens, feats
+        return WorldModelState(ssm, kv, latents[:, -1], feats[:, -1], last_pose, age), tokens, feats
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:

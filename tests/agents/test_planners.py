@@ -57,7 +57,9 @@ class Room:
 
 
 def make_state(cell: Tensor, age: Tensor) -> WorldModelState:
-    return WorldModelState((), (), cell.float().unsqueeze(1), torch.zeros(len(cell), 3, dtype=torch.long), age)
+    return WorldModelState(
+        (), (), cell.float().unsqueeze(1), torch.zeros(len(cell), 1), torch.zeros(len(cell), 3, dtype=torch.long), age
+    )
 
 
 def room_state(*cells: tuple[int, int]) -> WorldModelState:

@@ -32,7 +32,7 @@ def same(a: WorldModelState, b: WorldModelState) -> bool:
 
 def play(core: SimulatorCore, acts: list[int]) -> np.ndarray:
     """Frames (T, B, H, W, C) when every world takes the same actions."""
-    return np.stack([core.step([a] * core.num_envs).obs for a in acts])
+    return torch.stack([core.step([a] * core.num_envs).obs for a in acts]).numpy()
 
 
 def context(length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,9 +42,9 @@ def context(length: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def close(a: CoreStep, b: CoreStep) -> bool:
     return (
-        np.abs(a.obs.astype(int) - b.obs.astype(int)).max() <= 1
-        and np.allclose(a.rew, b.rew, atol=1e-4)
-        and np.allclose(a.term_prob, b.term_prob, atol=1e-4)
+        (a.obs.int() - b.obs.int()).abs().max() <= 1
+        and torch.allclose(a.rew, b.rew, atol=1e-4)
+        and torch.allclose(a.term_prob, b.term_prob, atol=1e-4)
     )
 
 
@@ -58,16 +58,16 @@ def test_worlds_side_by_side_equal_single_worlds(toy_simulator: Simulator, seeds
     for first in acts:
         act = (first + 2 * np.arange(len(seeds))) % 7
         singles = [c.step(act[[i]]) for i, c in enumerate(alone)]
-        assert close(together.step(act), CoreStep(*map(np.concatenate, zip(*singles, strict=True))))
+        assert close(together.step(act), CoreStep(*map(torch.cat, zip(*singles, strict=True))))
 
 
 def test_step_gives_what_it_says(core: SimulatorCore):
     core.reset([0, 1, 2], [1, 2, 3])
     obs, rew, terminated, term_prob = core.step(torch.tensor([0, 6, 3]))
-    assert obs.shape == (3, 64, 64, 3) and obs.dtype == np.uint8
-    assert rew.shape == (3,) and rew.dtype == np.float32
-    assert np.array_equal(terminated, term_prob > 0.5) and terminated.dtype == np.bool_
-    assert np.array_equal(obs, core.frames())  # what is shown is what is remembered
+    assert obs.shape == (3, 64, 64, 3) and obs.dtype == torch.uint8
+    assert rew.shape == (3,) and rew.dtype == torch.float32
+    assert torch.equal(terminated, term_prob > 0.5) and terminated.dtype == torch.bool
+    assert torch.equal(obs, core.frames())  # what is shown is what is remembered
 
 
 @few
@@ -80,7 +80,7 @@ def test_a_seed_is_a_dream(core: SimulatorCore, seed: int):
 
 
 def test_seeds_reach_every_start(core: SimulatorCore, toy_simulator: Simulator):
-    seen = {core.reset([0], [seed]).tobytes() for seed in range(40)}
+    seen = {core.reset([0], [seed]).numpy().tobytes() for seed in range(40)}
     assert seen == {obs[-1].tobytes() for obs in toy_simulator.starts.obs}
 
 

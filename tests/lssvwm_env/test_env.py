@@ -115,7 +115,7 @@ def test_long_contexts_must_be_wanted(env: LSSVWMEnv):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"contxt": 1}, r"unknown keys \['contxt'\]; known are context, allow_long_context"),
+        ({"contxt": 1}, r"unknown keys \['contxt'\]; known are allow_long_context, context, start"),
         ({"context": 3}, r"options\['context'\] is a int; expected a pair"),
         ({"context": (1, 2)}, r"context obs is int64 \(\); expected uint8 \(T, 64, 64, 3\)"),
         ({"context": (context(2)[0], [0, 7])}, r"context act\[1:\] has the values \[7\]"),

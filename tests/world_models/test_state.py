@@ -10,6 +10,7 @@ def make(batch=3, seed=0):
         ssm=(torch.randn(batch, 4, 2, 3, 5, generator=g), torch.randn(batch, 1, 2, 3, 8, generator=g)),
         kv=tuple(torch.randn(batch, 2, 4, 2, 2, 3, generator=g) for _ in range(2)),
         latents=torch.randn(batch, 4, 6, generator=g),
+        feats=torch.randn(batch, 7, generator=g),
         pose=torch.randint(-9, 9, (batch, 3), generator=g),
         age=torch.randint(0, 9, (batch,), generator=g),
     )
@@ -56,5 +57,5 @@ def test_cat_undoes_indexing():
 
 def test_nbytes_counts_every_tensor():
     state = make(1)
-    assert state.nbytes == 4 * (4 * 30 + 48 + 2 * 96 + 24) + 8 * 4
+    assert state.nbytes == 4 * (4 * 30 + 48 + 2 * 96 + 24 + 7) + 8 * 4
     assert make(3).nbytes == 3 * state.nbytes

@@ -17,10 +17,15 @@ def to_frames(obs: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(obs).movedim(-1, -3).float() / 127.5 - 1
 
 
-def to_uint8(obs: Tensor) -> NDArray[np.uint8]:
+def to_pixels(obs: Tensor) -> Tensor:
     """Float frames (..., C, H, W) in [-1, 1] to uint8 (..., H, W, C)."""
     pixels = ((obs.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.movedim(-3, -1).cpu().numpy()
+    return pixels.movedim(-3, -1).contiguous()
+
+
+def to_uint8(obs: Tensor) -> NDArray[np.uint8]:
+    """The same as an array on the CPU."""
+    return to_pixels(obs).cpu().numpy()
 
 
 def segments(dataset: EpisodeDataset, starts: NDArray[np.int64], length: int) -> Batch:
