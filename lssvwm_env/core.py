@@ -187,7 +187,7 @@ class SimulatorCore:
         term_prob = prediction.term_prob
         return CoreStep(to_pixels(prediction.obs), prediction.rew.float(), term_prob > 0.5, term_prob)
 
-    def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> None:
+    def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Let worlds see what really happened next, in the middle of an episode.
 
         The frames follow the last one a world has seen or dreamed. To put the truth in the place of a dream, load the
@@ -198,6 +198,9 @@ class SimulatorCore:
             act: The actions that led to them, all of them counting, (len(ids), T) or (len(ids), T, A).
             ids: Which worlds, each once; None: all.
 
+        Returns:
+            The last of the frames, uint8 (len(ids), H, W, C).
+
         Raises:
             ResetNeeded: If a world was never reset.
             ValueError: If an argument has another shape, type or range than stated; nothing is changed then.
@@ -207,6 +210,7 @@ class SimulatorCore:
         frames = self._frames(obs, (len(rows),), "obs")
         actions = as_actions(self.action_space, act, frames.shape[:2], "act")
         self._absorb(rows, frames, actions, is_first=False)
+        return torch.from_numpy(frames[:, -1].copy()).to(self.device)
 
     def frames(self) -> Tensor:
         """The last frame of every world as its memory holds it, uint8 (B, H, W, C)."""

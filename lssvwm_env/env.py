@@ -107,9 +107,7 @@ class LSSVWMEnv(gym.Env[Any, Any]):
             ResetNeeded: If no episode has begun.
             ValueError: If an argument has another shape, type or range; the world has not changed then.
         """
-        frames = np.asarray(obs)
-        self.core.observe(frames[None], np.asarray(act)[None])
-        self._show(torch.from_numpy(frames[-1]))
+        self._show(self.core.observe(np.asarray(obs)[None], np.asarray(act)[None])[0])
 
     def save_state(self, path: str | Path | None = None, include_rng: bool = True) -> CoreState:
         """Keep this moment.

@@ -24,7 +24,9 @@ def observation_space(simulator: Simulator, kind: ObservationKind) -> gym.spaces
     Raises:
         ValueError: If there is no such kind.
     """
-    features = gym.spaces.Box(-np.inf, np.inf, (simulator.config.model.feature_dim,), np.float32)
+    width = simulator.config.model.feature_dim
+    limit = width**0.5 * float(simulator.model.features.norm.weight.abs().max())  # their mean square is 1, then scaled
+    features = gym.spaces.Box(-limit, limit, (width,), np.float32)
     if kind == "both":
         return gym.spaces.Dict({"features": features, "frames": simulator.observation_space})
     if kind not in get_args(ObservationKind):

@@ -148,8 +148,7 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def observe(self, obs: ArrayLike, actions: ArrayLike | torch.Tensor) -> Any:
         """Show all worlds what really happened next: see `SimulatorCore.observe`. Returns the new observations."""
-        self.core.observe(obs, actions)
-        self._frames = torch.from_numpy(np.asarray(obs)[:, -1].copy()).to(self.core.device)
+        self._frames = self.core.observe(obs, actions)
         return self._observe()
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:

@@ -29,6 +29,7 @@ class TrainingConfig:
         steps: optimiser steps.
         lengths: sequence lengths in frames, one after the other, each for an equal share of the steps.
         frames_per_step: frames in a batch; batch size is this over the length.
+        event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
         odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
         objective: which frames get how much noise.
         lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
@@ -47,6 +48,7 @@ class TrainingConfig:
     steps: int = 3000
     lengths: tuple[int, ...] = (8, 16, 32, 64)
     frames_per_step: int = 128
+    event_share: float = 0.5
     odometry_steps: int = 2400
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     lr: float = 1.5e-3
@@ -69,7 +71,7 @@ class TrainingConfig:
         for name in ("odometry_steps", "warmup", "log_every", "eval_every", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("cooldown", "ema", "validation"):
+        for name in ("cooldown", "ema", "event_share", "validation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
         if max(self.lengths) > self.frames_per_step:
@@ -234,7 +236,8 @@ class Trainer:
     def _batch(self, frames: range, batch_size: int, length: int, step: int) -> Batch:
         torch.manual_seed(self.config.seed * 1_000_003 + step)
         rng = np.random.default_rng([self.config.seed, step])
-        return random_segments(self.dataset, frames, batch_size, length, rng).to(self.config.device)
+        share = self.config.event_share
+        return random_segments(self.dataset, frames, batch_size, length, rng, share).to(self.config.device)
 
     def _sample_frames(self, count: int = 4000) -> torch.Tensor:
         rng = np.random.default_rng(self.config.seed)

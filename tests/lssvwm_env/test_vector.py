@@ -126,7 +126,7 @@ def test_make_vec_makes_it(toy_simulator: Simulator, tmp_path: Path):
     env.reset(seed=0)
     infos = [env.step([0, 1])[-1] for _ in range(5)]
     lengths = [info["episode"]["l"][info["_episode"]] for info in infos if "episode" in info]
-    assert lengths and all((0 < each).all() and (each <= 5).all() for each in lengths)
+    assert lengths and all((each > 0).all() and (each <= 5).all() for each in lengths)
     assert all(gym.spec(f"LSSVWM/{name}").vector_entry_point for name in ("ObjectRooms-v0", "MiniGrid-MemoryS9-v0"))
     assert lssvwm_env.LSSVWMVectorEnv is LSSVWMVectorEnv and lssvwm_env.LSSVWMVecEnv is LSSVWMVecEnv
 

@@ -64,6 +64,23 @@ def test_segments_follow_the_convention(dataset):
     assert batch.pose[1, 5].tolist() == [0, 0, 0]
 
 
+def test_events_are_drawn_as_often_as_asked(dataset):
+    rng = np.random.default_rng(0)
+    for length in (5, 20):
+        batch = random_segments(dataset, range(40, 200), 32, length, rng, event_share=0.5)
+        event = batch.terminated | (batch.rew != 0)
+        assert event[:16, -max(1, length // 4) :].any(1).all()  # in their last quarter
+        assert not event[16:, -1].all()
+    late = random_segments(dataset, range(40, 200), 64, 5, rng, event_share=1.0)
+    assert late.obs.shape[0] == 64 and (late.terminated | (late.rew != 0))[:, -1:].any(1).all()
+
+
+def test_without_events_sequences_are_drawn_uniformly(dataset, monkeypatch):
+    monkeypatch.setattr(dataset, "events", np.array([], np.int64))
+    one, other = (random_segments(dataset, range(40, 200), 8, 5, np.random.default_rng(0), s) for s in (0.5, 0.0))
+    assert torch.equal(one.obs, other.obs)
+
+
 def test_frames_survive_the_round_trip():
     frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     assert np.array_equal(to_uint8(to_frames(frames)), frames)

@@ -229,6 +229,11 @@ class EpisodeDataset:
         """Frame index at which each episode begins, (E,)."""
         return np.flatnonzero(self.is_first)
 
+    @cached_property
+    def events(self) -> NDArray[np.int64]:
+        """Frames that came with a reward or a termination, in order."""
+        return np.flatnonzero(self.terminated | (self.rew != 0))
+
     def hash(self) -> str:
         """SHA-256 over names, dtypes, shapes and content of all arrays; the same however they are sharded."""
         digest = hashlib.sha256()

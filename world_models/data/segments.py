@@ -53,9 +53,18 @@ def segments(dataset: EpisodeDataset, starts: NDArray[np.int64], length: int) ->
 
 
 def random_segments(
-    dataset: EpisodeDataset, frames: range, batch_size: int, length: int, rng: np.random.Generator
+    dataset: EpisodeDataset,
+    frames: range,
+    batch_size: int,
+    length: int,
+    rng: np.random.Generator,
+    event_share: float = 0.0,
 ) -> Batch:
-    """Sequences drawn uniformly from a range of frame numbers.
+    """Sequences drawn from a range of frame numbers.
+
+    Args:
+        event_share: Share of the sequences that have an event, a reward or a termination, in their last quarter, and so
+            most of what led to it before; the others are drawn uniformly. Without events, all are.
 
     Raises:
         ValueError: If the range is shorter than one sequence.
@@ -64,7 +73,15 @@ def random_segments(
         raise ValueError(
             f"sequences of {length} frames were asked of {len(frames)} frames of {dataset.folder}; collect more"
         )
-    return segments(dataset, rng.integers(frames.start, frames.stop - length + 1, batch_size), length)
+    last = frames.stop - length
+    starts = rng.integers(frames.start, last + 1, batch_size)
+    events = dataset.events[
+        np.searchsorted(dataset.events, frames.start) : np.searchsorted(dataset.events, frames.stop)
+    ]
+    if len(events) and (count := round(event_share * batch_size)):
+        to_end = rng.integers(0, max(1, length // 4), count)
+        starts[:count] = (rng.choice(events, count) - length + 1 + to_end).clip(frames.start, last)
+    return segments(dataset, starts, length)
 
 
 def relative_pose(pose: Tensor, is_first: Tensor) -> Tensor:
