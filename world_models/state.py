@@ -74,7 +74,9 @@ class WorldModelState:
         return self.map(lambda t: t[ids])
 
     def repeat_interleave(self, n: int) -> WorldModelState:
-        """n copies of every world, side by side: (B,) -> (B * n,)."""
+        """n copies of every world, side by side: (B,) -> (B * n,). Those of a single world share its memory."""
+        if self.batch_size == 1:  # states are never written to, so a view does
+            return self.map(lambda t: t.expand(n, *t.shape[1:]))
         return self.map(lambda t: t.repeat_interleave(n, 0))
 
     def where(self, mask: Tensor, other: WorldModelState) -> WorldModelState:

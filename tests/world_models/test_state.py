@@ -55,6 +55,16 @@ def test_cat_undoes_indexing():
     assert equal(WorldModelState.cat([state[:1], state[1:]]), state)
 
 
+def test_forks_of_one_world_take_no_memory_and_are_values_like_others(tmp_path):
+    state = make(1)
+    forks = state.repeat_interleave(5)
+    assert equal(forks, WorldModelState.cat([state] * 5)) and forks.latents.data_ptr() == state.latents.data_ptr()
+    changed = forks.where(torch.tensor([True, False, True, True, True]), make(5, seed=1))
+    assert equal(changed[[0]], state) and equal(forks[[1]], state) and not equal(changed[[1]], state)
+    forks.save(tmp_path / "s.safetensors")
+    assert equal(WorldModelState.load(tmp_path / "s.safetensors")[0], forks)
+
+
 def test_nbytes_counts_every_tensor():
     state = make(1)
     assert state.nbytes == 4 * (4 * 30 + 48 + 2 * 96 + 24 + 7) + 8 * 4
