@@ -78,7 +78,7 @@ class CompareConfig:
     out: Path
     dataset: Path | None = None
     sequences: int = 32
-    context: int = 32
+    context: int = 64
     horizon: int = 64
     denoising_steps: int | None = None
     seed: int = 0

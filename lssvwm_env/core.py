@@ -34,13 +34,22 @@ Context = tuple[ArrayLike, ArrayLike]
 class CoreStep(NamedTuple):
     """What one step of B worlds gives, on the core's device.
 
-    `obs` uint8 (B, H, W, C), `rew` float32 (B,), `terminated` bool (B,), `term_prob` float32 (B,).
+    `obs` uint8 (B, H, W, C), `rew` float32 (B,), `terminated` bool (B,), `term_prob` float32 (B,), and `uncertainty`
+    float32 (B,), if the core was asked for it.
     """
 
     obs: Tensor
     rew: Tensor
     terminated: Tensor
     term_prob: Tensor
+    uncertainty: Tensor | None = None
+
+    def info(self) -> dict[str, NDArray[np.float64]]:
+        """What users find in `info`, (B,) each."""
+        beliefs = {"term_prob": self.term_prob} | (
+            {} if self.uncertainty is None else {"uncertainty": self.uncertainty}
+        )
+        return {name: belief.double().cpu().numpy() for name, belief in beliefs.items()}
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,8 @@ class SimulatorCore:
         num_envs: B.
         denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
         device: Where the worlds live.
+        uncertainty_samples: Samples of every frame whose disagreement is its `uncertainty` (see
+            `WorldModel.uncertainty`); 0: it is not asked for, and costs nothing.
 
     Attributes:
         memory: What the worlds remember. A value: keep it, fork it, imagine from it.
@@ -102,12 +113,16 @@ class SimulatorCore:
         num_envs: int,
         denoising_steps: int | None = None,
         device: torch.device | str = "cpu",
+        uncertainty_samples: int = 0,
     ) -> None:
         steps = simulator.config.denoising_steps if denoising_steps is None else denoising_steps
         for name, number in {"num_envs": num_envs, "denoising_steps": steps}.items():
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} is {number!r}; expected an integer of at least 1")
+        if uncertainty_samples not in range(1 << 16) or uncertainty_samples == 1:
+            raise ValueError(f"uncertainty_samples is {uncertainty_samples!r}; expected 0 for none, or at least 2")
         self.simulator, self.num_envs, self.denoising_steps = simulator, num_envs, steps
+        self.uncertainty_samples = uncertainty_samples
         self.device = torch.device(device)
         on_cpu = self.device.type == "cpu"
         self.model = simulator.model if on_cpu else copy.deepcopy(simulator.model).to(self.device)
@@ -183,9 +198,15 @@ class SimulatorCore:
         """
         self._check_begun()
         actions = as_actions(self.action_space, act, (self.num_envs,), "act").to(self.device)
+        before = self.memory
         prediction, self.memory = self.model.imagine(self.memory, actions, self.keys, self.denoising_steps)
         term_prob = prediction.term_prob
-        return CoreStep(to_pixels(prediction.obs), prediction.rew.float(), term_prob > 0.5, term_prob)
+        unsure = (
+            self.model.uncertainty(before, actions, self.keys, self.uncertainty_samples, max(2, self.denoising_steps))
+            if self.uncertainty_samples
+            else None
+        )
+        return CoreStep(to_pixels(prediction.obs), prediction.rew.float(), term_prob > 0.5, term_prob, unsure)
 
     def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Let worlds see what really happened next, in the middle of an episode.

@@ -32,6 +32,8 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         render_mode: None, "rgb_array" (`render` returns the frame) or "human" (a window shows every frame).
         denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
         observation: What `reset` and `step` return: "frames", "features", or "both" as a dict of the two.
+        uncertainty_samples: Samples of every frame whose disagreement is `info["uncertainty"]`, as a share of full
+            brightness; 0: it is not asked for. Each costs as much as two denoising steps.
 
     Raises:
         SimulatorError: If there is no such simulator, or it is damaged.
@@ -46,11 +48,12 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         render_mode: str | None = None,
         denoising_steps: int | None = None,
         observation: ObservationKind = "frames",
+        uncertainty_samples: int = 0,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}; expected None, 'rgb_array' or 'human'")
         self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
-        self.core = SimulatorCore(self.simulator, 1, denoising_steps)
+        self.core = SimulatorCore(self.simulator, 1, denoising_steps, uncertainty_samples=uncertainty_samples)
         self.observation, self.observation_space = observation, observation_space(self.simulator, observation)
         self.action_space = self.simulator.action_space
         self.render_mode = render_mode
@@ -83,15 +86,17 @@ class LSSVWMEnv(gym.Env[Any, Any]):
             action: An integer, or a float vector (A,).
 
         Returns:
-            The observation, the reward, whether the episode terminated, False, and `{"term_prob": float}`.
+            The observation, the reward, whether the episode terminated, False, and an info with `term_prob` and, if
+            asked for, `uncertainty`.
 
         Raises:
             ResetNeeded: If no episode has begun.
             ValueError: If the action is not in the action space; the world has not moved then.
         """
         act = as_actions(self.core.action_space, action, (), "action")
-        obs, rew, terminated, term_prob = self.core.step(act[None])
-        return self._show(obs[0]), float(rew[0]), bool(terminated[0]), False, {"term_prob": float(term_prob[0])}
+        step = self.core.step(act[None])
+        info = {name: float(belief[0]) for name, belief in step.info().items()}
+        return self._show(step.obs[0]), float(step.rew[0]), bool(step.terminated[0]), False, info
 
     def observe(self, obs: ArrayLike, act: ArrayLike) -> None:
         """Show the world what really happened next, in the middle of an episode.
@@ -149,8 +154,8 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         """
         children = self.core.fork(n).save_state()
         render_mode = None if self.render_mode == "human" else self.render_mode
-        steps = self.core.denoising_steps
-        forks = [LSSVWMEnv(self.simulator, render_mode, steps, self.observation) for _ in range(n)]
+        same = self.core.denoising_steps, self.observation, self.core.uncertainty_samples
+        forks = [LSSVWMEnv(self.simulator, render_mode, *same) for _ in range(n)]
         for i, env in enumerate(forks):
             env.core.load_state(children[[i]])
             env._frame = self._frame

@@ -137,7 +137,7 @@ def measure(
     dataset: EpisodeDataset,
     *,
     sequences: int = 32,
-    context: int = 32,
+    context: int = 64,
     horizon: int = 64,
     steps: int = 1,
     seed: int = 0,

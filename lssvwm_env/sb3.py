@@ -31,6 +31,7 @@ class LSSVWMVecEnv(VecEnv):
         denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
         observation: What is observed: "frames", "features", or "both" as a dict of the two.
         device: Where the worlds live.
+        uncertainty_samples: Samples of every frame whose disagreement is `info["uncertainty"]`; 0: it is not asked for.
 
     Attributes:
         env: The vector environment that does the work; its `core` saves, forks and observes.
@@ -49,6 +50,7 @@ class LSSVWMVecEnv(VecEnv):
         denoising_steps: int | None = None,
         observation: ObservationKind = "frames",
         device: str = "cpu",
+        uncertainty_samples: int = 0,
     ) -> None:
         self.env = LSSVWMVectorEnv(
             simulator,
@@ -59,6 +61,7 @@ class LSSVWMVecEnv(VecEnv):
             denoising_steps,
             observation,
             device,
+            uncertainty_samples=uncertainty_samples,
         )
         super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
 
@@ -78,16 +81,13 @@ class LSSVWMVecEnv(VecEnv):
         """Dream one frame on in every world; where an episode ends, begin the next one."""
         obs, rewards, terminated, truncated, infos = self.env.step(self._actions)
         dones = terminated | truncated
-        beliefs = np.zeros(self.num_envs)
-        for source in (infos, infos.get("final_info", {})):
-            if "term_prob" in source:
-                beliefs += source["term_prob"]
-        listed: list[dict[str, Any]] = [
-            {"term_prob": float(beliefs[i]), "TimeLimit.truncated": bool(truncated[i] and not terminated[i])}
-            for i in range(self.num_envs)
-        ]
-        for i in np.flatnonzero(dones):
-            listed[i]["terminal_observation"] = infos["final_obs"][i]
+        listed: list[dict[str, Any]] = []
+        for i, done in enumerate(dones):
+            own = infos["final_info"] if done else infos
+            beliefs = {name: float(own[name][i]) for name in ("term_prob", "uncertainty") if name in own}
+            listed.append(beliefs | {"TimeLimit.truncated": bool(truncated[i] and not terminated[i])})
+            if done:
+                listed[i]["terminal_observation"] = infos["final_obs"][i]
         return obs, rewards.astype(np.float32), dones, listed
 
     def close(self) -> None:

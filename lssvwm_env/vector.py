@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.core import CoreState, SimulatorCore
+from lssvwm_env.core import CoreState, CoreStep, SimulatorCore
 from lssvwm_env.faces import ObservationKind, begin, observation, observation_space
 from lssvwm_env.simulator import Simulator
 
@@ -37,6 +37,7 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         observation: What is observed: "frames", "features", or "both" as a dict of the two.
         device: Where the worlds live.
         to_numpy: Whether observations, rewards and ends are numpy arrays; otherwise they are tensors on `device`.
+        uncertainty_samples: Samples of every frame whose disagreement is `infos["uncertainty"]`; 0: none are taken.
 
     Raises:
         SimulatorError: If there is no such simulator, or it is damaged.
@@ -54,11 +55,12 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         observation: ObservationKind = "frames",
         device: str = "cpu",
         to_numpy: bool = True,
+        uncertainty_samples: int = 0,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}; expected None or 'rgb_array'")
         self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
-        self.core = SimulatorCore(self.simulator, num_envs, denoising_steps, device)
+        self.core = SimulatorCore(self.simulator, num_envs, denoising_steps, device, uncertainty_samples)
         self.num_envs, self.render_mode, self.observation = num_envs, render_mode, observation
         self.max_episode_steps = max_episode_steps or self.simulator.config.horizon
         self.autoreset_mode, self.to_numpy = AutoresetMode(autoreset_mode), to_numpy
@@ -108,8 +110,8 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             actions: Integers (B,) or floats (B, A).
 
         Returns:
-            Observations, rewards (B,), terminated (B,), truncated (B,), and infos with `term_prob` (B,): the model's
-            belief that the episode has ended.
+            Observations, rewards (B,), terminated (B,), truncated (B,), and infos with `term_prob` (B,), the model's
+            belief that the episode has ended, and, if asked for, `uncertainty` (B,).
 
         Raises:
             ResetNeeded: If a world was never reset, or has ended and resets are disabled.
@@ -118,20 +120,20 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             raise gym.error.ResetNeeded(f"reset the worlds that have ended first: {np.flatnonzero(self._ended)}")
         asleep = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
-        obs, rew, terminated, term_prob = self.core.step(actions)
-        self._frames, awake = obs, torch.from_numpy(~asleep).to(obs.device)
+        step = self.core.step(actions)
+        self._frames, awake = step.obs, torch.from_numpy(~asleep).to(step.obs.device)
         self._elapsed += 1
-        rew, terminated = rew * awake, terminated & awake
-        truncated = torch.from_numpy(self._elapsed >= self.max_episode_steps).to(obs.device) & awake
+        rew, terminated = step.rew * awake, step.terminated & awake
+        truncated = torch.from_numpy(self._elapsed >= self.max_episode_steps).to(awake.device) & awake
         self._ended = (terminated | truncated).cpu().numpy()
-        beliefs, infos = term_prob.double().cpu().numpy(), {}
-        begun = asleep
+        infos, begun = dict[str, Any](), asleep
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
-            begun, infos = self._ended, self._final_infos(beliefs)
+            begun, infos = self._ended, self._final_infos(step)
         if begun.any():
             self._begin(np.flatnonzero(begun).tolist())
         if not begun.all():  # a reset has no beliefs
-            infos |= {"term_prob": beliefs * ~begun, "_term_prob": ~begun}
+            for name, belief in step.info().items():
+                infos |= {name: belief * ~begun, f"_{name}": ~begun}
         if not self.to_numpy:
             return self._observe(), rew, terminated, truncated, infos
         return self._observe(), rew.double().cpu().numpy(), terminated.cpu().numpy(), truncated.cpu().numpy(), infos
@@ -172,12 +174,14 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._frames = self._frames.to(shown.device).index_copy(0, torch.tensor(ids, device=shown.device), shown)
         self._elapsed[ids] = 0
 
-    def _final_infos(self, beliefs: NDArray[np.float64]) -> dict[str, Any]:
+    def _final_infos(self, step: CoreStep) -> dict[str, Any]:
         """The infos of `SAME_STEP` about the ends of episodes."""
-        last, infos = self._observe(), dict[str, Any]()
+        last, infos, beliefs = self._observe(), dict[str, Any](), step.info()
         for i in np.flatnonzero(self._ended).tolist():
             obs = {k: v[i] for k, v in last.items()} if isinstance(last, dict) else last[i]
-            infos = self._add_info(infos, {"final_obs": obs, "final_info": {"term_prob": beliefs[i]}}, i)
+            infos = self._add_info(
+                infos, {"final_obs": obs, "final_info": {name: belief[i] for name, belief in beliefs.items()}}, i
+            )
         return infos
 
     def _observe(self) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def sample(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """Denoise (B, n, k) pure noise along x_tau = (1 - tau) noise + tau x with Euler steps of equal size.
+    """Denoise pure noise (B, ...) along x_tau = (1 - tau) noise + tau x with Euler steps of equal size.
 
     Args:
         denoise: maps (x_tau, tau (B,)) to the clean x it predicts.

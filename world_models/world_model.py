@@ -12,7 +12,7 @@ from world_models.actions import ActionSpec
 from world_models.geometry import EgoView, surrounding_places, token_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
 from world_models.network import Network, NetworkConfig
-from world_models.noise import frame_noise
+from world_models.noise import fold, frame_noise
 from world_models.objective import ObjectiveConfig, Streams, noisy_streams
 from world_models.odometry import Odometry
 from world_models.sampler import sample
@@ -170,26 +170,54 @@ class WorldModel(nn.Module):
             act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
                 the same frame. steps: denoising steps.
         """
-        act = act.unsqueeze(1)
-        is_first = (state.age == 0).unsqueeze(1)
+        act, is_first, pose = self._ahead(state, act, rng)
+        latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
+        state, _, feats = self._commit(state, latents, act, is_first, pose)
+        rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
+        return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, feats[:, 0]), state
+
+    @torch.no_grad()
+    def uncertainty(self, state: WorldModelState, act: Tensor, rng: Tensor, samples: int = 4, steps: int = 2) -> Tensor:
+        """How far samples of the next frame of every world are from each other.
+
+        Args:
+            act, rng: as for `imagine`. samples: of each frame, at least 2. steps: denoising steps, at least 2, as a
+                single step from pure noise gives the mean of all frames that are possible.
+
+        Returns:
+            (B,) the standard deviation over samples, root mean square over pixels, as a share of full brightness.
+        """
+        if samples < 2 or steps < 2:
+            raise ValueError(f"samples={samples} and steps={steps} must be at least 2: less cannot disagree")
+        act, is_first, pose = self._ahead(state, act, rng)
+        keys = torch.stack([fold(rng, i) for i in range(samples)], 1)
+        frames = self.tokenizer.decode(self._sample(state, act, is_first, pose, keys, steps))  # (B, S, C, H, W)
+        return frames.var(1).mean((1, 2, 3)).sqrt() / 2
+
+    def _ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """act (B, 1, ...), is_first (B, 1) and pose (B, 1, 3) of the frame to imagine."""
+        act, is_first = act.unsqueeze(1), (state.age == 0).unsqueeze(1)
         self._check(state, None, act, is_first)
         if rng.dtype != torch.long or tuple(rng.shape) != (state.batch_size,):
             raise ValueError(
                 f"rng is {rng.dtype} {tuple(rng.shape)}; expected one int64 key per world, ({state.batch_size},)"
             )
-        pose = self._track(state, state.latents.unsqueeze(1), act, is_first)
-        places = self._places(pose, (state.batch_size, 1))
+        return act, is_first, self._track(state, state.latents.unsqueeze(1), act, is_first)
+
+    def _sample(
+        self, state: WorldModelState, act: Tensor, is_first: Tensor, pose: Tensor | None, keys: Tensor, steps: int
+    ) -> Tensor:
+        """Latents (B, S, n, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass."""
+        batch, S = keys.shape
+        places = self._places(pose, (batch, 1))
 
         def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
-            noisy = x_tau[:, None, None], tau[:, None, None]
+            noisy = x_tau.unsqueeze(1), tau.view(batch, 1, 1).expand(batch, 1, S)
             tokens, *_ = self.network(*noisy, act, is_first, *places, state.ssm, state.kv, state.age, writes=False)
-            return self.network.denoised(tokens)[:, 0, 0]
+            return self.network.denoised(tokens)[:, 0]
 
-        noise = frame_noise(rng, state.age, state.latents.shape[1:])
-        latents = sample(denoise, noise, steps).unsqueeze(1)
-        state, _, feats = self._commit(state, latents, act, is_first, pose)
-        rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
-        return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, feats[:, 0]), state
+        noise = frame_noise(keys.flatten(), state.age.repeat_interleave(S), state.latents.shape[1:])
+        return sample(denoise, noise.unflatten(0, (batch, S)), steps)
 
     def loss(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The training loss, and its parts by name. Sequences longer than `block_frames` carry their memory."""
