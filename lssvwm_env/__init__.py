@@ -1,6 +1,7 @@
 """A trained video world model that is a Gymnasium environment.
 
-Importing this package registers the bundled simulators, and is cheap: torch is only imported with the first simulator.
+Importing this package registers simulators, the bundled ones and your own, and is cheap: it reads their `config.json`;
+torch is only imported with the first simulator.
 """
 
 from __future__ import annotations
@@ -11,24 +12,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gymnasium as gym
 
-from lssvwm_env.registry import BUNDLED, register_envs
+from lssvwm_env.registry import SIMULATORS, RegisteredSimulator, register_envs
+from lssvwm_env.simulator_folder import SimulatorError
 
 if TYPE_CHECKING:
     from lssvwm_env.core import SimulatorCore
     from lssvwm_env.env import LSSVWMEnv
+    from lssvwm_env.memory_features import MemoryFeatures
     from lssvwm_env.sb3 import LSSVWMVecEnv
-    from lssvwm_env.simulator import Simulator, SimulatorError
+    from lssvwm_env.simulator import Simulator
+    from lssvwm_env.uncertainty import UncertaintyGuard
     from lssvwm_env.vector import LSSVWMVectorEnv
 
 __version__ = "0.1.0"
 __all__ = [
-    "BUNDLED",
+    "SIMULATORS",
     "LSSVWMEnv",
     "LSSVWMVecEnv",
     "LSSVWMVectorEnv",
+    "MemoryFeatures",
+    "RegisteredSimulator",
     "Simulator",
     "SimulatorCore",
     "SimulatorError",
+    "UncertaintyGuard",
     "load",
     "register_envs",
 ]
@@ -37,21 +44,19 @@ _LAZY: Final = {
     "LSSVWMEnv": "lssvwm_env.env",
     "LSSVWMVecEnv": "lssvwm_env.sb3",
     "LSSVWMVectorEnv": "lssvwm_env.vector",
+    "MemoryFeatures": "lssvwm_env.memory_features",
     "Simulator": "lssvwm_env.simulator",
     "SimulatorCore": "lssvwm_env.core",
-    "SimulatorError": "lssvwm_env.simulator",
+    "UncertaintyGuard": "lssvwm_env.uncertainty",
 }
 
 
-def load(
-    path_or_id: str | Path, render_mode: str | None = None, denoising_steps: int | None = None
-) -> gym.Env[Any, Any]:
-    """Open a simulator as `gymnasium.make` opens a bundled one: with its time limit.
+def load(simulator: str | Path | Simulator, **kwargs: Any) -> gym.Env[Any, Any]:
+    """Open a simulator as `gymnasium.make` opens a registered one: with its time limit.
 
     Args:
-        path_or_id: A simulator folder, or the id or name of a bundled simulator.
-        render_mode: None, "rgb_array" or "human".
-        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
+        simulator: A simulator, its folder, or the id or name of a registered one.
+        kwargs: Other arguments of `LSSVWMEnv`, such as `render_mode`.
 
     Returns:
         A `LSSVWMEnv`, truncated after the simulator's `horizon` steps. Its `unwrapped` saves, forks and observes.
@@ -61,7 +66,7 @@ def load(
     """
     from lssvwm_env.env import LSSVWMEnv
 
-    env = LSSVWMEnv(path_or_id, render_mode, denoising_steps)
+    env = LSSVWMEnv(simulator, **kwargs)
     return gym.wrappers.TimeLimit(env, env.simulator.config.horizon)
 
 

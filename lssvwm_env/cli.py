@@ -12,8 +12,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _COMMANDS: Final = {  # name: (module, function, the class of its one argument, help)
     "collect": ("lssvwm_env.collect", "collect", "CollectConfig", "record episodes of a real environment"),
+    "import-videos": (
+        "lssvwm_env.videos",
+        "import_videos",
+        "ImportVideosConfig",
+        "make a dataset of videos and actions",
+    ),
+    "import-minari": ("lssvwm_env.minari_data", "import_minari", "ImportMinariConfig", "make a dataset of Minari's"),
+    "export-minari": ("lssvwm_env.minari_data", "export_minari", "ExportMinariConfig", "make a Minari dataset"),
+    "check": ("lssvwm_env.check", "check", "CheckConfig", "show what a dataset holds, and what is wrong with it"),
     "train": ("lssvwm_env.train", "train", "TrainConfig", "train a world model on episodes and make it a simulator"),
     "compare": ("lssvwm_env.compare", "compare", "CompareConfig", "measure a simulator against its real environment"),
+    "list": ("lssvwm_env.listing", "list_simulators", "ListConfig", "show the simulators that have an id"),
     "demo": ("agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }
 
@@ -23,13 +33,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
-        print("usage: lssvwm COMMAND [--help] ...\n\n" + "\n".join(f"  {k:<10}{v[3]}" for k, v in _COMMANDS.items()))
+        print("usage: lssvwm COMMAND [--help] ...\n\n" + "\n".join(f"  {k:<15}{v[3]}" for k, v in _COMMANDS.items()))
         return 0
     if name not in _COMMANDS:
         print(f"lssvwm: no command {name!r}; choose from {', '.join(_COMMANDS)}", file=sys.stderr)
         return 2
     import tyro
 
+    if "" not in sys.path:  # a console script does not look for modules, such as the user's "module:id", where it is run
+        sys.path.append("")
     module, function, config, _ = _COMMANDS[name]
     part = import_module(module)
     try:

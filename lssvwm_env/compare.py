@@ -62,7 +62,7 @@ class CompareConfig:
     """What to compare, and on what.
 
     Attributes:
-        simulator: Folder of a simulator, or the id or name of a bundled one.
+        simulator: Folder of a simulator, or the id or name of a registered one.
         out: Folder to write into; it is made if need be.
         dataset: Folder of recorded test episodes. None: collect some in the simulator's own real environment, on
             seeds that it was not trained on, into `out`/episodes.

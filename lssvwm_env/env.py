@@ -28,7 +28,7 @@ class LSSVWMEnv(gym.Env[Any, Any]):
     is that belief. `truncated` is always False here: `gymnasium.make` and `lssvwm_env.load` add the time limit.
 
     Args:
-        simulator: A simulator, its folder, or the id or name of a bundled one.
+        simulator: A simulator, its folder, or the id or name of a registered one.
         render_mode: None, "rgb_array" (`render` returns the frame) or "human" (a window shows every frame).
         denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
         observation: What `reset` and `step` return: "frames", "features", or "both" as a dict of the two.

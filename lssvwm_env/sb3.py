@@ -24,7 +24,7 @@ class LSSVWMVecEnv(VecEnv):
     World i shows what a single `LSSVWMEnv` in a `TimeLimit` would inside a `DummyVecEnv`.
 
     Args:
-        simulator: A simulator, its folder, or the id or name of a bundled one.
+        simulator: A simulator, its folder, or the id or name of a registered one.
         num_envs: B.
         max_episode_steps: Steps after which an episode is truncated; None takes the simulator's `horizon`.
         render_mode: None or "rgb_array".

@@ -18,13 +18,11 @@ import io
 import json
 import platform
 import shutil
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import gymnasium as gym
@@ -36,18 +34,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import lssvwm_env
+from lssvwm_env import hub
 from lssvwm_env.json_types import ActionSpace, from_json, space_from_json
+from lssvwm_env.registry import NAMESPACE, SIMULATORS
+from lssvwm_env.simulator_folder import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    STARTS,
+    VERSION,
+    WEIGHTS,
+    SimulatorError,
+    read_config,
+    read_file,
+    read_header,
+)
 from world_models.actions import ActionSpec
 from world_models.files import write_atomic
 from world_models.world_model import WorldModel, WorldModelConfig
-
-FORMAT: Final = "lssvwm-simulator"
-VERSION: Final = 1
-CONFIG, WEIGHTS, STARTS, CARD = "config.json", "model.safetensors", "starts.npz", "CARD.md"
-
-
-class SimulatorError(ValueError):
-    """A simulator that cannot be found, is damaged, or whose parts do not fit together."""
 
 
 def package_versions() -> dict[str, str]:
@@ -117,6 +121,7 @@ class Simulator:
         model: A copy of the given model, on the CPU, in eval mode and without gradients: training may go on.
         config: What it is.
         starts: Where dreams begin.
+        folder: Where it was loaded from; None for one that was made in memory.
 
     Raises:
         SimulatorError: If the three do not fit together.
@@ -125,6 +130,7 @@ class Simulator:
     model: WorldModel
     config: SimulatorConfig
     starts: Starts
+    folder: Path | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         try:
@@ -180,20 +186,52 @@ class Simulator:
         """Read a simulator.
 
         Args:
-            path_or_id: Its folder; or the id or name of a bundled one, such as "LSSVWM/ObjectRooms-v0" or
-                "ObjectRooms-v0".
+            path_or_id: Its folder; or the id or name of a registered one, such as "LSSVWM/ObjectRooms-v0" or
+                "ObjectRooms-v0". `lssvwm_env.SIMULATORS` has them all.
 
         Raises:
-            SimulatorError: If there is none, or it is damaged or newer than this release.
+            SimulatorError: If there is none, or it is damaged or of another version.
         """
-        folder = _find(path_or_id)
-        header, config = _read_config(folder / CONFIG)
-        model = _read_model(folder / WEIGHTS, config.model, str(header.get("weights_sha256")))
-        starts = _read_starts(folder / STARTS)
-        try:
-            return Simulator(model, config, starts)
-        except SimulatorError as error:
-            raise SimulatorError(f"{folder} is damaged: {error}") from error
+        return _load(_find(path_or_id))
+
+    @staticmethod
+    def from_pretrained(repo_id_or_path: str | Path, revision: str | None = None) -> Simulator:
+        """Read a simulator from the Hugging Face Hub; what is in its cache is not downloaded again.
+
+        Only the files of a simulator are fetched. None of them can run code.
+
+        Args:
+            repo_id_or_path: A repository, "owner/name"; or a folder, which is loaded as it is.
+            revision: A branch, tag or commit of the repository.
+
+        Raises:
+            DependencyNotInstalled: If it is no folder and huggingface_hub is not installed.
+            SimulatorError: If there is none, or it is damaged or of another version.
+        """
+        folder = Path(repo_id_or_path)
+        return _load(folder if folder.is_dir() else hub.fetch(str(repo_id_or_path), revision))
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, commit_message: str = "Upload a simulator of lssvwm-env"
+    ) -> str:
+        """Share this simulator, with the card and the curves in its folder, on the Hugging Face Hub.
+
+        Log in first: `hf auth login`, or the environment variable `HF_TOKEN`.
+
+        Args:
+            repo_id: The repository, "owner/name"; made if there is none, else a commit is added to it.
+            private: Whether a new repository can be seen by its owner only.
+            commit_message: The first line of the commit.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            DependencyNotInstalled: Without huggingface_hub.
+            SimulatorError: If this simulator was not loaded from a folder.
+            OSError: If the Hub cannot be reached, or refuses.
+        """
+        return hub.push(self, repo_id, private, commit_message)
 
     def _weights(self) -> bytes:
         return safetensors.torch.save({k: v.contiguous() for k, v in self.model.state_dict().items()})
@@ -211,47 +249,41 @@ def tensor_differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 
 
 def _find(path_or_id: str | Path) -> Path:
-    bundled = Path(__file__).parent / "simulators"
-    for folder in (Path(path_or_id), bundled / str(path_or_id).removeprefix("LSSVWM/")):
-        if folder.is_dir():
-            return folder
-    names = ", ".join(sorted(path.parent.name for path in bundled.glob(f"*/{CONFIG}"))) or "none"
-    raise SimulatorError(f"{path_or_id} is neither a folder nor a bundled simulator; bundled are: {names}")
+    name = str(path_or_id)
+    if name in SIMULATORS:  # before folders: an id means the same simulator wherever it is used
+        return SIMULATORS[name].folder
+    if Path(name).is_dir():
+        return Path(name)
+    if (env_id := f"{NAMESPACE}/{name}") in SIMULATORS:
+        return SIMULATORS[env_id].folder
+    names = ", ".join(SIMULATORS) or "none"
+    raise SimulatorError(f"{name} is neither a folder nor a registered simulator; registered are: {names}")
 
 
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise SimulatorError(f"{path} is missing; a simulator has {CONFIG}, {WEIGHTS} and {STARTS}: copy all of it")
-    return path.read_bytes()
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    text = _read(path)
+def _load(folder: Path) -> Simulator:
+    sha256, config = _read_config(folder / CONFIG)
+    model = _read_model(folder / WEIGHTS, config.model, sha256)
+    starts = _read_starts(folder / STARTS)
     try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise SimulatorError(f"{path} is not JSON ({error}); copy the simulator again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SimulatorError(f"{path} is not the config of a simulator: its format is not {FORMAT!r}")
-    return content
+        simulator = Simulator(model, config, starts)
+    except SimulatorError as error:
+        raise SimulatorError(f"{folder} is damaged: {error}") from error
+    object.__setattr__(simulator, "folder", folder.resolve())
+    return simulator
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], SimulatorConfig]:
-    content = _read_header(path)
-    header = {k: content.pop(k, None) for k in ("format", "version", "weights_sha256")}
-    if header["version"] != VERSION:
-        raise SimulatorError(
-            f"{path} has version {header['version']!r}; this release reads version {VERSION}: "
-            f"install the release that wrote it ({content.get('versions')})"
-        )
+def _read_config(path: Path) -> tuple[str, SimulatorConfig]:
+    content = read_config(path)
+    header = {key: content.pop(key, None) for key in ("format", "version", "weights_sha256")}
     try:
-        return header, from_json(SimulatorConfig, content, "config")
-    except ValueError as error:
+        sha256: str = from_json(str, header["weights_sha256"], "config.weights_sha256")
+        return sha256, from_json(SimulatorConfig, content, "config")
+    except (ValueError, ZeroDivisionError) as error:
         raise SimulatorError(f"{path} is damaged, or of another release: {error}") from error
 
 
 def _read_model(path: Path, config: WorldModelConfig, sha256: str) -> WorldModel:
-    data = _read(path)
+    data = read_file(path)
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise SimulatorError(f"{path} has SHA-256 {found}, but {CONFIG} names {sha256}: copy the simulator again")
     try:
@@ -264,17 +296,20 @@ def _read_model(path: Path, config: WorldModelConfig, sha256: str) -> WorldModel
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         raise SimulatorError(f"{path.with_name(CONFIG)} describes no world model: {error}") from error
     if differences := tensor_differences(tensors, model.state_dict()):
-        raise SimulatorError(f"{path} does not fit the model in {CONFIG}:\n{differences}")
+        raise SimulatorError(
+            f"{path} does not fit the model that this release makes of {CONFIG}; "
+            f"one of them was edited, or another release wrote both:\n{differences}"
+        )
     model.load_state_dict(tensors)
     return model
 
 
 def _read_starts(path: Path) -> Starts:
-    file = io.BytesIO(_read(path))
+    file = io.BytesIO(read_file(path))
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: np.asarray(archive[key]) for key in archive.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError) as error:
+    except Exception as error:  # by damage, the readers of zip and npy raise nearly anything
         raise SimulatorError(f"{path} cannot be read ({error}); copy the simulator again") from error
     if arrays.keys() != {"obs", "act"}:
         raise SimulatorError(f"{path} has the arrays {sorted(arrays)}; expected obs and act")
@@ -284,8 +319,8 @@ def _read_starts(path: Path) -> Starts:
 def _check(simulator: Simulator) -> None:
     """Raise a ValueError unless model, config and starts belong to one another."""
     config, action = simulator.config, simulator.config.model.action
-    if simulator.model.config != config.model:
-        raise ValueError(f"config.model is {config.model}, but the model was built as {simulator.model.config}")
+    if differences := list(_differences(asdict(config.model), asdict(simulator.model.config), "config.model")):
+        raise ValueError("; ".join(differences))
     for name in ("trained_length", "horizon", "denoising_steps"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; expected at least 1")
@@ -309,6 +344,14 @@ def _check(simulator: Simulator) -> None:
     action.check(torch.from_numpy(act))
 
 
+def _differences(stated: Any, built: Any, name: str) -> Iterator[str]:
+    if isinstance(stated, dict) and isinstance(built, dict):
+        for key in stated:
+            yield from _differences(stated[key], built[key], f"{name}.{key}")
+    elif stated != built:
+        yield f"{name} is {stated}, but the model was built with {built}"
+
+
 def _frame_shape(model: WorldModelConfig) -> tuple[int, int, int]:
     return model.frame_size, model.frame_size, model.channels
 
@@ -326,7 +369,7 @@ def _may_replace(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        return not any(folder.iterdir()) or bool(_read_header(folder / CONFIG))
+        return not any(folder.iterdir()) or bool(read_header(folder / CONFIG))
     except SimulatorError:
         return False
 

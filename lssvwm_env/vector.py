@@ -26,7 +26,7 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     episodes. `gymnasium.make_vec` makes one of a bundled simulator.
 
     Args:
-        simulator: A simulator, its folder, or the id or name of a bundled one.
+        simulator: A simulator, its folder, or the id or name of a registered one.
         num_envs: B.
         max_episode_steps: Steps after which an episode is truncated; None takes the simulator's `horizon`.
         autoreset_mode: As in Gymnasium: `NEXT_STEP`, where the step after an end begins the next episode; `SAME_STEP`,

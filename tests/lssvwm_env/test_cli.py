@@ -10,7 +10,7 @@ import pytest
 
 from lssvwm_env.cli import main
 
-COMMANDS = ("collect", "train", "compare", "demo")
+COMMANDS = ("collect", "train", "compare", "list", "demo")
 
 
 @pytest.mark.parametrize("argv", [[], ["-h"], ["--help"]])
@@ -30,7 +30,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dance"]) == 2
     printed = capsys.readouterr()
-    assert printed.err == "lssvwm: no command 'dance'; choose from collect, train, compare, demo\n" and not printed.out
+    assert printed.err == f"lssvwm: no command 'dance'; choose from {', '.join(COMMANDS)}\n" and not printed.out
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_arguments_that_cannot_be_are_refused(words: str, message: str, capsys: 
     [
         ("collect --out x --frames 9 --env-id CartPole-v1", "expected square RGB frames"),
         ("train --out x --dataset nowhere", "No dataset at nowhere"),
-        ("compare --simulator nowhere --out x", "nowhere is neither a folder nor a bundled simulator"),
-        ("demo --rooms nowhere --out x", "nowhere is neither a folder nor a bundled simulator"),
+        ("compare --simulator nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
+        ("demo --rooms nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from lssvwm_env.json_types import from_json, space_from_json
-from lssvwm_env.simulator import Simulator, SimulatorConfig, SimulatorError, Starts
+from lssvwm_env.simulator import Simulator, SimulatorConfig, SimulatorError, Starts, _read_starts
 from world_models.actions import ActionSpec
 from world_models.world_model import WorldModel
 
@@ -39,6 +39,7 @@ def test_loads_what_was_saved(name: str, tmp_path: Path, request: pytest.Fixture
     for key, buffer in saved.model.named_buffers():  # those that are not saved are built again
         assert torch.equal(buffer, dict(loaded.model.named_buffers())[key]), key
     assert np.array_equal(loaded.starts.obs, saved.starts.obs) and np.array_equal(loaded.starts.act, saved.starts.act)
+    assert loaded.folder == tmp_path / "sim" and saved.folder is None
     assert (tmp_path / "sim" / "CARD.md").read_text() == "How it was trained."
 
 
@@ -102,10 +103,14 @@ def edit_config(**changes: Any) -> Callable[[Path], None]:
     return edit
 
 
+def edit_model(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: edit_config(model=json.loads((folder / "config.json").read_text())["model"] | changes)(folder)
+
+
 def edit_network(**changes: Any) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
-        model = json.loads((folder / "config.json").read_text())["model"]
-        edit_config(model=model | {"network": model["network"] | changes})(folder)
+        network = json.loads((folder / "config.json").read_text())["model"]["network"]
+        edit_model(network=network | changes)(folder)
 
     return edit
 
@@ -134,16 +139,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no starts": (lambda f: (f / "starts.npz").unlink(), r"starts.npz is missing"),
     "not json": (lambda f: (f / "config.json").write_text("{"), r"config.json is not JSON \(.*copy the"),
     "no text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\xfa"), r"config.json is not JSON"),
-    "foreign": (edit_config(format="other"), r"its format is not 'lssvwm-simulator'"),
-    "a list": (lambda f: (f / "config.json").write_text("[]"), r"its format is not 'lssvwm-simulator'"),
+    "foreign": (edit_config(format="other"), r"its format is 'other', not 'lssvwm-simulator'$"),
+    "a list": (lambda f: (f / "config.json").write_text("[]"), r"its format is None, not 'lssvwm-simulator'"),
     "newer": (edit_config(version=2), r"has version 2; this release reads version 1: install .*'lssvwm-env': "),
     "unknown field": (edit_config(temperature=0.7), r"config has the unknown field temperature"),
+    "no hash": (edit_config(weights_sha256=None), r"config.weights_sha256 is None; expected str"),
     "missing field": (edit_config(horizon=None), r"config lacks horizon"),
     "deep unknown field": (edit_network(depth=3), r"config.model.network has the unknown field depth"),
     "wrong type": (edit_config(horizon="long"), r"config.horizon is 'long'; expected int"),
     "wrong item": (edit_network(block_sizes=[8, "2"]), r"config.model.network.block_sizes\[1\] is '2'; expected int"),
     "bad number": (edit_config(horizon=0), r"horizon is 0; expected at least 1"),
     "bad network": (edit_network(block_sizes=[8, 3]), r"describes no world model: block_sizes has 3"),
+    "no patch": (edit_model(patch=0), r"config.json is damaged, or of another release"),
     "other network": (edit_network(window=5), r"blocks.0.attention.lag_bias: found .*, 3\), expected .*, 6\)"),
     "other frames": (
         edit_config(observation_space={"type": "Box", "low": 0, "high": 255, "shape": [56, 56, 3], "dtype": "uint8"}),
@@ -158,6 +165,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
             edit_config(weights_sha256=hashlib.sha256(BITS).hexdigest())(f),
         ),
         r"model.safetensors is not a safetensors file",
+    ),
+    "Git LFS": (
+        lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n"),
+        r"model.safetensors only names a file that Git LFS keeps; fetch it with: git lfs pull",
     ),
     "missing tensor": (
         edit_weights(lambda t: t.pop("network.position")),
@@ -194,6 +205,26 @@ def test_refuses_damage_with_a_reason(case: str, folder: Path):
     damage(folder)
     with pytest.raises(SimulatorError, match=message):
         Simulator.load(folder)
+
+
+def test_a_bit_that_flips_in_the_starts_is_noticed_or_harmless(folder: Path):
+    path = folder / "starts.npz"
+    np.savez_compressed(path, obs=OBS[:1, :1, :2, :2], act=ACT[:1, :1])
+    good, starts = path.read_bytes(), _read_starts(path)
+    for i in range(len(good)):
+        path.write_bytes(good[:i] + bytes([good[i] ^ 1 << i % 8]) + good[i + 1 :])
+        try:
+            read = _read_starts(path)
+        except SimulatorError:
+            continue
+        assert np.array_equal(read.obs, starts.obs) and np.array_equal(read.act, starts.act), i
+
+
+def test_a_run_folder_is_told_from_the_simulator_in_it(toy_simulator: Simulator, tmp_path: Path):
+    toy_simulator.save(tmp_path / "simulator", "A toy.")
+    (tmp_path / "config.json").write_text('{"training": {}}')
+    with pytest.raises(SimulatorError, match=rf"its format is None, .*; the simulator is in {tmp_path / 'simulator'}"):
+        Simulator.load(tmp_path)
 
 
 def test_lists_only_the_first_of_many_differences(folder: Path):
@@ -233,13 +264,18 @@ def test_never_unpickles(folder: Path, tmp_path: Path):
 def test_parts_must_fit_before_anything_is_saved(toy_simulator: Simulator):
     with pytest.raises(SimulatorError, match=r"starts.act is float64"):
         replace(toy_simulator, starts=Starts(toy_simulator.starts.obs, toy_simulator.starts.act / 2))
-    config = replace(toy_simulator.config.model, action=ActionSpec("discrete", 3))
-    with pytest.raises(SimulatorError, match=r"config.model is .*but the model was built as"):
+    config = replace(toy_simulator.config.model, action=ActionSpec("discrete", 3), view=None)
+    with pytest.raises(SimulatorError) as error:
         replace(toy_simulator, config=replace(toy_simulator.config, model=config))
+    for name in ("action.size is 3, but the model was built with 7", "view is None, but the model was built with {"):
+        assert f"config.model.{name}" in str(error.value)
+    assert "network" not in str(error.value)
 
 
 def test_says_which_simulators_there_are():
-    with pytest.raises(SimulatorError, match="Nowhere-v0 is neither a folder nor a bundled simulator"):
+    with pytest.raises(
+        SimulatorError, match="Nowhere-v0 is neither a folder nor a registered simulator; .*ObjectRooms"
+    ):
         Simulator.load("LSSVWM/Nowhere-v0")
 
 
