@@ -61,12 +61,17 @@ def noisy_streams(latents: Tensor, config: ObjectiveConfig) -> Streams:
     return (_clean_noisy if config.kind == "clean_noisy" else _diffusion_forcing)(latents, config)
 
 
+def context_noised(latents: Tensor, config: ObjectiveConfig) -> Tensor:
+    """Latents (B, ..., n, k) a little wrong, each sequence in its own measure, as dreamt frames are."""
+    size = config.context_noise * torch.rand(len(latents), *[1] * (latents.dim() - 1), device=latents.device)
+    return latents + size * torch.randn_like(latents)
+
+
 def _clean_noisy(latents: Tensor, config: ObjectiveConfig) -> Streams:
     batch, T = latents.shape[:2]
     tau = torch.rand(batch, T, device=latents.device)
     tau = tau * (torch.rand_like(tau) >= config.pure_noise)
-    context_noise = config.context_noise * torch.rand(batch, 1, 1, 1, device=latents.device)
-    clean = latents + context_noise * torch.randn_like(latents)
+    clean = context_noised(latents, config)
     everything = torch.ones_like(tau)
     return Streams(
         torch.stack([clean, _noised(latents, tau)], 2), torch.stack([everything, tau], 2), 1, everything, everything > 0

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import random_segments, to_frames
 from world_models.evaluation import dream, openings, psnr
-from world_models.objective import ObjectiveConfig
+from world_models.objective import ObjectiveConfig, context_noised
 from world_models.run_folder import RunFolder
 from world_models.world_model import Batch, WorldModel, WorldModelConfig
 
@@ -30,6 +30,8 @@ class TrainingConfig:
         lengths: sequence lengths in frames, one after the other, each for an equal share of the steps.
         frames_per_step: frames in a batch; batch size is this over the length.
         event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
+        head_steps: steps, after everything else, that reward and termination are trained for alone, on the finished
+            network and sequences that all end in one.
         odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
         objective: which frames get how much noise.
         lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
@@ -49,6 +51,7 @@ class TrainingConfig:
     lengths: tuple[int, ...] = (8, 16, 32, 64)
     frames_per_step: int = 128
     event_share: float = 0.5
+    head_steps: int = 600
     odometry_steps: int = 2400
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     lr: float = 1.5e-3
@@ -68,7 +71,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lengths or min(self.lengths) < 2:
             raise ValueError(f"steps={self.steps} and lengths={self.lengths} must be at least 1, and 2 frames each")
-        for name in ("odometry_steps", "warmup", "log_every", "eval_every", "threads"):
+        for name in ("head_steps", "odometry_steps", "warmup", "log_every", "eval_every", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("cooldown", "ema", "event_share", "validation"):
@@ -115,6 +118,7 @@ class Trainer:
             self.model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
         self.step, self.seconds, self.reckons = 0, 0.0, self.model.odometry is None
+        self.judges = not len(dataset.events[dataset.events < self.cut])
         if (checkpoint := self.folder.load_checkpoint()) is not None:
             self._restore(checkpoint)
         self.folder.rewind(self.step)
@@ -138,6 +142,9 @@ class Trainer:
                     self.folder.log(self.step, self.evaluate())
                     self.checkpoint()
                 bar.update(task, completed=self.step)
+        if not self.judges:
+            self.fit_heads()
+            self.checkpoint()
         return self.ema
 
     def fit_odometry(self, batch_size: int = 256, lr: float = 2e-3) -> None:
@@ -155,8 +162,7 @@ class Trainer:
                 optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
                 i = np.sort(rng.choice(candidates, batch_size))
                 latents = self.model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
-                noise = config.objective.context_noise * torch.rand(batch_size, 1, 1, device=config.device)
-                latents = latents + noise * torch.randn_like(latents)  # dreamt frames are a little wrong, too
+                latents = context_noised(latents, config.objective)
                 before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
                 loss = odometry.loss(latents, torch.from_numpy(dataset.act[i + 1]).to(config.device), before, after)
                 optimizer.zero_grad()
@@ -167,6 +173,34 @@ class Trainer:
         self.ema.odometry.load_state_dict(odometry.state_dict())
         self.folder.log(0, {"odometry_loss": float(loss.detach())})
         self.reckons, self.seconds = True, self.seconds + time.perf_counter() - started
+
+    def fit_heads(self) -> None:
+        """Train the averaged model's heads on its network as it is now.
+
+        Whether an end pays can depend on two things at once. From the few ends in a batch of `train_step` that is
+        hard to learn as long as what the heads look at still moves.
+        """
+        config, heads = self.config, (self.ema.features, self.ema.reward, self.ema.termination)
+        parameters = [p.requires_grad_() for head in heads for p in head.parameters()]
+        optimizer = torch.optim.AdamW(parameters, config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+        started, total = time.perf_counter(), config.head_steps
+        with _progress() as bar:
+            task = bar.add_task("heads", total=total, status="")
+            for step in range(total):
+                optimizer.param_groups[0]["lr"] = config.lr * min(1.0, 2 * (1 - step / total))
+                length = config.lengths[step * len(config.lengths) // total]
+                count, number = max(1, config.frames_per_step // length), config.steps + 1 + step
+                batch = self._batch(range(0, self.cut), count, length, number, event_share=1.0)
+                with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+                    loss, logs = self.ema.head_loss(batch, config.objective)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                bar.update(task, advance=1, status=f"loss {float(loss.detach()):.4f}")
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        self.folder.log(config.steps, {f"heads/{k}": float(v) for k, v in logs.items()})
+        self.judges, self.seconds = True, self.seconds + time.perf_counter() - started
 
     def train_step(self) -> dict[str, float]:
         """One step of the optimiser."""
@@ -215,6 +249,7 @@ class Trainer:
                 "step": self.step,
                 "seconds": self.seconds,
                 "reckons": self.reckons,
+                "judges": self.judges,
                 "model": self.model.state_dict(),
                 "ema": self.ema.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -222,7 +257,8 @@ class Trainer:
         )
 
     def _restore(self, checkpoint: dict) -> None:
-        self.step, self.seconds, self.reckons = (checkpoint[k] for k in ("step", "seconds", "reckons"))
+        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        self.reckons, self.judges = checkpoint["reckons"], checkpoint["judges"]
         self.model.load_state_dict(checkpoint["model"])
         self.ema.load_state_dict(checkpoint["ema"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -233,10 +269,10 @@ class Trainer:
         for averaged, current in zip(self.ema.parameters(), self.model.parameters(), strict=True):
             averaged.lerp_(current, 1 - decay)
 
-    def _batch(self, frames: range, batch_size: int, length: int, step: int) -> Batch:
+    def _batch(self, frames: range, batch_size: int, length: int, step: int, event_share: float | None = None) -> Batch:
         torch.manual_seed(self.config.seed * 1_000_003 + step)
         rng = np.random.default_rng([self.config.seed, step])
-        share = self.config.event_share
+        share = self.config.event_share if event_share is None else event_share
         return random_segments(self.dataset, frames, batch_size, length, rng, share).to(self.config.device)
 
     def _sample_frames(self, count: int = 4000) -> torch.Tensor:

@@ -13,7 +13,7 @@ from world_models.geometry import EgoView, surrounding_places, token_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
 from world_models.network import Network, NetworkConfig
 from world_models.noise import fold, frame_noise
-from world_models.objective import ObjectiveConfig, Streams, noisy_streams
+from world_models.objective import ObjectiveConfig, Streams, context_noised, noisy_streams
 from world_models.odometry import Odometry
 from world_models.sampler import sample
 from world_models.state import WorldModelState
@@ -249,12 +249,29 @@ class WorldModel(nn.Module):
         )
         error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square()
         error = (error * self.tokenizer.importance()).mean((2, 3))
-        # Rewards and ends are rare: half of their loss comes from the frames where there is one.
+        return state, {"frame_loss": _mean(error, streams.weight)} | self._event_losses(feats, batch, streams.clean)
+
+    def head_loss(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The part of the loss that is about rewards and ends, with gradients for the heads alone."""
+        latents = context_noised(self.tokenizer.encode(batch.obs), objective or ObjectiveConfig())
+        pose = batch.pose if self.odometry is not None else None
+        state, parts = self.initial_state(len(latents)), []
+        with torch.no_grad():
+            for start in range(0, latents.shape[1], self.config.block_frames):
+                frames = slice(start, start + self.config.block_frames)
+                block = latents[:, frames], batch.act[:, frames], batch.is_first[:, frames]
+                state, tokens, around = self._write(state, *block, None if pose is None else pose[:, frames])
+                parts.append((tokens[:, :, 0], around))
+        feats = torch.cat([self.features(tokens, around) for tokens, around in parts], 1)
+        logs = self._event_losses(feats, batch, torch.ones_like(batch.terminated))
+        return torch.stack(list(logs.values())).sum(), {k: v.detach() for k, v in logs.items()}
+
+    def _event_losses(self, feats: Tensor, batch: Batch, where: Tensor) -> dict[str, Tensor]:
+        """Losses of reward and termination. Both are rare: half comes from the frames where there is one of them."""
         event = batch.terminated | (batch.rew != 0)
         rew, term = self.reward.loss(feats, batch.rew), self.termination.loss(feats, batch.terminated)
-        quiet, eventful = streams.clean & ~event, streams.clean & event
-        return state, {
-            "frame_loss": _mean(error, streams.weight),
+        quiet, eventful = where & ~event, where & event
+        return {
             "reward_loss": _mean(rew, quiet) + _mean(rew, eventful),
             "termination_loss": _mean(term, quiet) + _mean(term, eventful),
         }
@@ -269,7 +286,22 @@ class WorldModel(nn.Module):
         streams: Tensor | None = None,
         tau: Tensor | None = None,
     ) -> tuple[WorldModelState, Tensor, Tensor]:
-        """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, and features (B, T, F).
+        """`_write`, and features (B, T, F) in the place of the surroundings."""
+        state, tokens, around = self._write(state, latents, act, is_first, pose, streams, tau)
+        feats = self.features(tokens[:, :, 0], around)
+        return replace(state, feats=feats[:, -1]), tokens, feats
+
+    def _write(
+        self,
+        state: WorldModelState,
+        latents: Tensor,
+        act: Tensor,
+        is_first: Tensor,
+        pose: Tensor | None,
+        streams: Tensor | None = None,
+        tau: Tensor | None = None,
+    ) -> tuple[WorldModelState, Tensor, Tensor | None]:
+        """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, and the surroundings.
 
         Training passes its own streams (B, T, S, n, k) at levels tau (B, T, S), the first of which is written.
         """
@@ -283,8 +315,7 @@ class WorldModel(nn.Module):
         last_first = torch.where(is_first, torch.arange(T, device=is_first.device), -1).amax(1)
         age = torch.where(last_first >= 0, T - last_first, state.age + T)
         last_pose = state.pose if pose is None else pose[:, -1]
-        feats = self.features(tokens[:, :, 0], around)
-        return WorldModelState(ssm, kv, latents[:, -1], feats[:, -1], last_pose, age), tokens, feats
+        return WorldModelState(ssm, kv, latents[:, -1], state.feats, last_pose, age), tokens, around
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:

@@ -25,7 +25,7 @@ from world_models.training import Trainer, TrainingConfig
 
 ENV_ID = "MiniGrid-MemoryS9-v0"
 TINY = (
-    "--preset debug --odometry-steps 2 --steps 4 --lengths 4 8 --frames-per-step 16 --warmup 1 --validation 0.1 "
+    "--preset debug --odometry-steps 2 --head-steps 2 --steps 4 --lengths 4 8 --frames-per-step 16 --warmup 1 --validation 0.1 "
     "--log-every 1 --eval-every 2 --threads 1 --starts 5 --start-frames 4 --horizon 30 --seed 3"
 )
 
@@ -49,7 +49,7 @@ def trained_by(folder: Path) -> TrainConfig:
 def config(dataset: EpisodeDataset, out: Path, **changes: object) -> TrainConfig:
     """What `TINY` says."""
     training = TrainingConfig(
-        out, steps=4, lengths=(4, 8), frames_per_step=16, odometry_steps=2, warmup=1, validation=0.1,
+        out, steps=4, lengths=(4, 8), frames_per_step=16, odometry_steps=2, head_steps=2, warmup=1, validation=0.1,
         log_every=1, eval_every=2, threads=1, seed=3,
     )  # fmt: skip
     fields = {name for name in changes if hasattr(training, name)}
@@ -210,6 +210,36 @@ def test_any_environment_of_square_frames_and_box_actions(
     assert obs in env.observation_space and isinstance(reward, float) and isinstance(terminated, bool)
     with pytest.raises(ValueError, match="action has the values"):
         env.step(np.array([2.0, 0.0], np.float32))
+
+
+class Tall(Drift):
+    """The same in a shape that fits nothing, moved by two switches."""
+
+    def __init__(self) -> None:
+        super().__init__(210)
+        self.observation_space = gym.spaces.Box(0, 255, (210, 160, 3), np.uint8)
+        self.action_space = gym.spaces.MultiDiscrete([3, 3])
+
+    def step(self, action):
+        self.place = np.clip(self.place + 0.1 * (action - 1), 0, [0.9, 0.7])
+        return self._frame(), 1.0, False, False, {}
+
+
+def test_any_environment_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gym.registry, "Tall-v0", gym.envs.registration.EnvSpec("Tall-v0", Tall))
+    for split in ("train", "test"):
+        lssvwm("collect", "--env-id", "Tall-v0", "--out", tmp_path / split, "--split", split, "--frames", 120,
+               "--episode-length", 20, "--workers", 1, "--frame-skip", 2)  # fmt: skip
+    train(config(EpisodeDataset(tmp_path / "train"), tmp_path / "run", steps=2))
+    folder = tmp_path / "run" / "simulator"
+    env = lssvwm_env.load(folder)
+    assert env.observation_space.shape == (64, 64, 3) and env.action_space == gym.spaces.Discrete(9)
+    env.reset(seed=0)
+    assert env.step(8)[0] in env.observation_space
+    lssvwm("compare", "--simulator", folder, "--out", tmp_path / "out", "--dataset", tmp_path / "test",
+           "--sequences", 2, "--context", 4, "--horizon", 3)  # fmt: skip
+    real = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert real["env_kwargs"] == {"frame_skip": 2} and real["dream"]["psnr"]["n"] == 6
 
 
 def test_the_card_of_a_run_from_python_names_a_command_that_repeats_it(dataset: EpisodeDataset, tmp_path: Path) -> None:

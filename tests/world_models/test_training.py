@@ -49,7 +49,7 @@ def model_config(dataset):
 
 def config(out, **changes):
     values = {"steps": 6, "lengths": (4, 8), "frames_per_step": 16, "eval_every": 3, "log_every": 1, "threads": 1,
-              "warmup": 1, "validation": 0.2, "odometry_steps": 3}  # fmt: skip
+              "warmup": 1, "validation": 0.2, "odometry_steps": 3, "head_steps": 3}  # fmt: skip
     return TrainingConfig(out, **(values | changes))
 
 
@@ -146,6 +146,38 @@ def test_a_run_killed_while_it_learns_to_reckon_begins_again(dataset, tmp_path, 
         killed.run()
     again = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset).run()
     for name, tensor in again.state_dict().items():
+        torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
+def test_the_heads_are_trained_last_on_a_network_that_stays_as_it_is(dataset, tmp_path):
+    trainer = Trainer(config(tmp_path, head_steps=40, lr=1e-2), model_config(dataset), dataset)
+    batch = random_segments(dataset, range(len(dataset)), 16, 8, np.random.default_rng(0), event_share=1.0)
+    before = {name: tensor.clone() for name, tensor in trainer.ema.state_dict().items()}
+    loss, _ = trainer.ema.head_loss(batch)
+    trainer.fit_heads()
+    assert trainer.ema.head_loss(batch)[0] < 0.7 * loss
+    heads = ("features", "reward", "termination")
+    for name, tensor in trainer.ema.state_dict().items():
+        assert name.startswith(heads) or torch.equal(tensor, before[name]), name
+    assert not any(parameter.requires_grad for parameter in trainer.ema.parameters())
+
+
+def test_a_run_killed_while_its_heads_are_trained_finishes_as_if_it_had_not_been(dataset, tmp_path, monkeypatch):
+    whole = Trainer(config(tmp_path / "whole"), model_config(dataset), dataset).run()
+    killed = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset)
+    loss, calls = killed.ema.head_loss, iter([False, True])
+
+    def until_killed(*args):
+        if next(calls):
+            raise KeyboardInterrupt
+        return loss(*args)
+
+    monkeypatch.setattr(killed.ema, "head_loss", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    resumed = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset)
+    assert resumed.step == 6 and not resumed.judges
+    for name, tensor in resumed.run().state_dict().items():
         torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=0, atol=0, msg=name)
 
 
