@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     import tyro
 
-    if "" not in sys.path:  # a console script does not look for modules, such as the user's "module:id", where it is run
+    if "" not in sys.path:  # console scripts do not look where they are run, where the user's own environments may be
         sys.path.append("")
     module, function, config, _ = _COMMANDS[name]
     part = import_module(module)

@@ -8,6 +8,7 @@ the number of workers.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from rich.progress import (
 from rich.text import Text
 
 from lssvwm_env.command import command
-from lssvwm_env.real import PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
+from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
 from world_models.data import (
     DatasetError,
     DatasetSpec,
@@ -54,38 +55,52 @@ class CollectConfig:
     """What to collect.
 
     Attributes:
-        env_id: Gymnasium id of the real environment, or "module:id" for one that a module registers.
+        env_id: Gymnasium id of the real environment, "module:id" for one that a module registers, or "module:name" for
+            a class or a function, annotated `-> gymnasium.Env`, that makes it. A simulator is an environment, too.
         out: Dataset folder to make, or to go on with.
         frames: Frames to collect; the last episode of each shard is finished, so it becomes a little more.
         split: Which layouts to see: the seeds of "train" and "test" are disjoint.
-        policy: Who acts: "wander" (MiniGrid) revisits places and ends episodes on purpose; "uniform" draws
-            actions at random.
+        policy: Who acts: "wander" (MiniGrid, and the default there) revisits places and ends episodes on purpose;
+            "uniform" draws actions at random.
         seed: Base seed; everything in the dataset follows from it.
         episode_length: Most frames in one episode, the first included; longer ones are truncated there.
         workers: Processes to collect with. They do not change the data.
         shard_frames: Frames per shard file, and so per work item.
         env_kwargs: Keyword arguments for the environment, such as `size 17`.
+        size: Pixels along each side of a frame; by default those of the environment if they are square and a multiple
+            of 8, else 64.
+        frame_skip: Times that each action is taken; rewards are summed.
+        render: Record what the environment renders, not what it observes.
     """
 
     env_id: str
     out: Path
     frames: int
     split: Literal["train", "test"] = "train"
-    policy: Literal["wander", "uniform"] = "wander"
+    policy: Literal["wander", "uniform"] | None = None
     seed: int = 0
     episode_length: int = 256
     workers: int = 2
     shard_frames: int = 8192
     env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
+    size: int | None = None
+    frame_skip: int = 1
+    render: bool = False
 
     def __post_init__(self) -> None:
-        least = {"frames": 1, "seed": 0, "episode_length": 2, "workers": 1, "shard_frames": 1}
+        least = {"frames": 1, "seed": 0, "episode_length": 2, "workers": 1, "shard_frames": 1, "frame_skip": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {bound}.")
         for name, choices in {"split": list(SPLITS), "policy": list(POLICIES)}.items():
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in choices and (name, getattr(self, name)) != ("policy", None):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}.")
+
+    def make_kwargs(self) -> dict[str, Any]:
+        """What `make_real` needs beside the id to make the same environment again."""
+        asked = {"frame_size": self.size, "frame_skip": self.frame_skip, "render_frames": self.render}
+        default = {"frame_size": None, "frame_skip": 1, "render_frames": False}
+        return self.env_kwargs | {name: value for name, value in asked.items() if value != default[name]}
 
 
 def collect(config: CollectConfig) -> EpisodeDataset:
@@ -216,8 +231,8 @@ def _collect_shard(config: CollectConfig, shard: int, frames: int) -> None:
     """Collect and write one shard; all of it follows from the base seed, the split and the shard's number."""
     seeds = SPLITS[config.split]
     rng = np.random.default_rng([config.seed, seeds.start, shard])
-    env = make_real(config.env_id, **config.env_kwargs)
-    policy = POLICIES[config.policy]()
+    env = make_real(config.env_id, **config.make_kwargs())
+    policy = POLICIES[_policy(config, env)]()
     episodes: list[Episode] = []
     while frames > 0:
         seed = int(rng.integers(seeds.start, seeds.stop))
@@ -241,15 +256,14 @@ def _shard_name(shard: int) -> str:
 
 def _describe(config: CollectConfig) -> DatasetSpec:
     """The dataset.json of a collection that has just begun."""
-    env = make_real(config.env_id, **config.env_kwargs)
-    pixels = "partial view, 7x7 tiles of 8 px, black margin at the right and the bottom"
+    env = make_real(config.env_id, **config.make_kwargs())
     spec = DatasetSpec(
         env_id=config.env_id,
-        env_kwargs=dict(config.env_kwargs),
+        env_kwargs=config.make_kwargs(),
         observation_space=space_to_json(env.observation_space),
         action_space=space_to_json(env.action_space),
-        preprocessing=pixels if isinstance(env, PixelMiniGrid) else "none",
-        policy=config.policy,
+        preprocessing=_dreamed(env) or env.preprocessing,
+        policy=_policy(config, env),
         seed=config.seed,
         split=config.split,
         episode_length=config.episode_length,
@@ -261,6 +275,19 @@ def _describe(config: CollectConfig) -> DatasetSpec:
     )
     env.close()
     return spec
+
+
+def _policy(config: CollectConfig, env: PixelEnv | PixelMiniGrid) -> str:
+    return config.policy or ("wander" if isinstance(env, PixelMiniGrid) else "uniform")
+
+
+def _dreamed(env: PixelEnv | PixelMiniGrid) -> str | None:
+    """That a simulator made the frames, and which one; None if the environment is none."""
+    module = sys.modules.get("lssvwm_env.env")  # there if the environment is one; importing it would import torch
+    if module is None or not isinstance(env.unwrapped, module.LSSVWMEnv):
+        return None
+    simulator = env.unwrapped.simulator
+    return f"dreamed by a model of {simulator.config.env_id}, weights {simulator.weights_sha256[:12]}"
 
 
 def _check_same(folder: Path, spec: DatasetSpec) -> None:

@@ -5,14 +5,16 @@ Importing this package registers `MiniGrid-ObjectRooms-v0` with Gymnasium.
 
 import gymnasium as gym
 
-from lssvwm_env.real.minigrid import PixelMiniGrid, TilePalette, make_real, tile_palette, world_cells
+from lssvwm_env.real.minigrid import PixelMiniGrid, TilePalette, tile_palette, world_cells
 from lssvwm_env.real.object_rooms import ObjectRoomsEnv
+from lssvwm_env.real.pixels import PixelEnv, make_real
 from lssvwm_env.real.policies import Policy, UniformPolicy, WanderPolicy
 
 gym.register("MiniGrid-ObjectRooms-v0", entry_point="lssvwm_env.real.object_rooms:ObjectRoomsEnv")
 
 __all__ = [
     "ObjectRoomsEnv",
+    "PixelEnv",
     "PixelMiniGrid",
     "Policy",
     "TilePalette",

@@ -210,9 +210,14 @@ class PixelMiniGrid(gym.Wrapper[NDArray[np.uint8], int, Any, int], gym.utils.Rec
     Args:
         env: A MiniGrid environment with its usual dictionary observations and 7x7 view.
 
+    Attributes:
+        preprocessing: What the frames are, in words.
+
     Raises:
         ValueError: If `env` is not one.
     """
+
+    preprocessing: Final = "partial view, 7x7 tiles of 8 px, black margin at the right and the bottom"
 
     def __init__(self, env: gym.Env[Any, int]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)  # lets gym.make(env.spec) build another one
@@ -245,39 +250,3 @@ class PixelMiniGrid(gym.Wrapper[NDArray[np.uint8], int, Any, int], gym.utils.Rec
         pose = np.array([*world.agent_pos, world.agent_dir], np.int32)
         # The view was computed for `view` already: drawing from it is 20 times as fast as `get_frame`.
         return self._palette.draw(tiles), info | {"pose": pose, "tiles": tiles}
-
-
-def make_real(env_id: str, **kwargs: Any) -> gym.Env[NDArray[np.uint8], Any]:
-    """Make a real environment with square RGB frames as observations.
-
-    Args:
-        env_id: A Gymnasium id, such as `MiniGrid-MemoryS9-v0`, or `module:id` if `module` registers it.
-        **kwargs: Passed on to `gymnasium.make`.
-
-    Returns:
-        MiniGrid environments as `PixelMiniGrid`; others as they are, if they show square uint8 RGB frames.
-
-    Raises:
-        ValueError: If the environment shows anything else.
-    """
-    try:
-        env: gym.Env[Any, Any] = gym.make(env_id, **kwargs)
-    except (gym.error.Error, ImportError, TypeError) as error:
-        raise ValueError(f"{env_id} cannot be made with {kwargs or 'no arguments'}: {error}") from error
-    if isinstance(env.unwrapped, MiniGridEnv):
-        return PixelMiniGrid(env)
-    space = env.observation_space
-    if (
-        isinstance(space, gym.spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) == 3
-        and space.shape[0] == space.shape[1]
-        and space.shape[2] == 3
-    ):
-        return env
-    env.close()
-    raise ValueError(
-        f"{env_id} has observations {space}, expected square RGB frames Box(0, 255, (size, size, 3), uint8): "
-        "register a variant wrapped with gymnasium's AddRenderObservation and ResizeObservation, "
-        "and pass its id as 'module:id'."
-    )

@@ -10,7 +10,17 @@ import pytest
 
 from lssvwm_env.cli import main
 
-COMMANDS = ("collect", "train", "compare", "list", "demo")
+COMMANDS = (
+    "collect",
+    "import-videos",
+    "import-minari",
+    "export-minari",
+    "check",
+    "train",
+    "compare",
+    "list",
+    "demo",
+)
 
 
 @pytest.mark.parametrize("argv", [[], ["-h"], ["--help"]])
@@ -57,8 +67,10 @@ def test_arguments_that_cannot_be_are_refused(words: str, message: str, capsys: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("collect --out x --frames 9 --env-id CartPole-v1", "expected square RGB frames"),
+        ("collect --out x --frames 9 --env-id CartPole-v1", "expected pictures"),
         ("train --out x --dataset nowhere", "No dataset at nowhere"),
+        ("import-videos --folder nowhere --out x", "nowhere holds no videos"),
+        ("export-minari --dataset nowhere --dataset-id x-v0", "No dataset at nowhere"),
         ("compare --simulator nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
         ("demo --rooms nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
     ],
@@ -88,6 +100,16 @@ def test_faults_of_the_environment_and_of_files_are_said_too(
     (tmp_path / "a-file").write_text("")
     assert main(words.split()) == 1
     assert message in capsys.readouterr().err
+
+
+def test_environments_are_found_where_the_program_is_run(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import gymnasium as gym\n\ndef cart(**kwargs) -> gym.Env:\n    return gym.make('CartPole-v1', **kwargs)\n"
+    )
+    script = "import sys; sys.path.remove(''); from lssvwm_env.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = "collect --env-id mine:cart --render --out x --frames 9 --episode-length 9 --workers 1"
+    subprocess.run([sys.executable, "-c", script, *words.split()], check=True, capture_output=True, cwd=tmp_path)
+    assert (tmp_path / "x" / "dataset.json").is_file()
 
 
 def test_looking_for_help_is_cheap() -> None:

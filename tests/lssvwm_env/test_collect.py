@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import tyro
 
+import lssvwm_env
 import lssvwm_env.collect as module
 from lssvwm_env.collect import CollectConfig, collect, run_episode, space_to_json
 from lssvwm_env.command import command
 from lssvwm_env.real import make_real
+from lssvwm_env.simulator import Simulator
 from world_models.data import DatasetError, EpisodeDataset
 
 ARRAYS = ("obs", "act", "rew", "terminated", "truncated", "is_first", "pose", "tiles", "episode_seed")
@@ -175,11 +177,74 @@ def test_env_kwargs_reach_the_environment(tmp_path: Path) -> None:
     assert dataset.pose[:, :2].max() <= 7
 
 
+class Cards(gym.Env):
+    """Pictures in an odd size of three dials that an action turns."""
+
+    observation_space = gym.spaces.Box(0, 255, (30, 20, 3), np.uint8)
+    action_space = gym.spaces.MultiDiscrete([2, 3])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.turned = self.np_random.integers(0, 50, 2)
+        return self.picture(), {}
+
+    def step(self, action):
+        self.turned = self.turned + action
+        return self.picture(), float(action.sum()), False, False, {}
+
+    def picture(self):
+        picture = np.zeros((30, 20, 3), np.uint8)
+        picture[:15], picture[15:] = self.turned
+        return picture
+
+
+gym.register("Cards-v0", entry_point=Cards)
+
+
+def test_other_environments_are_remade_as_they_were_recorded(tmp_path: Path) -> None:
+    asked = CollectConfig("Cards-v0", tmp_path / "data", 40, workers=1, episode_length=10, size=48, frame_skip=2)
+    data = collect(asked)
+    assert data.spec.policy == "uniform" and data.spec.env_kwargs == {"frame_size": 48, "frame_skip": 2}
+    assert data.spec.action_space == {"type": "Discrete", "n": 6} and data.obs.shape == (40, 48, 48, 3)
+    assert data.spec.preprocessing.startswith("30x20 resized to 48x48 by box averaging, each action taken 2 times")
+    env = make_real(data.spec.env_id, **data.spec.env_kwargs)
+    episode = next(data.episodes())
+    np.testing.assert_array_equal(env.reset(seed=episode.seed)[0], episode.obs[0])
+    for obs, act, rew in zip(episode.obs[1:], episode.act[1:], episode.rew[1:], strict=True):
+        frame, reward, *_ = env.step(act)
+        np.testing.assert_array_equal(frame, obs)
+        assert reward == rew == 2 * (act // 3 + act % 3)
+    # What a simulator knows of its environment is enough to collect the same.
+    again = CollectConfig("Cards-v0", tmp_path / "again", 40, workers=1, episode_length=10,
+                          env_kwargs=dict(data.spec.env_kwargs))  # fmt: skip
+    assert collect(again).hash() == data.hash() and collect(again).spec.env_kwargs == data.spec.env_kwargs
+    words = shlex.split(command("collect", asked))
+    assert words[-4:] == ["--size", "48", "--frame-skip", "2"] and tyro.cli(CollectConfig, args=words[2:]) == asked
+
+
+def test_a_dream_is_collected_like_any_environment(toy_simulator: Simulator, tmp_path: Path) -> None:
+    toy_simulator.save(tmp_path / "toy", "a toy")
+    kwargs = {"simulator": str(tmp_path / "toy")}
+    asked = CollectConfig(
+        "lssvwm_env:load", tmp_path / "data", 20, workers=1, episode_length=8, seed=1, env_kwargs=kwargs
+    )
+    data = collect(asked)
+    assert data.spec.policy == "uniform" and data.obs.std() > 0
+    assert data.spec.preprocessing == f"dreamed by a model of Toy-v0, weights {toy_simulator.weights_sha256[:12]}"
+    world = lssvwm_env.load(toy_simulator)
+    episode = next(data.episodes())
+    np.testing.assert_array_equal(world.reset(seed=episode.seed)[0], episode.obs[0])
+    for obs, act in zip(episode.obs[1:], episode.act[1:], strict=True):
+        np.testing.assert_array_equal(world.step(act)[0], obs)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"frames": 0}, "frames=0 must be at least 1"),
         ({"split": "val"}, "split='val' must be one of train, test"),
+        ({"policy": "greedy"}, "policy='greedy' must be one of wander, uniform"),
+        ({"frame_skip": 0}, "frame_skip=0 must be at least 1"),
     ],
 )
 def test_impossible_configs_are_refused(tmp_path: Path, changes: dict, message: str) -> None:

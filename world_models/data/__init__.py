@@ -2,13 +2,16 @@
 
 from world_models.data.episodes import Episode, EpisodeDataset, write_shard
 from world_models.data.spec import DatasetError, DatasetSpec, read_spec, write_spec
+from world_models.data.writing import NO_SEED, write_dataset
 
 __all__ = [
+    "NO_SEED",
     "DatasetError",
     "DatasetSpec",
     "Episode",
     "EpisodeDataset",
     "read_spec",
+    "write_dataset",
     "write_shard",
     "write_spec",
 ]

@@ -15,7 +15,7 @@ A shard is an `.npz` with whole episodes laid end to end (`N` frames, `E` episod
 | `pose` (optional)                     | int32            | (N, 3): x, y, heading in quarter turns   |
 |                                       |                  | clockwise, as seen in a top-down world   |
 | `tiles` (optional)                    | uint8            | (N, rows, cols, 3): cell codes            |
-| `episode_seed`                        | int64            | (E,)                                     |
+| `episode_seed`                        | int64            | (E,): -1 where unknown                   |
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -233,6 +233,14 @@ class EpisodeDataset:
     def events(self) -> NDArray[np.int64]:
         """Frames that came with a reward or a termination, in order."""
         return np.flatnonzero(self.terminated | (self.rew != 0))
+
+    def episodes(self) -> Iterator[Episode]:
+        """The episodes one by one; their arrays are views of those of the dataset."""
+        ends = np.append(self.episode_starts[1:], len(self))
+        for start, end, seed in zip(self.episode_starts, ends, self.episode_seed, strict=True):
+            arrays = {key: getattr(self, key)[start:end] for key in self._headers[0].keys() & _FRAME_ARRAYS.keys()}
+            del arrays["is_first"]
+            yield Episode(seed=int(seed), **arrays)
 
     def hash(self) -> str:
         """SHA-256 over names, dtypes, shapes and content of all arrays; the same however they are sharded."""

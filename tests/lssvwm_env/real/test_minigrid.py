@@ -126,23 +126,6 @@ def test_is_a_proper_gymnasium_environment() -> None:
     check_env(make_real("MiniGrid-MemoryS9-v0"), skip_render_check=True)
 
 
-class Squares(gym.Env):
-    """Shows square frames without being MiniGrid."""
-
-    observation_space = gym.spaces.Box(0, 255, (32, 32, 3), np.uint8)
-    action_space = gym.spaces.Discrete(2)
-
-
-gym.register("Squares-v0", entry_point=Squares)
-
-
-def test_make_real_takes_square_frames_and_refuses_others() -> None:
-    assert isinstance(make_real("Squares-v0").unwrapped, Squares)
-    assert make_real("MiniGrid-ObjectRooms-v0", size=9).unwrapped.width == 9
-    with pytest.raises(ValueError, match=r"CartPole-v1 has observations .*AddRenderObservation"):
-        make_real("CartPole-v1")
-
-
 def test_pixel_minigrid_refuses_other_views() -> None:
     with pytest.raises(ValueError, match="agent_view_size=7"):
         PixelMiniGrid(gym.make("MiniGrid-MemoryS9-v0", agent_view_size=5))

@@ -1,0 +1,67 @@
+"""Episodes from anywhere become a dataset folder, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from world_models.data import DatasetError, Episode, EpisodeDataset, write_dataset, writing
+
+DISCRETE = {"type": "Discrete", "n": 5}
+
+
+def episode(length: int, seed: int, side: int = 8) -> Episode:
+    rng = np.random.default_rng(seed)
+    return Episode(
+        obs=rng.integers(0, 256, (length, side, side, 3), np.uint8),
+        act=np.append(0, rng.integers(0, 5, length - 1)),
+        rew=np.append(0, rng.random(length - 1)).astype(np.float32),
+        terminated=np.arange(length) == length - 1,
+        truncated=np.zeros(length, np.bool_),
+        seed=seed,
+    )
+
+
+EPISODES = [episode(3, 1), episode(4, 2), episode(5, 3), episode(2, 4)]
+
+
+def test_what_is_written_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "SHARD_FRAMES", 6)
+    dataset = write_dataset(tmp_path / "new" / "data", iter(EPISODES), env_id="Mine", action_space=DISCRETE)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["data"]
+    assert len(dataset.spec.shards) == 2 and dataset.spec.complete
+    assert (dataset.spec.frames, dataset.spec.episode_length) == (14, 5)
+    assert dataset.spec.observation_space["shape"] == [8, 8, 3]
+    for found, wanted in zip(dataset.episodes(), EPISODES, strict=True):
+        assert found.seed == wanted.seed
+        for key, array in wanted.arrays().items():
+            np.testing.assert_array_equal(found.arrays()[key], array)
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    def breaks() -> Iterator[Episode]:
+        yield EPISODES[0]
+        raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        write_dataset(tmp_path / "data", breaks(), env_id="Mine", action_space=DISCRETE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_episodes_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must agree in obs: in the first it is uint8 \(8, 8, 3\), in number 2 uint8"):
+        write_dataset(tmp_path / "data", [EPISODES[0], episode(3, 1, 16)], env_id="Mine", action_space=DISCRETE)
+    with pytest.raises(ValueError, match="there are no episodes for"):
+        write_dataset(tmp_path / "data", [], env_id="Mine", action_space=DISCRETE)
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    out.mkdir()  # empty, so it may be taken
+    before = write_dataset(out, EPISODES, env_id="Mine", action_space=DISCRETE).hash()
+    with pytest.raises(DatasetError, match="is there already"):
+        write_dataset(out, EPISODES[:1], env_id="Mine", action_space=DISCRETE)
+    assert EpisodeDataset(out).hash() == before

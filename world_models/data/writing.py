@@ -1,0 +1,112 @@
+"""A dataset folder from episodes that are already there: imported, or made in a program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from world_models.data.episodes import Episode, EpisodeDataset, write_shard
+from world_models.data.spec import DatasetError, DatasetSpec, write_spec
+
+SHARD_FRAMES: Final = 8192
+NO_SEED: Final = -1
+"""The seed of an episode whose environment was reset with an unknown one."""
+
+
+def write_dataset(
+    folder: str | Path,
+    episodes: Iterable[Episode],
+    *,
+    env_id: str,
+    action_space: dict[str, Any],
+    env_kwargs: dict[str, Any] | None = None,
+    preprocessing: str = "none",
+    policy: str = "unknown",
+    seed: int = 0,
+    split: str = "train",
+    command: str = "",
+) -> EpisodeDataset:
+    """Write a dataset folder, whole or not at all.
+
+    Args:
+        folder: The folder to make; it may be there if it is empty.
+        episodes: Taken one by one, and in memory a shard at a time.
+        env_id: What the episodes are of. Where it is the id of an environment, `lssvwm compare` can collect more.
+        action_space: As in `DatasetSpec`, e.g. `{"type": "Discrete", "n": 7}`.
+        env_kwargs: What `make_real` takes beside `env_id` to make this environment.
+        preprocessing, policy, seed, split, command: As in `DatasetSpec`.
+
+    Raises:
+        DatasetError: If the folder is not empty.
+        ValueError: If there are no episodes, or they do not go together.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(f"{folder} is there already and will not be overwritten: delete it, or choose another name.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
+    new.mkdir()
+    try:
+        shards: list[str] = []
+        lengths: list[int] = []
+        for part in _parts(_alike(episodes)):
+            shards.append(f"shard-{len(shards):05d}.npz")
+            lengths += map(len, part)
+            shape = part[0].obs.shape[1:]
+            write_shard(new / shards[-1], part)
+        if not shards:
+            raise ValueError(f"there are no episodes for {folder}; a dataset has at least one")
+        spec = DatasetSpec(
+            env_id=env_id,
+            env_kwargs=env_kwargs or {},
+            observation_space={"type": "Box", "low": 0, "high": 255, "shape": list(shape), "dtype": "uint8"},
+            action_space=action_space,
+            preprocessing=preprocessing,
+            policy=policy,
+            seed=seed,
+            split=split,
+            episode_length=max(lengths),
+            frames=sum(lengths),
+            shard_frames=SHARD_FRAMES,
+            command=command,
+            complete=True,
+            shards=shards,
+        )
+        write_spec(new, spec)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return EpisodeDataset(folder)
+
+
+def _parts(episodes: Iterable[Episode]) -> Iterator[list[Episode]]:
+    """Episodes in groups of at least `SHARD_FRAMES` frames; the last may have fewer."""
+    part: list[Episode] = []
+    for episode in episodes:
+        part.append(episode)
+        if sum(map(len, part)) >= SHARD_FRAMES:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _alike(episodes: Iterable[Episode]) -> Iterator[Episode]:
+    """The same episodes; raises where one does not go with the first."""
+    first: dict[str, str] = {}
+    for i, episode in enumerate(episodes):
+        layout = {key: f"{array.dtype} {array.shape[1:]}" for key, array in episode.arrays().items()}
+        first = first or layout
+        for key in sorted(layout.keys() | first.keys()):
+            if layout.get(key) != first.get(key):
+                raise ValueError(
+                    f"episodes of one dataset must agree in {key}: in the first it is {first.get(key)}, in number "
+                    f"{i + 1} {layout.get(key)}"
+                )
+        yield episode
