@@ -58,7 +58,9 @@ def test_worlds_side_by_side_equal_single_worlds(toy_simulator: Simulator, seeds
     for first in acts:
         act = (first + 2 * np.arange(len(seeds))) % 7
         singles = [c.step(act[[i]]) for i, c in enumerate(alone)]
-        assert close(together.step(act), CoreStep(*(torch.cat(parts) for parts in zip(*(s[:4] for s in singles), strict=True))))
+        assert close(
+            together.step(act), CoreStep(*(torch.cat(parts) for parts in zip(*(s[:4] for s in singles), strict=True)))
+        )
 
 
 def test_step_gives_what_it_says(core: SimulatorCore):

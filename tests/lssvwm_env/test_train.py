@@ -25,8 +25,8 @@ from world_models.training import Trainer, TrainingConfig
 
 ENV_ID = "MiniGrid-MemoryS9-v0"
 TINY = (
-    "--preset debug --odometry-steps 2 --head-steps 2 --steps 4 --lengths 4 8 --frames-per-step 16 --warmup 1 --validation 0.1 "
-    "--log-every 1 --eval-every 2 --threads 1 --starts 5 --start-frames 4 --horizon 30 --seed 3"
+    "--preset debug --odometry-steps 2 --head-steps 2 --steps 4 --lengths 4 8 --frames-per-step 16 --warmup 1 "
+    "--validation 0.1 --log-every 1 --eval-every 2 --threads 1 --starts 5 --start-frames 4 --horizon 30 --seed 3"
 )
 
 
