@@ -38,6 +38,7 @@ class Args:
         steps: Steps per measurement.
         threads: CPU threads.
         device: Where the simulator runs; the real environment is always on the CPU.
+        bf16: Compute in bfloat16.
         seed: Of the real episode that fills the memory.
     """
 
@@ -48,6 +49,7 @@ class Args:
     steps: int = 4
     threads: int = 2
     device: str = "cpu"
+    bf16: bool = False
     seed: int = 0
 
 
@@ -75,7 +77,7 @@ def main(args: Args) -> None:
     frames, actions, real_speed = real_frames(simulator, max(args.histories), args.seed)
     cores = {}
     for history in args.histories:
-        core = SimulatorCore(simulator, 1, device=args.device)
+        core = SimulatorCore(simulator, 1, device=args.device, bf16=args.bf16)
         core.reset([0], [args.seed], [(frames[:history], actions[:history])], allow_long_context=True)
         cores |= {(n, history): core.fork(n) for n in args.envs}
 
@@ -100,7 +102,8 @@ def main(args: Args) -> None:
     state = cores[args.envs[0], args.histories[0]].memory[:1].nbytes / 1e6
     console.print(
         f"{args.simulator}, {simulator.config.denoising_steps} denoising step(s), {state:.2f} MB per world; "
-        f"{args.device}, {args.threads} threads of {os.cpu_count()} on {platform.machine()}, "
+        f"{args.device}, {'bfloat16' if args.bf16 else 'float32'}, "
+        f"{args.threads} threads of {os.cpu_count()} on {platform.machine()}, "
         f"torch {torch.__version__}, seed {args.seed}"
     )
 

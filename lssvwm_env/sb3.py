@@ -32,6 +32,7 @@ class LSSVWMVecEnv(VecEnv):
         observation: What is observed: "frames", "features", or "both" as a dict of the two.
         device: Where the worlds live.
         uncertainty_samples: Samples of every frame whose disagreement is `info["uncertainty"]`; 0: it is not asked for.
+        bf16: Compute in bfloat16, see `SimulatorCore`.
 
     Attributes:
         env: The vector environment that does the work; its `core` saves, forks and observes.
@@ -51,6 +52,7 @@ class LSSVWMVecEnv(VecEnv):
         observation: ObservationKind = "frames",
         device: str = "cpu",
         uncertainty_samples: int = 0,
+        bf16: bool = False,
     ) -> None:
         self.env = LSSVWMVectorEnv(
             simulator,
@@ -62,6 +64,7 @@ class LSSVWMVecEnv(VecEnv):
             observation,
             device,
             uncertainty_samples=uncertainty_samples,
+            bf16=bf16,
         )
         super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
 

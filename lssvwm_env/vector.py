@@ -38,6 +38,7 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         device: Where the worlds live.
         to_numpy: Whether observations, rewards and ends are numpy arrays; otherwise they are tensors on `device`.
         uncertainty_samples: Samples of every frame whose disagreement is `infos["uncertainty"]`; 0: none are taken.
+        bf16: Compute in bfloat16, see `SimulatorCore`.
 
     Raises:
         SimulatorError: If there is no such simulator, or it is damaged.
@@ -56,11 +57,12 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         device: str = "cpu",
         to_numpy: bool = True,
         uncertainty_samples: int = 0,
+        bf16: bool = False,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}; expected None or 'rgb_array'")
         self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
-        self.core = SimulatorCore(self.simulator, num_envs, denoising_steps, device, uncertainty_samples)
+        self.core = SimulatorCore(self.simulator, num_envs, denoising_steps, device, uncertainty_samples, bf16)
         self.num_envs, self.render_mode, self.observation = num_envs, render_mode, observation
         self.max_episode_steps = max_episode_steps or self.simulator.config.horizon
         self.autoreset_mode, self.to_numpy = AutoresetMode(autoreset_mode), to_numpy

@@ -168,7 +168,7 @@ class FrameLocalAttention(nn.Module):
         scores = (q * self.head_dim**-0.5) @ keys.transpose(-1, -2)  # (B, T, S, H, n, (W + 1) n)
         bias = self._bias(visible).to(q.dtype).repeat_interleave(n, -1)  # (B, T, H, (W + 1) n)
         y = (scores + bias[:, :, None, :, None]).softmax(-1) @ values
-        return self.out_proj(y.transpose(3, 4).flatten(4)), frames[:, T:] if writes else state
+        return self.out_proj(y.transpose(3, 4).flatten(4)), frames[:, T:].to(state.dtype) if writes else state
 
     def _bias(self, visible: Tensor) -> Tensor:
         """(B, T, H, W + 1): the learned bias of each lag, oldest first, or minus infinity where there is no frame."""

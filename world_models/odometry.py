@@ -39,7 +39,8 @@ class Odometry(nn.Module):
     def track(self, pose: Tensor, latents: Tensor, previous: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
         """Poses (B, T, 3) of frames with latents (B, T, n, k), after pose (B, 3) and previous latents (B, n, k)."""
         before = torch.cat([previous.unsqueeze(1), latents[:, :-1]], 1)
-        motion = self.motions[self(before, act).argmax(-1)]  # (B, T, 3)
+        with torch.autocast(before.device.type, enabled=False):  # an error here lasts, and precision is cheap
+            motion = self.motions[self(before, act).argmax(-1)]  # (B, T, 3)
         poses = []
         for t in range(act.shape[1]):
             pose = torch.where(is_first[:, t, None], torch.zeros_like(pose), advance(pose, motion[:, t]))

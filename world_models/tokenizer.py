@@ -64,11 +64,13 @@ class PatchTokenizer(nn.Module):
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents of frames."""
-        return (self._patches(frames) - self.mean) @ self.encoder
+        with torch.autocast(frames.device.type, enabled=False):
+            return (self._patches(frames) - self.mean) @ self.encoder
 
     def decode(self, latents: Tensor) -> Tensor:
         """Frames of latents, clipped to [-1, 1]."""
-        patches = latents.float() @ self.decoder + self.mean  # (..., tokens, pixels)
+        with torch.autocast(latents.device.type, enabled=False):
+            patches = latents.float() @ self.decoder + self.mean  # (..., tokens, pixels)
         grid, p = round(latents.shape[-2] ** 0.5), self.patch
         patches = patches.unflatten(-1, (self.channels, p, p)).unflatten(-4, (grid, grid))
         frames = patches.movedim(-3, -5).movedim(-2, -3)  # (..., C, grid, p, grid, p)

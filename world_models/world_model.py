@@ -174,7 +174,7 @@ class WorldModel(nn.Module):
         latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
         state, _, feats = self._commit(state, latents, act, is_first, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
-        return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, feats[:, 0]), state
+        return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, state.feats), state
 
     @torch.no_grad()
     def uncertainty(self, state: WorldModelState, act: Tensor, rng: Tensor, samples: int = 4, steps: int = 2) -> Tensor:
@@ -289,7 +289,7 @@ class WorldModel(nn.Module):
         """`_write`, and features (B, T, F) in the place of the surroundings."""
         state, tokens, around = self._write(state, latents, act, is_first, pose, streams, tau)
         feats = self.features(tokens[:, :, 0], around)
-        return replace(state, feats=feats[:, -1]), tokens, feats
+        return replace(state, feats=feats[:, -1].float()), tokens, feats
 
     def _write(
         self,

@@ -282,3 +282,16 @@ def test_long_contexts_must_be_wanted_and_change_nothing_before(core: SimulatorC
     assert core.memory is before
     core.reset([1], [0], [context(9)], allow_long_context=True)
     assert core.memory.age.tolist() == [before.age[0], 9, before.age[2]]
+
+
+def test_bfloat16_dreams_nearly_the_same_and_leaves_states_as_they_are(toy_simulator: Simulator):
+    exact, rounded = (SimulatorCore(toy_simulator, 2, bf16=bf16) for bf16 in (False, True))
+    for core in (exact, rounded):
+        core.reset([0, 1], [1, 2])
+    step, other = exact.step([1, 2]), rounded.step([1, 2])
+    assert (step.obs.float() - other.obs.float()).abs().mean() < 3
+    assert not torch.equal(exact.memory.feats, rounded.memory.feats)
+    exact.load_state(rounded.save_state())  # the same dtypes
+    assert {k: t.dtype for k, t in exact.memory.tensors().items()} == {
+        k: t.dtype for k, t in toy_simulator.model.initial_state(1).tensors().items()
+    }
