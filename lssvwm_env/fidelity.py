@@ -36,6 +36,7 @@ from world_models.noise import fold
 from world_models.world_model import WorldModel
 
 RECENT: Final = 8  # frames; what "seen recently" means
+AGES: Final = ((1, 1), (2, 8), (9, 32), (33, 128), (129, 512))  # frames since a place was last in sight
 NEVER: Final = -1
 
 
@@ -87,9 +88,10 @@ def tile_report(
         Tallies by name. `tiles`: share of right tiles. `objects`: share of real objects that are right, of their kind,
         colour and state at their place. `objects_precision`: share of imagined objects that are right. Each of them
         for all cells, and as `..._seen` and `..._recent` for cells whose place was seen before, or within the last 8
-        frames (some of which are now hidden, and right if imagined so). `tiles_new`: cells in sight whose place was
-        never seen; `tiles_new_chance`: the same, had the commonest tile among them been guessed. `tiles_illegal`:
-        share of cells that show no tile clearly, see `legal_distance`.
+        frames (some of which are now hidden, and right if imagined so), and as `..._age_9_32` and so on for cells last
+        seen as many frames ago. `tiles_new`: cells in sight whose place was never seen; `tiles_new_chance`: the same,
+        had the commonest tile among them been guessed. `tiles_illegal`: share of cells that show no tile clearly, see
+        `legal_distance`.
     """
     palette = tile_palette()
     truth = palette.encode(tiles)
@@ -97,7 +99,10 @@ def tile_report(
     right = guess == truth
     counted = np.broadcast_to(valid[..., None, None], right.shape)
     tallies = {"tiles_illegal": Tally.of(distance > legal_distance()[guess], counted)}
-    for suffix, seen in (("", True), ("_seen", age != NEVER), ("_recent", (age != NEVER) & (age <= RECENT))):
+    spans = {f"_age_{low}_{high}": (age >= low) & (age <= high) for low, high in AGES}
+    for suffix, seen in (
+        {"": True, "_seen": age != NEVER, "_recent": (age != NEVER) & (age <= RECENT)} | spans
+    ).items():
         chosen = counted & seen
         tallies[f"tiles{suffix}"] = Tally.of(right, chosen)
         tallies[f"objects{suffix}"] = Tally.of(right, chosen & palette.is_object(truth))

@@ -45,7 +45,7 @@ class MemoryFeatures(gym.Wrapper[Any, Any, Any, Any]):
             if getattr(env, name) != space:
                 raise ValueError(
                     f"env has {name} {getattr(env, name)}, but the simulator has {space}: make the environment with "
-                    f"lssvwm_env.real.make_real({simulator.config.env_id!r})"
+                    f"lssvwm_env.real.make_real({simulator.config.env_id!r}, **{simulator.config.env_kwargs})"
                 )
         self.observation, self.observation_space = observation, observation_space(simulator, observation)
 

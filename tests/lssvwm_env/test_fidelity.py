@@ -110,6 +110,8 @@ def test_tiles_are_counted_by_hand(real: Openings) -> None:
     assert (wrong["objects_precision"], wrong["objects_precision_recent"]) == (1, 0)
     assert counts["tiles"].count.sum() == ids.size
     assert counts["objects_recent"].count.sum() == (objects & is_recent).sum()
+    assert counts["tiles_age_2_8"].count.sum() == ((age >= 2) & (age <= 8)).sum()
+    assert wrong["tiles_age_1_1"] + wrong["tiles_age_2_8"] == 1  # the one that was blanked
     assert counts["objects_precision"].count.sum() == objects.sum()
     new = (age == -1) & (ids != palette.UNSEEN)
     assert counts["tiles_new"].count.sum() == new.sum()
