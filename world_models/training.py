@@ -30,8 +30,8 @@ class TrainingConfig:
         lengths: sequence lengths in frames, one after the other, each for an equal share of the steps.
         frames_per_step: frames in a batch; batch size is this over the length.
         event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
-        head_steps: steps, after everything else, that reward and termination are trained for alone, on the finished
-            network and sequences that all end in one.
+        head_sequences, head_steps: after everything else, how many sequences the finished network is shown whose last
+            quarter has a reward or a termination, and steps, of 64 frames each, that the heads are trained for on them.
         odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
         objective: which frames get how much noise.
         lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
@@ -51,7 +51,8 @@ class TrainingConfig:
     lengths: tuple[int, ...] = (8, 16, 32, 64)
     frames_per_step: int = 128
     event_share: float = 0.5
-    head_steps: int = 600
+    head_sequences: int = 1024
+    head_steps: int = 2000
     odometry_steps: int = 2400
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     lr: float = 1.5e-3
@@ -71,7 +72,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.lengths or min(self.lengths) < 2:
             raise ValueError(f"steps={self.steps} and lengths={self.lengths} must be at least 1, and 2 frames each")
-        for name in ("head_steps", "odometry_steps", "warmup", "log_every", "eval_every", "threads"):
+        for name in ("head_sequences", "head_steps", "odometry_steps", "warmup", "log_every", "eval_every", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("cooldown", "ema", "event_share", "validation"):
@@ -174,33 +175,56 @@ class Trainer:
         self.folder.log(0, {"odometry_loss": float(loss.detach())})
         self.reckons, self.seconds = True, self.seconds + time.perf_counter() - started
 
-    def fit_heads(self) -> None:
-        """Train the averaged model's heads on its network as it is now.
+    def fit_heads(self, batch_size: int = 64) -> None:
+        """Train the heads of the averaged model afresh, on what its network, now finished, makes of events.
 
-        Whether an end pays can depend on two things at once. From the few ends in a batch of `train_step` that is
-        hard to learn as long as what the heads look at still moves.
+        Whether an end pays can depend on two things at once. From the few ends in a batch of `train_step`, in front of
+        a network that still moves, heads learn the average of all ends, and stay there.
         """
-        config, heads = self.config, (self.ema.features, self.ema.reward, self.ema.termination)
-        parameters = [p.requires_grad_() for head in heads for p in head.parameters()]
+        config, model, started = self.config, self.ema, time.perf_counter()
+        tokens, around, rew, terminated = self._events_shown()
+        event = terminated | (rew != 0)
+        groups = [group for group in (event.nonzero().flatten(), (~event).nonzero().flatten()) if len(group)]
+        torch.manual_seed(config.seed)
+        fresh, parameters = WorldModel(model.config), []
+        for name in ("features", "reward", "termination"):
+            head = getattr(model, name)
+            head.load_state_dict(getattr(fresh, name).state_dict())
+            parameters += [parameter.requires_grad_() for parameter in head.parameters()]
         optimizer = torch.optim.AdamW(parameters, config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-        started, total = time.perf_counter(), config.head_steps
-        with _progress() as bar:
-            task = bar.add_task("heads", total=total, status="")
-            for step in range(total):
-                optimizer.param_groups[0]["lr"] = config.lr * min(1.0, 2 * (1 - step / total))
-                length = config.lengths[step * len(config.lengths) // total]
-                count, number = max(1, config.frames_per_step // length), config.steps + 1 + step
-                batch = self._batch(range(0, self.cut), count, length, number, event_share=1.0)
-                with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
-                    loss, logs = self.ema.head_loss(batch, config.objective)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                bar.update(task, advance=1, status=f"loss {float(loss.detach()):.4f}")
+        for step in range(config.head_steps):
+            optimizer.param_groups[0]["lr"] = config.lr * min(1.0, 2 * (1 - step / config.head_steps))
+            i = torch.cat([group[torch.randint(len(group), (batch_size // len(groups),))] for group in groups])
+            seen = tokens[i].float(), None if around is None else around[i].float()
+            loss = model.head_loss(*seen, rew[i], terminated[i])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
         for parameter in parameters:
             parameter.requires_grad_(False)
-        self.folder.log(config.steps, {f"heads/{k}": float(v) for k, v in logs.items()})
+        self.folder.log(config.steps, {"head_loss": float(loss.detach())})
         self.judges, self.seconds = True, self.seconds + time.perf_counter() - started
+
+    def _events_shown(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        """What the averaged network makes of K frames, with an event each or without: tokens (K, n, d), surroundings
+        (K, E, d_inner), and the rewards and ends (K,) that came with them. All have at least half a sequence before.
+        """
+        config, length = self.config, max(self.config.lengths)
+        count, parts = max(1, config.frames_per_step // length), []
+        batches = -(-config.head_sequences // count)
+        with _progress() as bar:
+            task = bar.add_task("heads", total=batches, status="")
+            for i in range(batches):
+                batch = self._batch(range(0, self.cut), count, length, config.steps + 1 + i, event_share=1.0)
+                with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+                    tokens, around = self.ema.shown(batch, config.objective)
+                chosen = (batch.terminated | (batch.rew != 0)).cpu()
+                chosen[:, : length // 2] = False
+                chosen[torch.arange(count), torch.randint(length // 2, length, (count,))] = True
+                known = (tokens, around, batch.rew, batch.terminated)
+                parts.append([None if x is None else x[chosen.to(x.device)] for x in known])
+                bar.update(task, advance=1)
+        return tuple(None if x[0] is None else torch.cat(x) for x in zip(*parts, strict=True))  # type: ignore[return-value]
 
     def train_step(self) -> dict[str, float]:
         """One step of the optimiser."""

@@ -249,32 +249,37 @@ class WorldModel(nn.Module):
         )
         error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square()
         error = (error * self.tokenizer.importance()).mean((2, 3))
-        return state, {"frame_loss": _mean(error, streams.weight)} | self._event_losses(feats, batch, streams.clean)
+        events = self._event_losses(feats, batch.rew, batch.terminated, streams.clean)
+        return state, {"frame_loss": _mean(error, streams.weight)} | events
 
-    def head_loss(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The part of the loss that is about rewards and ends, with gradients for the heads alone."""
+    @torch.no_grad()
+    def shown(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, Tensor | None]:
+        """What heads see of frames with context noise: tokens (B, T, n, d), and surroundings (B, T, E, d_inner)."""
         latents = context_noised(self.tokenizer.encode(batch.obs), objective or ObjectiveConfig())
         pose = batch.pose if self.odometry is not None else None
-        state, parts = self.initial_state(len(latents)), []
-        with torch.no_grad():
-            for start in range(0, latents.shape[1], self.config.block_frames):
-                frames = slice(start, start + self.config.block_frames)
-                block = latents[:, frames], batch.act[:, frames], batch.is_first[:, frames]
-                state, tokens, around = self._write(state, *block, None if pose is None else pose[:, frames])
-                parts.append((tokens[:, :, 0], around))
-        feats = torch.cat([self.features(tokens, around) for tokens, around in parts], 1)
-        logs = self._event_losses(feats, batch, torch.ones_like(batch.terminated))
-        return torch.stack(list(logs.values())).sum(), {k: v.detach() for k, v in logs.items()}
+        state, tokens, around = self.initial_state(len(latents)), [], []
+        for start in range(0, latents.shape[1], self.config.block_frames):
+            frames = slice(start, start + self.config.block_frames)
+            block = latents[:, frames], batch.act[:, frames], batch.is_first[:, frames]
+            state, t, a = self._write(state, *block, None if pose is None else pose[:, frames])
+            tokens.append(t[:, :, 0])
+            around += [] if a is None else [a]
+        return torch.cat(tokens, 1), torch.cat(around, 1) if around else None
 
-    def _event_losses(self, feats: Tensor, batch: Batch, where: Tensor) -> dict[str, Tensor]:
+    def head_loss(self, tokens: Tensor, around: Tensor | None, rew: Tensor, terminated: Tensor) -> Tensor:
+        """The part of the loss that is about rewards and ends, for what `shown` gave of frames (...)."""
+        losses = self._event_losses(self.features(tokens, around), rew, terminated, torch.ones_like(terminated))
+        return torch.stack(list(losses.values())).sum()
+
+    def _event_losses(self, feats: Tensor, rew: Tensor, terminated: Tensor, where: Tensor) -> dict[str, Tensor]:
         """Losses of reward and termination. Both are rare: half comes from the frames where there is one of them."""
-        event = batch.terminated | (batch.rew != 0)
-        rew, term = self.reward.loss(feats, batch.rew), self.termination.loss(feats, batch.terminated)
+        event = terminated | (rew != 0)
         quiet, eventful = where & ~event, where & event
-        return {
-            "reward_loss": _mean(rew, quiet) + _mean(rew, eventful),
-            "termination_loss": _mean(term, quiet) + _mean(term, eventful),
+        losses = {
+            "reward_loss": self.reward.loss(feats, rew),
+            "termination_loss": self.termination.loss(feats, terminated),
         }
+        return {name: _mean(loss, quiet) + _mean(loss, eventful) for name, loss in losses.items()}
 
     def _commit(
         self,
