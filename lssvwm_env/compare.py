@@ -34,7 +34,7 @@ from world_models.data import EpisodeDataset
 from world_models.files import write_atomic
 
 GIF_SEQUENCES: Final = 4
-GIF_FRAMES: Final = 100
+GIF_CONTEXT, GIF_DREAM = 24, 76  # most frames shown
 GIF_SCALE: Final = 3
 _BORDER, _STRIP = 3, 18  # pixels
 _GREY, _ORANGE, _BLACK = (128, 128, 128), (255, 140, 0), (0, 0, 0)
@@ -217,14 +217,14 @@ def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> Episode
 
 
 def dream_gif(result: Fidelity) -> bytes:
-    """Animate some sequences, real frames above and dreams below.
+    """Animate some sequences, real frames above and dreams below, from the end of the context on.
 
     Grey borders: context, where both are real. Orange: the model dreams. Black: the real episode is over.
     """
-    real = result.real.obs[:GIF_SEQUENCES, :GIF_FRAMES]
+    real = result.real.obs[:GIF_SEQUENCES, : result.context + GIF_DREAM]
     below = np.concatenate([real[:, : result.context], result.dreamt.obs[:GIF_SEQUENCES]], 1)
     pictures = []
-    for t in range(real.shape[1]):
+    for t in range(max(0, result.context - GIF_CONTEXT), real.shape[1]):
         dreaming = t >= result.context
         phase = f"dream, frame {t - result.context + 1}" if dreaming else f"context, frame {t + 1}"
         columns = []
