@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import random_segments, to_frames
-from world_models.evaluation import dream, openings, psnr
+from world_models.evaluation import dream, episode_lengths, openings, psnr
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.run_folder import RunFolder
 from world_models.world_model import Batch, WorldModel, WorldModelConfig
@@ -258,8 +258,10 @@ class Trainer:
         batch = self._batch(range(self.cut, len(self.dataset)), 4, max(length, 16), 0)
         with torch.autocast(self.config.device, torch.bfloat16, enabled=self.config.bf16):
             _, logs = self.ema.loss(batch, ObjectiveConfig(pure_noise=1.0, context_noise=0.0))
-        real = openings(self.dataset, 4, max(length, 16), since=self.cut)
-        context, keys = real.obs.shape[1] // 2, torch.arange(len(real), device=self.config.device)
+        lengths = episode_lengths(self.dataset)[self.dataset.episode_starts >= self.cut]
+        context = max(1, min(max(length, 16), int(np.median(lengths))) // 2)
+        real = openings(self.dataset, 4, max(length, 16), longer_than=context, since=self.cut)
+        keys = torch.arange(len(real), device=self.config.device)
         dreamt = dream(self.ema, real.obs, real.act, context, real.obs.shape[1] - context, keys)
         shown = np.concatenate([real.obs[:, :context], dreamt.obs], 1)
         self.folder.save_gif(f"{self.step:06d}", _side_by_side(real.obs, shown))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +17,7 @@ import pytest
 from lssvwm_env.simulator import Simulator
 
 FOLDER = Path(__file__).parents[2] / "examples"
-TRIED = {"save_and_fork", "plan_in_a_dream"}
+TRIED = {"bring_your_own", "save_and_fork", "plan_in_a_dream"}
 
 
 @pytest.fixture
@@ -48,6 +50,16 @@ def test_save_and_fork(
     printed = capsys.readouterr().out
     assert "the same actions give the same frames: True" in printed
     assert [f"future {i}:" in printed for i in range(4)] == [True, True, True, False]
+
+
+def test_bring_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    module = importlib.import_module("bring_your_own")
+    monkeypatch.setattr(module, "TrainingConfig", partial(module.TrainingConfig, head_steps=2))
+    module.main(module.Args(tmp_path, frames=300, steps=2))
+    printed = capsys.readouterr().out
+    assert "terminated" in printed and "reward (F1)" in printed
+    assert (tmp_path / "compare" / "dream_vs_real.gif").is_file()
 
 
 def test_plan_in_a_dream(

@@ -108,7 +108,14 @@ def test_training_learns_and_leaves_its_records(dataset, tmp_path):
     assert sorted(p.name for p in (tmp_path / "dreams").iterdir()) == ["000060.gif", "000120.gif"]
     assert list((tmp_path / "tensorboard").iterdir())
     assert json.loads((tmp_path / "config.json").read_text())["data"] == dataset.hash()
-    assert all("validation/dream_psnr" in line for line in lines if "validation/frame_loss" in line)
+    quality = [line["validation/dream_psnr"] for line in lines if "validation/frame_loss" in line]
+    assert len(quality) == 2 and np.isfinite(quality).all()
+
+
+def test_dreams_of_short_episodes_are_judged_too(dataset, tmp_path):
+    trainer = Trainer(config(tmp_path, lengths=(40,), frames_per_step=40), model_config(dataset), dataset)
+    trainer.train_step()  # twice as long as an episode
+    assert np.isfinite(trainer.evaluate()["validation/dream_psnr"])
 
 
 def test_a_killed_run_resumes_as_if_it_had_never_stopped(dataset, tmp_path):
