@@ -26,6 +26,7 @@ from world_models.noise import fold
 from world_models.state import WorldModelState
 
 STATE_FORMAT: Final = "lssvwm-state"
+FIRST_FRAME_STEPS: Final = 16  # least denoising steps of a frame that is imagined from nothing
 
 Context = tuple[ArrayLike, ArrayLike]
 """Real frames, uint8 (T, H, W, C), and the actions that led to them, (T,) or (T, A); the first action is ignored."""
@@ -308,11 +309,15 @@ class SimulatorCore:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def _imagine_first(self, rows: Tensor) -> None:
-        """Give worlds the memory of one frame, imagined from nothing."""
+        """Give worlds the memory of one frame, imagined from nothing.
+
+        Nothing is certain there, and few denoising steps would give a mixture of all worlds.
+        """
         space, count = self.action_space, len(rows)
         shape = (count,) if isinstance(space, gym.spaces.Discrete) else (count, *space.shape)
         ignored = torch.zeros(shape, dtype=torch.long if len(shape) == 1 else torch.float32, device=self.device)
-        _, seen = self.model.imagine(self.model.initial_state(count), ignored, self.keys[rows], self.denoising_steps)
+        steps = max(self.denoising_steps, FIRST_FRAME_STEPS)
+        _, seen = self.model.imagine(self.model.initial_state(count), ignored, self.keys[rows], steps)
         self._replace(rows, seen)
 
     def _replace(self, rows: Tensor, memory: WorldModelState) -> None:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lssvwm_env.core import CoreState, CoreStep, SimulatorCore
+from lssvwm_env.core import FIRST_FRAME_STEPS, CoreState, CoreStep, SimulatorCore
 from lssvwm_env.simulator import Simulator
 from world_models.state import WorldModelState
 
@@ -295,3 +295,14 @@ def test_bfloat16_dreams_nearly_the_same_and_leaves_states_as_they_are(toy_simul
     assert {k: t.dtype for k, t in exact.memory.tensors().items()} == {
         k: t.dtype for k, t in toy_simulator.model.initial_state(1).tensors().items()
     }
+
+
+def test_a_world_from_nothing_takes_time_to_settle(toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch):
+    core, steps = SimulatorCore(toy_simulator, 2), []
+    imagine = core.model.imagine
+    monkeypatch.setattr(core.model, "imagine", lambda *args: steps.append(args[-1]) or imagine(*args))
+    shown = core.reset([1, 0], [1, 2], [None, context(3)])
+    assert steps == [FIRST_FRAME_STEPS] and core.memory.age.tolist() == [3, 1]
+    assert torch.equal(shown[0], core.frames()[1])
+    core.step([0, 0])
+    assert steps[1:] == [1]
