@@ -72,12 +72,12 @@ class BlockScan(nn.Module):
         return batch_size, (self.grid // self.block) ** 2, self.n_heads, self.headdim, self.split[2]
 
     def forward(
-        self, x: Tensor, places: Tensor, around: Tensor, state: Tensor, is_first: Tensor, writes: bool
+        self, x: Tensor, places: Tensor, around: Tensor | None, state: Tensor, is_first: Tensor, writes: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read the state, and let stream 0 write it.
 
         Args:
-            x: (B, T, S, n, d), at places (B, T, n, 2). around: (B, T, E, 2), the places to look at besides.
+            x: (B, T, S, n, d), at places (B, T, n, 2). around: (B, T, E, 2), the places to look at besides, if any.
             state: (B, tubes, H, P, N). is_first: (B, T). writes: whether stream 0 writes; if not, T must be 1.
 
         Returns:
@@ -95,7 +95,7 @@ class BlockScan(nn.Module):
         if writes:
             key = self._key(self.B_norm(B[:, :, :1]), places.unsqueeze(2))
             step = F.softplus(dt[:, :, :1].float() + self.dt_bias)
-            if self.look is not None:  # one tube: G = B
+            if self.look is not None and around is not None:  # one tube: G = B
                 reads = torch.cat([reads, self._key(self.look, around).to(reads.dtype)], 2)  # (B, T, R + E, N)
             written = self._to_tubes(value[:, :, :1].flatten(-2)).unflatten(-1, (self.n_heads, self.headdim))
             y, state = frame_scan(
@@ -223,7 +223,7 @@ class Block(nn.Module):
         x: Tensor,
         cond: Tensor,
         places: Tensor,
-        around: Tensor,
+        around: Tensor | None,
         ssm: Tensor,
         kv: Tensor,
         is_first: Tensor,

@@ -99,7 +99,7 @@ class Network(nn.Module):
         act: Tensor,
         is_first: Tensor,
         places: Tensor,
-        around: Tensor,
+        around: Tensor | None,
         ssm: tuple[Tensor, ...],
         kv: tuple[Tensor, ...],
         age: Tensor,
@@ -110,7 +110,8 @@ class Network(nn.Module):
         Args:
             latents: (B, T, S, n, k) and tau: (B, T, S), their noise levels in [0, 1], 1 = clean.
             act: (B, T) or (B, T, A), is_first: (B, T), places: (B, T, n, 2), the same for all streams.
-            around: (B, T, E, 2), places whose memory the features are made of, besides the frame.
+            around: (B, T, E, 2), places whose memory the features are made of, besides the frame; None if nothing is
+                written.
             ssm, kv: the memory before frame 0; age: (B,) how many frames it has seen.
             writes: whether stream 0 enters the memory. If not, T must be 1.
 

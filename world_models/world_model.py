@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -153,10 +153,9 @@ class WorldModel(nn.Module):
         self._check(state, obs, act, is_first)
         latents = self.tokenizer.encode(obs)
         feats: list[Tensor] = []
-        for start in range(0, latents.shape[1], self.config.block_frames):
-            frames = slice(start, start + self.config.block_frames)
+        for frames in self._blocks(latents.shape[1]):
             block = latents[:, frames], act[:, frames], is_first[:, frames]
-            state, _, f = self._commit(state, *block, self._track(state, *block))
+            state, _, f, _ = self._commit(state, *block, self._track(state, *block))
             feats.append(f)
         return state, torch.cat(feats, 1)
 
@@ -172,7 +171,7 @@ class WorldModel(nn.Module):
         """
         act, is_first, pose = self._ahead(state, act, rng)
         latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
-        state, _, feats = self._commit(state, latents, act, is_first, pose)
+        state, _, feats, _ = self._commit(state, latents, act, is_first, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
         return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, state.feats), state
 
@@ -210,10 +209,11 @@ class WorldModel(nn.Module):
         """Latents (B, S, n, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass."""
         batch, S = keys.shape
         places = self._places(pose, (batch, 1))
+        read = act, is_first, places, None, state.ssm, state.kv, state.age
 
         def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
             noisy = x_tau.unsqueeze(1), tau.view(batch, 1, 1).expand(batch, 1, S)
-            tokens, *_ = self.network(*noisy, act, is_first, *places, state.ssm, state.kv, state.age, writes=False)
+            tokens, *_ = self.network(*noisy, *read, writes=False)
             return self.network.denoised(tokens)[:, 0]
 
         noise = frame_noise(keys.flatten(), state.age.repeat_interleave(S), state.latents.shape[1:])
@@ -230,8 +230,7 @@ class WorldModel(nn.Module):
         streams = noisy_streams(latents, objective)
         T = latents.shape[1]
         parts: list[dict[str, Tensor]] = []
-        for start in range(0, T, self.config.block_frames):
-            frames = slice(start, start + self.config.block_frames)
+        for frames in self._blocks(T):
             state, logs = self._block_loss(state, batch[frames], latents[:, frames], streams[frames])
             parts.append({k: v * (latents[:, frames].shape[1] / T) for k, v in logs.items()})
             if objective.cut_gradients:
@@ -244,7 +243,7 @@ class WorldModel(nn.Module):
         self, state: WorldModelState, batch: Batch, latents: Tensor, streams: Streams
     ) -> tuple[WorldModelState, dict[str, Tensor]]:
         pose = batch.pose if self.odometry is not None else None
-        state, tokens, feats = self._commit(
+        state, tokens, feats, _ = self._commit(
             state, latents, batch.act, batch.is_first, pose, streams.latents, streams.tau
         )
         error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square()
@@ -258,10 +257,9 @@ class WorldModel(nn.Module):
         latents = context_noised(self.tokenizer.encode(batch.obs), objective or ObjectiveConfig())
         pose = batch.pose if self.odometry is not None else None
         state, tokens, around = self.initial_state(len(latents)), [], []
-        for start in range(0, latents.shape[1], self.config.block_frames):
-            frames = slice(start, start + self.config.block_frames)
+        for frames in self._blocks(latents.shape[1]):
             block = latents[:, frames], batch.act[:, frames], batch.is_first[:, frames]
-            state, t, a = self._write(state, *block, None if pose is None else pose[:, frames])
+            state, t, _, a = self._commit(state, *block, None if pose is None else pose[:, frames])
             tokens.append(t[:, :, 0])
             around += [] if a is None else [a]
         return torch.cat(tokens, 1), torch.cat(around, 1) if around else None
@@ -290,50 +288,41 @@ class WorldModel(nn.Module):
         pose: Tensor | None,
         streams: Tensor | None = None,
         tau: Tensor | None = None,
-    ) -> tuple[WorldModelState, Tensor, Tensor]:
-        """`_write`, and features (B, T, F) in the place of the surroundings."""
-        state, tokens, around = self._write(state, latents, act, is_first, pose, streams, tau)
-        feats = self.features(tokens[:, :, 0], around)
-        return replace(state, feats=feats[:, -1].float()), tokens, feats
-
-    def _write(
-        self,
-        state: WorldModelState,
-        latents: Tensor,
-        act: Tensor,
-        is_first: Tensor,
-        pose: Tensor | None,
-        streams: Tensor | None = None,
-        tau: Tensor | None = None,
-    ) -> tuple[WorldModelState, Tensor, Tensor | None]:
-        """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, and the surroundings.
+    ) -> tuple[WorldModelState, Tensor, Tensor, Tensor | None]:
+        """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, features (B, T, F), and the
+        surroundings (B, T, E, d_inner) that these are made of besides the tokens.
 
         Training passes its own streams (B, T, S, n, k) at levels tau (B, T, S), the first of which is written.
         """
         if streams is None or tau is None:
             streams, tau = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
-        places = self._places(pose, latents.shape[:2])
-        tokens, around, ssm, kv = self.network(
-            streams, tau, act, is_first, *places, state.ssm, state.kv, state.age, writes=True
+        lead = latents.shape[:2]
+        here = torch.zeros(*lead, 3, dtype=torch.long, device=self.device) if pose is None else pose
+        places, around = self._places(pose, lead), surrounding_places(here, self.config.network.map_size)
+        tokens, remembered, ssm, kv = self.network(
+            streams, tau, act, is_first, places, around, state.ssm, state.kv, state.age, writes=True
         )
+        feats = self.features(tokens[:, :, 0], remembered)
         T = latents.shape[1]
         last_first = torch.where(is_first, torch.arange(T, device=is_first.device), -1).amax(1)
         age = torch.where(last_first >= 0, T - last_first, state.age + T)
         last_pose = state.pose if pose is None else pose[:, -1]
-        return WorldModelState(ssm, kv, latents[:, -1], state.feats, last_pose, age), tokens, around
+        state = WorldModelState(ssm, kv, latents[:, -1], feats[:, -1].float(), last_pose, age)
+        return state, tokens, feats, remembered
+
+    def _blocks(self, T: int) -> Iterator[slice]:
+        """The temporal blocks of T frames."""
+        size = self.config.block_frames
+        return (slice(start, start + size) for start in range(0, T, size))
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:
             return None
         return self.odometry.track(state.pose, latents, state.latents, act, is_first)
 
-    def _places(self, pose: Tensor | None, lead: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Places of the tokens (*lead, n, 2), and around them (*lead, E, 2)."""
-        c = self.config
-        places = token_places(pose, c.view, c.grid, c.patch, tuple(lead)).to(self.device)
-        if pose is None:
-            pose = torch.zeros(*lead, 3, dtype=torch.long, device=self.device)
-        return places, surrounding_places(pose, c.network.map_size)
+    def _places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
+        places = token_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
+        return places.to(self.device)
 
     def _check(self, state: WorldModelState, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:
         c = self.config

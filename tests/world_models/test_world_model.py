@@ -193,11 +193,11 @@ def test_gradients_cross_block_borders_unless_cut():
         torch.manual_seed(1)
         obs = data.obs.clone().requires_grad_()
         latents = model.tokenizer.encode(obs)
-        state, _, _ = model._commit(
+        state, *_ = model._commit(
             model.initial_state(2), latents[:, :4], data.act[:, :4], data.is_first[:, :4], data.pose[:, :4]
         )
         state = state.detach() if cut else state
-        _, tokens, _ = model._commit(
+        _, tokens, *_ = model._commit(
             state, latents[:, 4:].detach(), data.act[:, 4:], data.is_first[:, 4:], data.pose[:, 4:]
         )
         return tokens.sum(), obs
