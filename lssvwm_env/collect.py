@@ -41,7 +41,7 @@ from world_models.data import (
     write_shard,
     write_spec,
 )
-from world_models.data.episodes import shard_header
+from world_models.data.episodes import shard_header, shard_name
 from world_models.data.spec import SPEC_FILE
 
 POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
@@ -239,7 +239,7 @@ def _collect_shard(config: CollectConfig, shard: int, frames: int) -> None:
         episodes.append(run_episode(env, policy, seed=seed, rng=rng, length=config.episode_length))
         frames -= len(episodes[-1])
     env.close()
-    write_shard(config.out / _shard_name(shard), episodes)
+    write_shard(config.out / shard_name(shard), episodes)
 
 
 def _is_made(path: Path) -> bool:
@@ -248,10 +248,6 @@ def _is_made(path: Path) -> bool:
     except (FileNotFoundError, DatasetError):
         return False
     return True
-
-
-def _shard_name(shard: int) -> str:
-    return f"shard-{shard:05d}.npz"
 
 
 def _describe(config: CollectConfig) -> DatasetSpec:
@@ -271,7 +267,7 @@ def _describe(config: CollectConfig) -> DatasetSpec:
         shard_frames=config.shard_frames,
         command=command("collect", config),
         complete=False,
-        shards=[_shard_name(shard) for shard in range(-(-config.frames // config.shard_frames))],
+        shards=[shard_name(shard) for shard in range(-(-config.frames // config.shard_frames))],
     )
     env.close()
     return spec

@@ -120,6 +120,11 @@ def _mismatch(dtype: np.dtype[Any], shape: tuple[int, ...], layouts: tuple[_Layo
     return f"is {dtype} {shape}, expected {wanted}"
 
 
+def shard_name(number: int) -> str:
+    """The file name of the shard with this number."""
+    return f"shard-{number:05d}.npz"
+
+
 def write_shard(path: str | Path, episodes: Sequence[Episode]) -> None:
     """Write whole episodes into one shard file, whole or not at all.
 

@@ -75,9 +75,7 @@ def random_segments(
         )
     last = frames.stop - length
     starts = rng.integers(frames.start, last + 1, batch_size)
-    events = dataset.events[
-        np.searchsorted(dataset.events, frames.start) : np.searchsorted(dataset.events, frames.stop)
-    ]
+    events = dataset.events[slice(*np.searchsorted(dataset.events, (frames.start, frames.stop)))]
     if len(events) and (count := round(event_share * batch_size)):
         to_end = rng.integers(0, max(1, length // 4), count)
         starts[:count] = (rng.choice(events, count) - length + 1 + to_end).clip(frames.start, last)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from world_models.data.episodes import Episode, EpisodeDataset, write_shard
+from world_models.data.episodes import Episode, EpisodeDataset, shard_name, write_shard
 from world_models.data.spec import DatasetError, DatasetSpec, write_spec
 
 SHARD_FRAMES: Final = 8192
@@ -54,7 +54,7 @@ def write_dataset(
         shards: list[str] = []
         lengths: list[int] = []
         for part in _parts(_alike(episodes)):
-            shards.append(f"shard-{len(shards):05d}.npz")
+            shards.append(shard_name(len(shards)))
             lengths += map(len, part)
             shape = part[0].obs.shape[1:]
             write_shard(new / shards[-1], part)
