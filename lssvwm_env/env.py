@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from lssvwm_env.core import CoreState, SimulatorCore, as_actions
-from lssvwm_env.faces import ObservationKind, begin, observation, observation_space
+from lssvwm_env.faces import ObservationKind, as_arrays, begin, observation, observation_space
 from lssvwm_env.simulator import Simulator
 
 _WINDOW: Final = 512  # pixels along the longer side of the window, about
@@ -185,10 +185,7 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         if self.render_mode == "human":
             self._window = self._window or _Window(frame.shape[0], frame.shape[1])
             self._window.show(self._frame, self.metadata["render_fps"])
-        seen = observation(self.observation, frame[None], self.core.features())
-        if isinstance(seen, dict):
-            return {name: value[0].numpy().copy() for name, value in seen.items()}
-        return seen[0].numpy().copy()
+        return as_arrays(observation(self.observation, frame[None], self.core.features()), 0)
 
 
 class _Window:

@@ -40,6 +40,13 @@ def observation(kind: ObservationKind, frames: Tensor, feats: Tensor) -> Tensor 
     return both if kind == "both" else both[kind]
 
 
+def as_arrays(seen: Tensor | dict[str, Tensor], worlds: int | slice = slice(None)) -> Any:
+    """Observations of one world, or of several, as arrays for the user to keep."""
+    if isinstance(seen, dict):
+        return {name: as_arrays(part, worlds) for name, part in seen.items()}
+    return seen[worlds].cpu().numpy().copy()
+
+
 def begin(
     core: SimulatorCore,
     ids: Sequence[int],

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from lssvwm_env.core import SimulatorCore, as_actions
-from lssvwm_env.faces import ObservationKind, observation, observation_space
+from lssvwm_env.faces import ObservationKind, as_arrays, observation, observation_space
 from lssvwm_env.simulator import Simulator
 
 
@@ -63,7 +63,4 @@ class MemoryFeatures(gym.Wrapper[Any, Any, Any, Any]):
         return self._see(self.core.observe(frame[None, None], act[None, None])), reward, terminated, truncated, info
 
     def _see(self, frames: Any) -> Any:
-        seen = observation(self.observation, frames, self.core.features())
-        if isinstance(seen, dict):
-            return {name: value[0].cpu().numpy().copy() for name, value in seen.items()}
-        return seen[0].cpu().numpy().copy()
+        return as_arrays(observation(self.observation, frames, self.core.features()), 0)

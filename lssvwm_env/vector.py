@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.core import CoreState, CoreStep, SimulatorCore
-from lssvwm_env.faces import ObservationKind, begin, observation, observation_space
+from lssvwm_env.core import CoreState, SimulatorCore
+from lssvwm_env.faces import ObservationKind, as_arrays, begin, observation, observation_space
 from lssvwm_env.simulator import Simulator
 
 
@@ -128,13 +128,13 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         rew, terminated = step.rew * awake, step.terminated & awake
         truncated = torch.from_numpy(self._elapsed >= self.max_episode_steps).to(awake.device) & awake
         self._ended = (terminated | truncated).cpu().numpy()
-        infos, begun = dict[str, Any](), asleep
+        infos, begun, beliefs = dict[str, Any](), asleep, step.info()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
-            begun, infos = self._ended, self._final_infos(step)
+            begun, infos = self._ended, self._final_infos(beliefs)
         if begun.any():
             self._begin(np.flatnonzero(begun).tolist())
         if not begun.all():  # a reset has no beliefs
-            for name, belief in step.info().items():
+            for name, belief in beliefs.items():
                 infos |= {name: belief * ~begun, f"_{name}": ~begun}
         if not self.to_numpy:
             return self._observe(), rew, terminated, truncated, infos
@@ -176,9 +176,9 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._frames = self._frames.to(shown.device).index_copy(0, torch.tensor(ids, device=shown.device), shown)
         self._elapsed[ids] = 0
 
-    def _final_infos(self, step: CoreStep) -> dict[str, Any]:
+    def _final_infos(self, beliefs: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
         """The infos of `SAME_STEP` about the ends of episodes."""
-        last, infos, beliefs = self._observe(), dict[str, Any](), step.info()
+        last, infos = self._observe(), dict[str, Any]()
         for i in np.flatnonzero(self._ended).tolist():
             obs = {k: v[i] for k, v in last.items()} if isinstance(last, dict) else last[i]
             infos = self._add_info(
@@ -188,11 +188,7 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def _observe(self) -> Any:
         seen = observation(self.observation, self._frames, self.core.features())
-        if not self.to_numpy:
-            return seen
-        if isinstance(seen, dict):
-            return {name: value.cpu().numpy().copy() for name, value in seen.items()}
-        return seen.cpu().numpy().copy()
+        return as_arrays(seen) if self.to_numpy else seen
 
     def _mask(self, options: Any) -> NDArray[np.bool_]:
         mask = options.get("reset_mask") if isinstance(options, dict) else None
