@@ -28,7 +28,6 @@ from rich.table import Table
 from lssvwm_env.collect import CollectConfig, collect
 from lssvwm_env.command import command
 from lssvwm_env.fidelity import RECENT, Fidelity, measure
-from lssvwm_env.real import PixelMiniGrid, make_real
 from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig, package_versions
 from world_models.data import EpisodeDataset
 from world_models.files import write_atomic
@@ -199,8 +198,6 @@ def _rows(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
 
 
 def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> EpisodeDataset:
-    env = make_real(simulator.env_id, **simulator.env_kwargs)
-    env.close()
     length = max(config.context + config.horizon, 3 * config.context)  # of which the context may be a third
     return collect(
         CollectConfig(
@@ -209,7 +206,6 @@ def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> Episode
             frames=config.sequences * length,
             episode_length=length,
             split="test",
-            policy="wander" if isinstance(env, PixelMiniGrid) else "uniform",
             seed=config.seed,
             env_kwargs=dict(simulator.env_kwargs),
         )

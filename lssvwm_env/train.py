@@ -18,6 +18,7 @@ from lssvwm_env.command import command
 from lssvwm_env.json_types import space_from_json
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
 from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts, action_spec
+from lssvwm_env.simulator_folder import CURVES
 from world_models.data import EpisodeDataset
 from world_models.data.segments import motions
 from world_models.evaluation import episode_lengths
@@ -26,7 +27,6 @@ from world_models.geometry import EgoView
 from world_models.training import Trainer, TrainingConfig
 from world_models.world_model import WorldModelConfig, preset
 
-CURVES: Final = "curves.png"
 GRID: Final = 8  # tokens per side of a frame, as the presets' block sizes want it
 
 
