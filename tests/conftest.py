@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 # Before torch is imported: spinning threads make small operations 30 times slower on busy machines.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -34,6 +39,21 @@ def random_world_model(action: ActionSpec, view: EgoView | None) -> WorldModel:
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a program of this repository by its path, such as "benchmarks/step_speed.py"."""
+
+    def load(path: str) -> ModuleType:
+        file = Path(__file__).parents[1] / path
+        spec = importlib.util.spec_from_file_location(f"program_{file.stem}", file)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from lssvwm_env.simulator import Simulator
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "step_speed.py"
-
 
 def test_prints_speeds_beside_the_real_environment(
-    toy_simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    toy_simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: Callable[[str], ModuleType]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("step_speed", FILE)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "step_speed", module)
-    spec.loader.exec_module(module)
-
+    module = program("benchmarks/step_speed.py")
     real = replace(toy_simulator.config, env_id="MiniGrid-MemoryS9-v0")
     Simulator(toy_simulator.model, real, toy_simulator.starts).save(tmp_path / "toy", "")
     args = module.Args(str(tmp_path / "toy"), envs=(1, 3), histories=(2, 12), rounds=1, steps=1, threads=1, seed=5)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,16 +13,10 @@ import pytest
 from lssvwm_env.collect import CollectConfig, collect
 from lssvwm_env.simulator import Simulator
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "uncertainty_calibration.py"
-
 
 @pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("uncertainty_calibration", FILE)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "uncertainty_calibration", module)
-    spec.loader.exec_module(module)
-    return module
+def module(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("benchmarks/uncertainty_calibration.py")
 
 
 def test_dreams_beside_real_episodes(

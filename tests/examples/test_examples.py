@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,32 +18,18 @@ FOLDER = Path(__file__).parents[2] / "examples"
 TRIED = {"bring_your_own", "save_and_fork", "plan_in_a_dream"}
 
 
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Import an example by its name."""
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
-
-
 def test_no_example_is_forgotten() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == TRIED
 
 
 def test_save_and_fork(
-    example: Callable[[str], ModuleType],
+    program: Callable[[str], ModuleType],
     toy_simulator: Simulator,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     toy_simulator.save(tmp_path / "toy", "")
-    module = example("save_and_fork")
+    module = program("examples/save_and_fork.py")
     module.main(module.Args(str(tmp_path / "toy"), forks=3, steps=2))
     printed = capsys.readouterr().out
     assert "the same actions give the same frames: True" in printed
@@ -63,13 +47,13 @@ def test_bring_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
 
 
 def test_plan_in_a_dream(
-    example: Callable[[str], ModuleType],
+    program: Callable[[str], ModuleType],
     toy_simulator: Simulator,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = example("plan_in_a_dream")
+    module = program("examples/plan_in_a_dream.py")
     args = module.Args(max_steps=3, num_samples=8, horizon=2, num_iterations=1, out=tmp_path / "film.gif")
     real = replace(toy_simulator.config, env_id=args.env)
     asked = []
