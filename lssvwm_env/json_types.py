@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +15,9 @@ ActionSpace = gym.spaces.Discrete | gym.spaces.Box
 
 def from_json(hint: Any, value: Any, name: str) -> Any:
     """Rebuild what `dataclasses.asdict` and JSON made of a value of type `hint`.
+
+    A field that is missing gets its default, if it has one: options are added over time, with defaults that change
+    nothing.
 
     Args:
         hint: A dataclass, tuple, dict, optional or plain type; dataclasses are rebuilt field by field.
@@ -27,9 +30,10 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
         hints = get_type_hints(hint)
-        known = {f.name for f in fields(hint)}
-        if differing := known ^ value.keys():
-            lines = [f"{name} {'lacks' if k in known else 'has the unknown field'} {k}" for k in sorted(differing)]
+        needed = {f.name for f in fields(hint) if f.default is MISSING and f.default_factory is MISSING}
+        lines = [f"{name} lacks {k}" for k in sorted(needed - value.keys())]
+        lines += [f"{name} has the unknown field {k}" for k in sorted(value.keys() - hints.keys())]
+        if lines:
             raise ValueError("; ".join(lines))
         return hint(**{k: from_json(hints[k], v, f"{name}.{k}") for k, v in value.items()})
     if origin in (Union, types.UnionType) and len(args) == 2 and args[1] is types.NoneType:
@@ -38,7 +42,7 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
         items = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(items) == len(value):
             return tuple(from_json(h, v, f"{name}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True)))
-    if type(value) is (origin or hint):
+    if type(value) is (origin or hint) or (origin is Literal and value in args):
         return value
     if hint is float and type(value) is int:
         return float(value)

@@ -8,13 +8,55 @@ it, and of the frame itself only their own tokens.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.geometry import place_angles, place_frequencies, rotate
-from world_models.ssm import frame_scan
+from world_models.ssm import frame_delta_scan, frame_scan
+
+if TYPE_CHECKING:
+    from world_models.mixers import CausalAttention, LocalConvolution
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What every layer is told of the frames, besides their tokens.
+
+    Attributes:
+        places: (B, T, n, 2), where the tokens are in the world, the same for all streams.
+        around: (B, T, E, 2), places to look at in the memory besides; None if nothing is written.
+        is_first: (B, T) bool.
+        past: (B, T), how many frames of its own episode come before each frame.
+        age: (B,), how many frames the memory holds before frame 0.
+        writes: whether stream 0 enters the memory. If not, T is 1, and what the memory holds is there to be read even
+            by a first frame.
+    """
+
+    places: Tensor
+    around: Tensor | None
+    is_first: Tensor
+    past: Tensor
+    age: Tensor
+    writes: bool
+
+    @staticmethod
+    def of(places: Tensor, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool) -> Frames:
+        """Count the past."""
+        T = is_first.shape[1]
+        frame = torch.arange(T, device=age.device)
+        # Frames of this episode before frame t: since its first frame, or since before this sequence began.
+        first = torch.where(is_first, frame, -1).cummax(1).values  # (B, T)
+        past = torch.where(first >= 0, frame - first, frame + age.unsqueeze(1))
+        return Frames(places, around, is_first, past, age, writes)
+
+    def visible(self, window: int) -> Tensor:
+        """(B, T, window) bool, oldest first: which of the last frames belong to the frame's own episode."""
+        lag = torch.arange(window, 0, -1, device=self.past.device)
+        return lag <= self.past.unsqueeze(-1)
 
 
 class BlockScan(nn.Module):
@@ -32,7 +74,10 @@ class BlockScan(nn.Module):
         grid, block: tokens per side of the frame and of a tube.
         d_state: N, the length of the keys.
         map_size: side, in cells, of the torus on which places are told apart; None leaves keys unrotated.
+        replaces: whether what is written replaces what was at its key, instead of being added to it.
         looks_around: whether `forward` returns a view of the surroundings.
+        overlap: whether half of the heads cut the frame into tubes half a tube further on, so that tubes overlap; it
+            goes round at the border of the frame.
     """
 
     frequencies: Tensor
@@ -46,10 +91,14 @@ class BlockScan(nn.Module):
         block: int,
         d_state: int,
         map_size: int | None,
+        replaces: bool = False,
         looks_around: bool = False,
+        overlap: bool = False,
     ) -> None:
         super().__init__()
         self.grid, self.block, self.headdim, self.n_heads = grid, block, headdim, d_inner // headdim
+        self.scan = frame_delta_scan if replaces else frame_scan
+        self.shift = block // 2 if overlap and 1 < block < grid else 0
         self.split = (d_inner, d_inner, d_state, d_state, self.n_heads)  # z, x, B, C, dt: Mamba-2's layout
         self.in_proj = nn.Linear(d_model, sum(self.split), bias=False)
         gain = 1.0 if map_size is None else 0.1  # begin as a map: content modulates the address a little
@@ -67,64 +116,92 @@ class BlockScan(nn.Module):
         self.norm = RMSNorm(d_inner, eps=1e-5)
         self.out_proj = nn.Linear(d_inner, d_model, bias=False)
 
-    def state_shape(self, batch_size: int) -> tuple[int, ...]:
+    def state_shape(self, batch_size: int, tokens: int) -> tuple[int, ...]:
         """(B, tubes, H, P, N)."""
-        return batch_size, (self.grid // self.block) ** 2, self.n_heads, self.headdim, self.split[2]
+        return batch_size, tokens // self.block**2, self.n_heads, self.headdim, self.split[2]
 
-    def forward(
-        self, x: Tensor, places: Tensor, around: Tensor | None, state: Tensor, is_first: Tensor, writes: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(self, x: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read the state, and let stream 0 write it.
 
         Args:
-            x: (B, T, S, n, d), at places (B, T, n, 2). around: (B, T, E, 2), the places to look at besides, if any.
-            state: (B, tubes, H, P, N). is_first: (B, T). writes: whether stream 0 writes; if not, T must be 1.
+            x: (B, T, S, n, d). state: (B, tubes, H, P, N).
 
         Returns:
             y like x, the state, and (B, T, E, d_inner), what is remembered of the places around; None from layers
             that do not look or write.
         """
-        batch, T = x.shape[:2]
         z, value, B, C, dt = self.in_proj(x).split(self.split, -1)
-        C = self._key(self.C_norm(C), places.unsqueeze(2))
-        reads = self._to_tubes(C)  # (G, T, R = S * m, N)
+        places = frames.places.unsqueeze(2)
+        C = self._key(self.C_norm(C), places)
         value = value.unflatten(-1, (self.n_heads, self.headdim))
-        tubes = state.shape[1]
+        if frames.writes:
+            B, dt = self._key(self.B_norm(B[:, :, :1]), places), F.softplus(dt[:, :, :1].float() + self.dt_bias)
+        if self.shift:  # heads of the two cuts take turns
+            parts = [
+                self._scan_tubes(
+                    C, value[..., i::2, :], B, dt[..., i::2], state[:, :, i::2], self.A_log[i::2], s, frames
+                )
+                for i, s in enumerate((0, self.shift))
+            ]
+            y = torch.stack([part[0] for part in parts], 5).flatten(4, 5)
+            state = torch.stack([part[1] for part in parts], 3).flatten(2, 3)
+            remembered = None
+        else:
+            y, state, remembered = self._scan_tubes(C, value, B, dt, state, self.A_log, 0, frames)
+        y = self.norm((y + value * self.D[:, None].to(value.dtype)).flatten(-2) * F.silu(z))
+        return self.out_proj(y), state, remembered
+
+    def _scan_tubes(
+        self,
+        C: Tensor,
+        value: Tensor,
+        B: Tensor,
+        dt: Tensor,
+        state: Tensor,
+        A_log: Tensor,
+        shift: int,
+        frames: Frames,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Scan with some of the heads, and the frame cut into tubes from `shift` tokens on."""
+        batch, tubes, H = state.shape[:3]
         state = state.flatten(0, 1)
-        first = is_first.repeat_interleave(tubes, 0)
-        if writes:
-            key = self._key(self.B_norm(B[:, :, :1]), places.unsqueeze(2))
-            step = F.softplus(dt[:, :, :1].float() + self.dt_bias)
-            if self.look is not None and around is not None:  # one tube: G = B
-                reads = torch.cat([reads, self._key(self.look, around).to(reads.dtype)], 2)  # (B, T, R + E, N)
-            written = self._to_tubes(value[:, :, :1].flatten(-2)).unflatten(-1, (self.n_heads, self.headdim))
-            y, state = frame_scan(
-                reads, written, self._to_tubes(step), -self.A_log.exp(), self._to_tubes(key), state, first
-            )
+        reads = self._to_tubes(C, shift)  # (G, T, R = S * m, N)
+        R = reads.shape[2]
+        if frames.writes:
+            if self.look is not None and frames.around is not None:  # one tube: G = B
+                reads = torch.cat([reads, self._key(self.look, frames.around).to(reads.dtype)], 2)  # (B, T, R + E, N)
+            first = frames.is_first.repeat_interleave(tubes, 0)
+            written, key, step = (self._to_tubes(v, shift) for v in (value[:, :, :1].flatten(-2), B, dt))
+            written = written.unflatten(-1, (H, self.headdim))
+            y, state = self.scan(reads, written, step, -A_log.exp(), key, state, first)
         else:
             y = reads.flatten(1, 2) @ state.flatten(1, 2).transpose(1, 2).to(reads.dtype)  # one frame
-            y = y.view(len(state), T, -1, self.n_heads, self.headdim)
-        y, remembered = y.flatten(-2).split([x.shape[2] * self.block**2, y.shape[2] - x.shape[2] * self.block**2], 2)
-        y = self._from_tubes(y, x.shape[:4]).view_as(value) + value * self.D[:, None].to(value.dtype)
-        y = self.norm(y.flatten(-2) * F.silu(z))
-        return self.out_proj(y), state.unflatten(0, (batch, tubes)), remembered if remembered.shape[2] else None
+            y = y.view(len(state), 1, -1, H, self.headdim)
+        y, remembered = y.flatten(-2).split([R, y.shape[2] - R], 2)
+        y = self._from_tubes(y, value.shape[:4], shift).view_as(value)
+        return y, state.unflatten(0, (batch, tubes)), remembered if remembered.shape[2] else None
 
     def _key(self, key: Tensor, places: Tensor) -> Tensor:
         if len(self.frequencies):
             key = rotate(key, place_angles(places, self.frequencies))
         return key * key.shape[-1] ** -0.5
 
-    def _to_tubes(self, x: Tensor) -> Tensor:
+    def _to_tubes(self, x: Tensor, shift: int) -> Tensor:
         """(B, T, S, n, c) -> (B * tubes, T, S * block ** 2, c)."""
         batch, T, S, _, c = x.shape
         k, b = self.grid // self.block, self.block
+        if shift:
+            x = x.unflatten(3, (self.grid, self.grid)).roll((-shift, -shift), (3, 4))
         return x.reshape(batch, T, S, k, b, k, b, c).permute(0, 3, 5, 1, 2, 4, 6, 7).reshape(-1, T, S * b * b, c)
 
-    def _from_tubes(self, x: Tensor, lead: tuple[int, ...]) -> Tensor:
+    def _from_tubes(self, x: Tensor, lead: tuple[int, ...], shift: int) -> Tensor:
         """(B * tubes, T, S * block ** 2, c) -> (B, T, S, n, c)."""
         batch, T, S, n = lead
         k, b = self.grid // self.block, self.block
-        return x.reshape(batch, k, k, T, S, b, b, -1).permute(0, 3, 4, 1, 5, 2, 6, 7).reshape(batch, T, S, n, -1)
+        x = x.reshape(batch, k, k, T, S, b, b, -1).permute(0, 3, 4, 1, 5, 2, 6, 7)  # (B, T, S, k, b, k, b, c)
+        if shift:
+            x = x.reshape(batch, T, S, self.grid, self.grid, -1).roll((shift, shift), (3, 4))
+        return x.reshape(batch, T, S, n, -1)
 
 
 class FrameLocalAttention(nn.Module):
@@ -154,21 +231,21 @@ class FrameLocalAttention(nn.Module):
         """(B, window, 2, H, n, head_dim): keys and values of the last frames, oldest first."""
         return batch_size, self.window, 2, self.n_heads, tokens, self.head_dim
 
-    def forward(self, x: Tensor, places: Tensor, state: Tensor, visible: Tensor, writes: bool) -> tuple[Tensor, Tensor]:
-        """x (B, T, S, n, d), state as `state_shape`, visible (B, T, window) oldest first -> y like x, state."""
+    def forward(self, x: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, S, n, d), state as `state_shape` -> y like x, state."""
         T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        angles = place_angles(places, self.frequencies).unsqueeze(2)  # (B, T, 1, n, H, e / 2)
+        angles = place_angles(frames.places, self.frequencies).unsqueeze(2)  # (B, T, 1, n, H, e / 2)
         q = rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles).transpose(3, 4)  # (B, T, S, H, n, e)
         k = rotate(self.k_norm(k) + self.k_bias.to(k.dtype), angles)
         own = torch.stack([k, v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)
-        frames = torch.cat([state.to(own.dtype), own[:, :, 0]], 1) if writes else state.to(own.dtype)
-        past = [frames[:, lag : lag + T].unsqueeze(2).expand_as(own) for lag in range(self.window)]
+        kept = torch.cat([state.to(own.dtype), own[:, :, 0]], 1) if frames.writes else state.to(own.dtype)
+        past = [kept[:, lag : lag + T].unsqueeze(2).expand_as(own) for lag in range(self.window)]
         keys, values = torch.stack([*past, own], 5).flatten(5, 6).unbind(3)  # (B, T, S, H, (W + 1) n, e)
         scores = (q * self.head_dim**-0.5) @ keys.transpose(-1, -2)  # (B, T, S, H, n, (W + 1) n)
-        bias = self._bias(visible).to(q.dtype).repeat_interleave(n, -1)  # (B, T, H, (W + 1) n)
+        bias = self._bias(frames.visible(self.window)).to(q.dtype).repeat_interleave(n, -1)  # (B, T, H, (W + 1) n)
         y = (scores + bias[:, :, None, :, None]).softmax(-1) @ values
-        return self.out_proj(y.transpose(3, 4).flatten(4)), frames[:, T:].to(state.dtype) if writes else state
+        return self.out_proj(y.transpose(3, 4).flatten(4)), kept[:, T:].to(state.dtype) if frames.writes else state
 
     def _bias(self, visible: Tensor) -> Tensor:
         """(B, T, H, W + 1): the learned bias of each lag, oldest first, or minus infinity where there is no frame."""
@@ -204,9 +281,20 @@ class KeyNorm(nn.LayerNorm):
 
 
 class Block(nn.Module):
-    """`x -> x + scan -> + attention -> + MLP`, each normalised, modulated and gated per frame (adaLN)."""
+    """`x -> x + memory -> + local mixing -> + MLP`, each normalised, modulated and gated per frame (adaLN).
 
-    def __init__(self, scan: BlockScan, attention: FrameLocalAttention, d_model: int, mlp_ratio: int) -> None:
+    Args:
+        scan: the memory: a `BlockScan`, or the attention over earlier frames that it is compared with.
+        attention: what mixes the tokens of a frame and of the last few: `FrameLocalAttention`, or `LocalConvolution`.
+    """
+
+    def __init__(
+        self,
+        scan: BlockScan | CausalAttention,
+        attention: FrameLocalAttention | LocalConvolution,
+        d_model: int,
+        mlp_ratio: int,
+    ) -> None:
         super().__init__()
         self.scan, self.attention = scan, attention
         self.mlp = nn.Sequential(
@@ -219,22 +307,13 @@ class Block(nn.Module):
             self.modulation.bias.view(9, d_model)[2::3] = 1.0
 
     def forward(
-        self,
-        x: Tensor,
-        cond: Tensor,
-        places: Tensor,
-        around: Tensor | None,
-        ssm: Tensor,
-        kv: Tensor,
-        is_first: Tensor,
-        visible: Tensor,
-        writes: bool,
+        self, x: Tensor, cond: Tensor, frames: Frames, ssm: Tensor, kv: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """x (B, T, S, n, d), cond (B, T, S, d) -> x, the states of scan and attention, what is remembered around."""
+        """x (B, T, S, n, d), cond (B, T, S, d) -> x, the states of memory and mixing, what is remembered around."""
         m = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(9, -1)  # each (B, T, S, 1, d)
-        y, ssm, remembered = self.scan(modulated_norm(x, m[0], m[1]), places, around, ssm, is_first, writes)
+        y, ssm, remembered = self.scan(modulated_norm(x, m[0], m[1]), frames, ssm)
         x = x + m[2] * y
-        y, kv = self.attention(modulated_norm(x, m[3], m[4]), places, kv, visible, writes)
+        y, kv = self.attention(modulated_norm(x, m[3], m[4]), frames, kv)
         x = x + m[5] * y
         return x + m[8] * self.mlp(modulated_norm(x, m[6], m[7])), ssm, kv, remembered
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.actions import ActionEmbedding, ActionSpec
-from world_models.layers import Block, BlockScan, FrameLocalAttention, modulated_norm
+from world_models.layers import Block, BlockScan, FrameLocalAttention, Frames, modulated_norm
+from world_models.mixers import CausalAttention, LocalConvolution
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class NetworkConfig:
         headdim: width of one head of the scan. head_dim: of one head of the attention.
         mlp_ratio: width of the MLP over d_model.
         map_size: places further apart than this many cells, in either direction, may be mistaken for one another.
+        map_rule: how map layers write: "add" to what is known of a place, or replace it ("delta").
+        overlap: whether tubes smaller than the frame overlap, see `BlockScan`.
+        memory: what carries the past: "scan", or, to compare with, "attention" over earlier frames, with none of the
+            layers of which block sizes are then asked but how many there are.
+        memory_window: how many earlier frames "attention" remembers; None: all of them, at a growing cost.
+        mixing: what mixes the tokens of a frame: "attention", or a cheap "convolution".
     """
 
     d_model: int = 128
@@ -40,6 +48,11 @@ class NetworkConfig:
     head_dim: int = 32
     mlp_ratio: int = 2
     map_size: int = 16
+    map_rule: Literal["add", "delta"] = "add"
+    overlap: bool = False
+    memory: Literal["scan", "attention"] = "scan"
+    memory_window: int | None = None
+    mixing: Literal["attention", "convolution"] = "attention"
 
 
 class Network(nn.Module):
@@ -53,32 +66,19 @@ class Network(nn.Module):
 
     def __init__(self, config: NetworkConfig, grid: int, latent_dim: int, action: ActionSpec) -> None:
         super().__init__()
-        wrong = [b for b in config.block_sizes if grid % b]
-        if wrong:
-            raise ValueError(f"block_sizes has {wrong[0]}, which does not divide the grid of {grid} x {grid} tokens")
-        if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in config.map_layers):
-            raise ValueError(
-                f"map_layers={config.map_layers} must be layers whose tube is the whole frame, "
-                f"of {grid} x {grid} tokens, but block_sizes={config.block_sizes}"
-            )
+        _check(config, grid)
         d = config.d_model
-        self.window, self.tokens = config.window, grid**2
-        self.surroundings = (config.map_size // 2) ** 2 if config.map_layers else 0  # E
+        self.tokens = grid**2
+        looks_around = config.memory == "scan" and config.map_layers
+        self.surroundings = (config.map_size // 2) ** 2 if looks_around else 0  # E
         self.embed = nn.Linear(latent_dim, d)
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, d))
         self.embed_action = ActionEmbedding(action, d)
         self.embed_tau = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, d))
         self.blocks = nn.ModuleList(
-            Block(
-                BlockScan(
-                    d, config.d_inner, config.headdim, grid, block, max(4, config.state_per_token * block**2),
-                    config.map_size if layer in config.map_layers else None,
-                    looks_around=layer == max(config.map_layers, default=None),
-                ),
-                FrameLocalAttention(d, config.head_dim, config.window, config.map_size), d, config.mlp_ratio,
-            )
-            for layer, block in enumerate(config.block_sizes)
-        )  # fmt: skip
+            Block(_memory(config, grid, layer), _mixing(config, grid), d, config.mlp_ratio)
+            for layer in range(len(config.block_sizes))
+        )
         self.modulation = nn.Linear(d, 2 * d)
         self.out = nn.Linear(d, latent_dim)
         for layer in (self.modulation, self.out):
@@ -88,7 +88,7 @@ class Network(nn.Module):
     def initial_state(self, batch_size: int, device: torch.device) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Empty states of the scans and of the attentions."""
         blocks = [block for block in self.blocks if isinstance(block, Block)]
-        ssm = (b.scan.state_shape(batch_size) for b in blocks)
+        ssm = (b.scan.state_shape(batch_size, self.tokens) for b in blocks)
         kv = (b.attention.state_shape(batch_size, self.tokens) for b in blocks)
         return tuple(torch.zeros(s, device=device) for s in ssm), tuple(torch.zeros(s, device=device) for s in kv)
 
@@ -120,12 +120,13 @@ class Network(nn.Module):
             places around (B, T, E, d_inner), or None if there is no such layer or nothing is written; and the memory
             after the last frame.
         """
-        x = self.embed(latents) + self.position
+        x = self.embed(latents)
+        x = x + self.position.to(x.dtype)  # under autocast the stream stays in bfloat16: half the traffic
         cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, is_first).unsqueeze(2)  # (B, T, S, d)
-        visible = visible_window(is_first, age, self.window)
+        frames = Frames.of(places, around, is_first, age, writes)
         new_ssm, new_kv, remembered = [], [], None
         for block, s, c in zip(self.blocks, ssm, kv, strict=True):
-            x, s, c, seen = block(x, cond, places, around, s, c, is_first, visible, writes)
+            x, s, c, seen = block(x, cond, frames, s, c)
             remembered = remembered if seen is None else seen
             new_ssm.append(s)
             new_kv.append(c)
@@ -137,15 +138,41 @@ class Network(nn.Module):
         return self.out(tokens).float()
 
 
-def visible_window(is_first: Tensor, age: Tensor, window: int) -> Tensor:
-    """(B, T, window) bool, oldest first: which of the last frames belong to the frame's own episode."""
-    T = is_first.shape[1]
-    frame = torch.arange(T, device=age.device)
-    # Frames of this episode before frame t: since its first frame, or since before this sequence began.
-    first = torch.where(is_first, frame, -1).cummax(1).values  # (B, T)
-    past = torch.where(first >= 0, frame - first, frame + age.unsqueeze(1))
-    lag = torch.arange(window, 0, -1, device=age.device)
-    return lag <= past.unsqueeze(-1)
+def _check(config: NetworkConfig, grid: int) -> None:
+    wrong = [b for b in config.block_sizes if grid % b]
+    if wrong:
+        raise ValueError(f"block_sizes has {wrong[0]}, which does not divide the grid of {grid} x {grid} tokens")
+    if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in config.map_layers):
+        raise ValueError(
+            f"map_layers={config.map_layers} must be layers whose tube is the whole frame, "
+            f"of {grid} x {grid} tokens, but block_sizes={config.block_sizes}"
+        )
+
+
+def _memory(config: NetworkConfig, grid: int, layer: int) -> BlockScan | CausalAttention:
+    """What carries the past in a layer."""
+    if config.memory == "attention":
+        return CausalAttention(config.d_model, config.head_dim, config.memory_window, config.map_size)
+    block = config.block_sizes[layer]
+    return BlockScan(
+        config.d_model,
+        config.d_inner,
+        config.headdim,
+        grid,
+        block,
+        d_state=max(4, config.state_per_token * block**2),
+        map_size=config.map_size if layer in config.map_layers else None,
+        replaces=config.map_rule == "delta" and layer in config.map_layers,
+        looks_around=layer == max(config.map_layers, default=None),
+        overlap=config.overlap,
+    )
+
+
+def _mixing(config: NetworkConfig, grid: int) -> FrameLocalAttention | LocalConvolution:
+    """What mixes the tokens of a frame."""
+    if config.mixing == "convolution":
+        return LocalConvolution(config.d_model, grid, config.window)
+    return FrameLocalAttention(config.d_model, config.head_dim, config.window, config.map_size)
 
 
 def _fourier(tau: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ with one rule added: *all reads of a frame see the state as it stood before that
 token with `dt = 0`: it neither decays nor writes. The rule removes the order bias inside a frame and lets
 a half-denoised frame read the memory without ever entering it.
 
-Three forms compute the same numbers and `frame_scan` picks the cheaper one: *masked* (attention-like, for small
+Two forms compute the same numbers and `frame_scan` picks the cheaper one: *masked* (attention-like, for small
 tubes), *carried* (one state per frame, for large tubes). `frame_scan_reference` is the recurrence itself, for tests.
+
+`frame_delta_scan` is another rule of writing, for maps: a place is overwritten, not added to.
 """
 
 from __future__ import annotations
@@ -100,6 +102,39 @@ def _masked(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor) 
     last = (values * kept.to(values.dtype)).flatten(3).flatten(1, 2)  # (G, TM, HP)
     last = last.transpose(1, 2) @ B.to(values.dtype).flatten(1, 2)  # (G, HP, TM) (G, TM, N) -> (G, HP, N)
     return y, state * decay[:, :, T, 0, None, None] + last.view(G, H, P, N).float()
+
+
+def frame_delta_scan(
+    C: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, state: Tensor, is_first: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`frame_scan` with the gated delta rule (Yang et al. 2024): what is written replaces what was there.
+
+    A sum can only be outvoted: an object that was looked at twenty times and then taken away stays for twenty frames.
+    Here a frame first reads the state at its own keys, and writes the difference,
+
+        S <- exp(dt A) S,   then   S <- S + sum over tokens of b (x - S B) B^T,
+
+    with B of unit length and b = 1 - exp(-dt). All tokens of a frame write at once, so where their keys overlap, b is
+    divided by as much: the frame as a whole never overshoots, and the state cannot grow.
+
+    Args and returns: as for `frame_scan`.
+    """
+    T, H = x.shape[1], x.shape[3]
+    key = F.normalize(B.float(), dim=-1)
+    strength = -torch.expm1(-dt.float())  # (G, T, M, H)
+    overlap = (key @ key.transpose(-1, -2)).abs() @ strength  # (G, T, M, M) (G, T, M, H)
+    strength = (strength / overlap.clamp(min=1)).transpose(2, 3).repeat_interleave(x.shape[-1], 2)  # (G, T, HP, M)
+    values = x.flatten(3).transpose(2, 3).float()  # (G, T, HP, M)
+    decay = (dt.float().sum(2) * A).exp() * ~is_first.unsqueeze(-1)  # (G, T, H)
+    decay = decay.repeat_interleave(x.shape[-1], 2).unsqueeze(-1)  # (G, T, HP, 1)
+    state, before = state.flatten(1, 2), []  # (G, HP, N)
+    for t in range(T):
+        before.append(torch.where(is_first[:, t, None, None], 0.0, state))
+        state = state * decay[:, t]
+        news = strength[:, t] * (values[:, t] - state @ key[:, t].transpose(1, 2))  # (G, HP, N) (G, N, M)
+        state = state + (news @ key[:, t].to(news.dtype)).float()  # (G, HP, M) (G, M, N)
+    y = C @ torch.stack(before, 1).transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP)
+    return y.unflatten(-1, (H, -1)), state.unflatten(1, (H, -1))
 
 
 def frame_scan_reference(

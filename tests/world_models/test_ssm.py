@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from world_models import ssm
-from world_models.ssm import frame_scan, frame_scan_reference
+from world_models.ssm import frame_delta_scan, frame_scan, frame_scan_reference
 
 
 def inputs(seed, T=5, R=4, M=2, G=3, H=2, P=3, N=4):
@@ -84,3 +84,48 @@ def test_gradients_of_both_forms_agree_through_the_carried_state():
         y, state = form(i["C"], values, i["B"], i["state"], decay)
         grads.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
     close(*grads)
+
+
+def delta_recurrence(C, x, dt, A, B, state, is_first):
+    """`frame_delta_scan`, written key by key for tokens whose keys are orthogonal."""
+    ys = []
+    for t in range(x.shape[1]):
+        state = torch.where(is_first[:, t, None, None, None], torch.zeros_like(state), state)
+        ys.append(torch.einsum("grn,ghpn->grhp", C[:, t], state))
+        state = state * (dt[:, t].sum(1) * A).exp()[..., None, None]
+        for m in range(x.shape[2]):
+            key = B[:, t, m] / B[:, t, m].norm(dim=-1, keepdim=True)
+            news = x[:, t, m] - torch.einsum("gn,ghpn->ghp", key, state)
+            share = 1 - torch.exp(-dt[:, t, m])
+            state = state + torch.einsum("gh,ghp,gn->ghpn", share, news, key)
+    return torch.stack(ys, 1), state
+
+
+def orthogonal(seed, M=3, N=8):
+    i = inputs(seed, M=M, N=N)
+    i["B"] = torch.linalg.qr(i["B"].transpose(2, 3)).Q.transpose(2, 3) * 3
+    return i
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_delta_rule_equals_its_recurrence(seed):
+    i = orthogonal(seed)
+    close(frame_delta_scan(**i), delta_recurrence(**i))
+
+
+def test_the_delta_rule_replaces_what_was_written_before():
+    i = orthogonal(0) | {"A": torch.zeros(2), "is_first": torch.zeros(3, 5, dtype=torch.bool)}
+    i["B"] = i["B"][:, :1].expand_as(i["B"])  # the same places in every frame
+    i["dt"] = torch.full_like(i["dt"], 30.0)
+    _, state = frame_delta_scan(**i)
+    key = i["B"][:, -1] / 3
+    torch.testing.assert_close(torch.einsum("gmn,ghpn->gmhp", key, state), i["x"][:, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_delta_rule_never_overshoots_where_keys_overlap():
+    i = inputs(0, T=200, M=8, N=4)  # twice as many keys as there are dimensions
+    i |= {"A": torch.zeros(2), "dt": torch.full_like(i["dt"], 30.0), "x": i["x"].clamp(-1, 1)}
+    i["is_first"] = torch.zeros_like(i["is_first"])
+    _, state = frame_delta_scan(**i)
+    assert state.abs().max() < 20
