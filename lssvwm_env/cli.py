@@ -1,4 +1,4 @@
-"""`lssvwm`: collect, train, compare, demo. The one place where everything is put together."""
+"""`lssvwm`: collect, train, compare, eval memory, demo. The one place where everything is put together."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
     "check": ("lssvwm_env.check", "check", "CheckConfig", "show what a dataset holds, and what is wrong with it"),
     "train": ("lssvwm_env.train", "train", "TrainConfig", "train a world model on episodes and make it a simulator"),
     "compare": ("lssvwm_env.compare", "compare", "CompareConfig", "measure a simulator against its real environment"),
+    "eval memory": ("lssvwm_env.eval_memory", "eval_memory", "EvalMemoryConfig", "examine what a simulator remembers"),
     "list": ("lssvwm_env.listing", "list_simulators", "ListConfig", "show the simulators that have an id"),
     "demo": ("agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }
@@ -31,7 +32,8 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; the others are not even imported. Returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
-    name = arguments[0] if arguments else "--help"
+    words = 2 if " ".join(arguments[:2]) in _COMMANDS else 1
+    name = " ".join(arguments[:words]) or "--help"
     if name in ("-h", "--help"):
         print("usage: lssvwm COMMAND [--help] ...\n\n" + "\n".join(f"  {k:<15}{v[3]}" for k, v in _COMMANDS.items()))
         return 0
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     module, function, config, _ = _COMMANDS[name]
     part = import_module(module)
     try:
-        getattr(part, function)(tyro.cli(getattr(part, config), prog=f"lssvwm {name}", args=arguments[1:]))
+        getattr(part, function)(tyro.cli(getattr(part, config), prog=f"lssvwm {name}", args=arguments[words:]))
     except (ValueError, OSError) as error:
         print(f"lssvwm {name}: {error}", file=sys.stderr)
         return 1

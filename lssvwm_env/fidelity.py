@@ -36,7 +36,7 @@ from world_models.noise import fold
 from world_models.world_model import WorldModel
 
 RECENT: Final = 8  # frames; what "seen recently" means
-AGES: Final = ((1, 1), (2, 8), (9, 32), (33, 128), (129, 512))  # frames since a place was last in sight
+AGES: Final = ("1_1", "2_8", "9_32", "33_128", "129_512", "513_up")  # frames since a place was last in sight
 NEVER: Final = -1
 
 
@@ -88,10 +88,11 @@ def tile_report(
         Tallies by name. `tiles`: share of right tiles. `objects`: share of real objects that are right, of their kind,
         colour and state at their place. `objects_precision`: share of imagined objects that are right. Each of them
         for all cells, and as `..._seen` and `..._recent` for cells whose place was seen before, or within the last 8
-        frames (some of which are now hidden, and right if imagined so), and as `..._age_9_32` and so on for cells last
-        seen as many frames ago. `tiles_new`: cells in sight whose place was never seen; `tiles_new_chance`: the same,
-        had the commonest tile among them been guessed. `tiles_illegal`: share of cells that show no tile clearly, see
-        `legal_distance`.
+        frames (some of which are now hidden, and right if imagined so), and as `..._age_9_32` and so on, one of `AGES`,
+        for cells last seen as many frames ago. `tiles_new`: cells in sight whose place was never seen;
+        `tiles_new_chance`: the same, had the commonest tile among them been guessed; `objects_new` and
+        `objects_new_chance`: likewise for the objects among them. `tiles_illegal`: share of cells that show no tile
+        clearly, see `legal_distance`.
     """
     palette = tile_palette()
     truth = palette.encode(tiles)
@@ -99,7 +100,7 @@ def tile_report(
     right = guess == truth
     counted = np.broadcast_to(valid[..., None, None], right.shape)
     tallies = {"tiles_illegal": Tally.of(distance > legal_distance()[guess], counted)}
-    spans = {f"_age_{low}_{high}": (age >= low) & (age <= high) for low, high in AGES}
+    spans = {f"_age_{span}": _within(age, span) for span in AGES}
     for suffix, seen in (
         {"": True, "_seen": age != NEVER, "_recent": (age != NEVER) & (age <= RECENT)} | spans
     ).items():
@@ -108,10 +109,20 @@ def tile_report(
         tallies[f"objects{suffix}"] = Tally.of(right, chosen & palette.is_object(truth))
         tallies[f"objects_precision{suffix}"] = Tally.of(right, chosen & palette.is_object(guess))
     new = counted & (age == NEVER) & (truth != TilePalette.UNSEEN)
-    commonest = np.bincount(truth[new], minlength=len(palette)).argmax()
-    tallies["tiles_new"] = Tally.of(right, new)
-    tallies["tiles_new_chance"] = Tally.of(truth == commonest, new)
+    for name, chosen in {"tiles_new": new, "objects_new": new & palette.is_object(truth)}.items():
+        tallies[name], tallies[f"{name}_chance"] = Tally.of(right, chosen), chance(truth, chosen)
     return tallies
+
+
+def chance(truth: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Tally:
+    """How often the commonest of the chosen ones is right; both (B, T, ...)."""
+    return Tally.of(truth == np.bincount(truth[chosen], minlength=1).argmax(), chosen)
+
+
+def _within(age: NDArray[np.int64], span: str) -> NDArray[np.bool_]:
+    """Whether ages are in one of `AGES`."""
+    low, high = span.split("_")
+    return (age >= int(low)) & (high == "up" or age <= int(high))
 
 
 @cache

@@ -24,6 +24,7 @@ from world_models.data.segments import motions
 from world_models.evaluation import episode_lengths
 from world_models.files import write_atomic
 from world_models.geometry import EgoView
+from world_models.state_monitor import state_png
 from world_models.training import Trainer, TrainingConfig
 from world_models.world_model import WorldModelConfig, preset
 
@@ -71,10 +72,10 @@ def train(config: TrainConfig) -> Simulator:
         ValueError: If it is too small, or `out` holds a run with another configuration.
     """
     dataset = EpisodeDataset(config.dataset)
-    starts = opening_frames(dataset, config.starts, config.start_frames)  # refuses before hours of training
+    opening_frames(dataset, config.starts, config.start_frames)  # refuses before hours of training
     trainer = Trainer(config.training, model_config(dataset, config.preset), dataset)
-    model = trainer.run()
-    spec = dataset.spec
+    model, spec = trainer.run(), dataset.spec
+    trained_length = max(trainer.lengths())  # a curriculum of plateaus may not have come to the longest
     simulator = Simulator(
         model,
         SimulatorConfig(
@@ -82,14 +83,14 @@ def train(config: TrainConfig) -> Simulator:
             model=model.config,
             observation_space=spec.observation_space,
             action_space=spec.action_space,
-            trained_length=max(config.training.lengths),
+            trained_length=trained_length,
             horizon=config.horizon,
             denoising_steps=config.denoising_steps,
             data_hash=dataset.hash(),
             env_kwargs=spec.env_kwargs,
             preprocessing=spec.preprocessing,
         ),
-        starts,
+        opening_frames(dataset, config.starts, min(config.start_frames, trained_length)),
     )
     folder = config.training.out / "simulator"
     if (folder / CURVES).is_file():
@@ -97,8 +98,9 @@ def train(config: TrainConfig) -> Simulator:
         if (made.weights_sha256, made.config) == (simulator.weights_sha256, simulator.config):
             return made  # nothing new to say, and its card may hold measurements
     simulator.save(folder, card(simulator, trainer, config))
-    curves = curves_png(trainer.folder.metrics())
+    curves, states = (plot(trainer.folder.metrics()) for plot in (curves_png, state_png))
     write_atomic(folder / CURVES, lambda file: file.write(curves))
+    write_atomic(config.training.out / "states.png", lambda file: file.write(states))
     print(
         f"The simulator is in {folder}. Judge it with:\n  lssvwm compare --simulator {folder} --out runs/compare --card"
     )
@@ -133,8 +135,7 @@ def card(simulator: Simulator, trainer: Trainer, config: TrainConfig) -> str:
     state = simulator.model.initial_state(1).nbytes / 1e6
     frames_recorded, episodes = len(trainer.dataset), len(trainer.dataset.episode_starts)
     made_with = f" with {spec.env_kwargs}" if spec.env_kwargs else ""
-    lengths = ", then ".join(map(str, training.lengths))
-    frames = sum(training.frames_per_step // training.length(s) * training.length(s) for s in range(training.steps))
+    lengths = ", then ".join(map(str, trainer.lengths()))
     return f"""# {spec.env_id}, simulated
 
 A world model of {parameters:.2f} M parameters, trained on recorded frames and actions of `{spec.env_id}`{made_with}.
@@ -149,7 +150,7 @@ Its memory takes {state:.2f} MB per world, whatever the history.
 | data hash | `{simulator.config.data_hash}` |
 | training | `{command("train", config)}` |
 | seed | {training.seed} |
-| steps | {training.steps:,} ({frames:,} frames seen), sequences of {lengths} frames |
+| steps | {training.steps:,} ({trainer.frames:,} frames seen), sequences of {lengths} frames |
 | objective | {training.objective.kind} |
 | time | {trainer.seconds / 60:.0f} minutes with {training.threads} thread(s) on {hardware(training.device)} |
 | versions | {", ".join(f"{k} {v}" for k, v in simulator.config.versions.items())} |

@@ -227,8 +227,10 @@ class Tally:
         return [float(amount / count) if count else None for amount, count in pairs]
 
 
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], where: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """Peak signal-to-noise ratio of uint8 frames (..., H, W, C) in dB, (...); identical frames count as 60 dB.
+
+    With `where`, bool (..., H, W), only over the pixels that it names; frames with none of them count as identical.
 
     Raises:
         ValueError: If the two are not uint8 of one shape.
@@ -236,7 +238,11 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
     if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8:
         raise ValueError(f"psnr got {a.dtype} {a.shape} and {b.dtype} {b.shape}, expected uint8 frames of one shape.")
     difference = np.subtract(a, b, dtype=np.float32)
-    error = np.einsum("...hwc,...hwc->...", difference, difference, dtype=np.float64) / np.prod(a.shape[-3:])
+    pixels: Any = a.shape[-3] * a.shape[-2]
+    if where is not None:
+        difference *= where[..., None]
+        pixels = where.sum((-2, -1)).clip(min=1)
+    error = np.einsum("...hwc,...hwc->...", difference, difference, dtype=np.float64) / (pixels * a.shape[-1])
     floor = 255**2 / 10 ** (PSNR_LIMIT / 10)
     decibel: NDArray[np.float64] = 10 * np.log10(255**2 / np.maximum(error, floor))
     return decibel

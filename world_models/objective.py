@@ -26,7 +26,13 @@ class ObjectiveConfig:
         context_noise: clean-noisy only: frames enter the memory with Gaussian noise of up to this size, so that dreams
             stay stable on their own slightly wrong frames.
         clean_prefix: diffusion forcing only: share of sequences with a clean prefix.
-        cut_gradients: whether gradients stop where one block of frames hands its memory to the next.
+        cut_gradients: whether gradients stop where one block of frames hands its memory to the next (truncated
+            backpropagation through time). Training then needs the memory of one block, however long the sequences are.
+        state_moments: weight of a pull of the states of the scans towards mean 0 and variance 1, against drift; see
+            `regularisers.state_moments`.
+        recall: weight of a second task, against forgetting: after every block of frames, make an earlier frame of the
+            episode again from the memory and the pose of then. For models with a view.
+        perceptual: weight of a loss that compares frames by what a fixed random network sees in them; see `perceptual`.
     """
 
     kind: Literal["clean_noisy", "diffusion_forcing"] = "clean_noisy"
@@ -34,6 +40,14 @@ class ObjectiveConfig:
     context_noise: float = 0.2
     clean_prefix: float = 0.5
     cut_gradients: bool = False
+    state_moments: float = 0.0
+    recall: float = 0.0
+    perceptual: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("state_moments", "recall", "perceptual"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is the weight of a loss; it must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -19,24 +19,26 @@ from world_models.files import write_atomic
 class RunFolder:
     """`config.json`, `metrics.jsonl`, TensorBoard events, `checkpoint.pt` and `dreams/*.gif` of one run.
 
-    Opening the folder of an earlier run continues it, if its configuration is the same.
+    Opening the folder of an earlier run continues it, if its configuration is the same. An older version of this
+    package may have made it: settings that it did not know have to be as in `defaults`.
 
     Raises:
         ValueError: If the folder holds a run with another configuration; the message lists what differs.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config, indent=2, default=str) + "\n"
+        text, otherwise = (json.dumps(c, indent=2, default=str) + "\n" for c in (config, defaults or {}))
         path = folder / "config.json"
         if path.exists():
-            self._refuse_other(json.loads(path.read_text()), json.loads(text))
+            self._refuse_other(*(_flat(json.loads(t)) for t in (path.read_text(), text, otherwise)))
         else:
             write_atomic(path, lambda file: file.write(text.encode()))
         self._events = SummaryWriter(str(folder / "tensorboard"))
 
-    def _refuse_other(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+    def _refuse_other(self, before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
+        before = {key: defaults[key] for key in now.keys() & defaults.keys()} | before
         differing = [
             f"  {key}: {before.get(key)} there, {now.get(key)} now"
             for key in sorted(before.keys() | now.keys())
@@ -84,3 +86,11 @@ class RunFolder:
         (self.folder / "dreams").mkdir(exist_ok=True)
         data = iio.imwrite("<bytes>", frames, extension=".gif", duration=1000 / fps, loop=0)
         write_atomic(self.folder / "dreams" / f"{name}.gif", lambda file: file.write(data))
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

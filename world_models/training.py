@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,81 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import random_segments, to_frames
 from world_models.evaluation import dream, episode_lengths, openings, psnr
+from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig, context_noised
+from world_models.pretrained import load_mamba2
 from world_models.run_folder import RunFolder
+from world_models.state_monitor import state_metrics, steered
+from world_models.training_config import TrainingConfig
 from world_models.world_model import Batch, WorldModel, WorldModelConfig
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a world model is trained.
-
-    Attributes:
-        out: folder of the run; repeating a command resumes it.
-        steps: optimiser steps.
-        lengths: sequence lengths in frames, one after the other, each for an equal share of the steps.
-        frames_per_step: frames in a batch; batch size is this over the length.
-        event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
-        head_sequences, head_steps: after everything else, how many sequences the finished network is shown whose last
-            quarter has a reward or a termination, and steps, of 64 frames each, that the heads are trained for on them.
-        odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
-        objective: which frames get how much noise.
-        lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
-            falls to nothing.
-        weight_decay, clip: of AdamW, and the largest gradient norm.
-        ema: decay of the averaged weights, which are the ones evaluated and kept.
-        validation: share of the episodes, the last ones, that are never trained on.
-        log_every, eval_every: steps between lines of metrics, and between evaluations with a dream and a checkpoint.
-        bf16: compute matrix products in bfloat16.
-        seed: every step draws its data and noise from (seed, step), so that a resumed run repeats an unbroken one.
-        threads: CPU threads of torch.
-        device: where to train.
-    """
-
-    out: Path
-    steps: int = 3000
-    lengths: tuple[int, ...] = (8, 16, 32, 64)
-    frames_per_step: int = 128
-    event_share: float = 0.5
-    head_sequences: int = 1024
-    head_steps: int = 2000
-    odometry_steps: int = 2400
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    lr: float = 1.5e-3
-    warmup: int = 100
-    cooldown: float = 0.3
-    weight_decay: float = 1e-3
-    clip: float = 1.0
-    ema: float = 0.99
-    validation: float = 0.02
-    log_every: int = 25
-    eval_every: int = 250
-    bf16: bool = True
-    seed: int = 0
-    threads: int = 2
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not self.lengths or min(self.lengths) < 2:
-            raise ValueError(f"steps={self.steps} and lengths={self.lengths} must be at least 1, and 2 frames each")
-        for name in ("head_sequences", "head_steps", "odometry_steps", "warmup", "log_every", "eval_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("cooldown", "ema", "event_share", "validation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
-        if max(self.lengths) > self.frames_per_step:
-            raise ValueError(
-                f"lengths has {max(self.lengths)}, more than frames_per_step={self.frames_per_step}; raise the latter"
-            )
-
-    def length(self, step: int) -> int:
-        """Sequence length at a step."""
-        return self.lengths[min(step * len(self.lengths) // self.steps, len(self.lengths) - 1)]
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate at a step: linear warm-up, plateau, linear cool-down."""
-        return self.lr * min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1.0, self.cooldown * self.steps))
 
 
 class Trainer:
@@ -101,24 +33,22 @@ class Trainer:
     def __init__(self, config: TrainingConfig, model_config: WorldModelConfig, dataset: EpisodeDataset) -> None:
         torch.set_num_threads(config.threads)
         self.config, self.dataset = config, dataset
-        self.cut = _validation_cut(dataset, config)  # refuses too little data before there is a run to be in the way
-        training = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "device")}
-        self.folder = RunFolder(  # where and how fast it runs does not make it another run
-            config.out,
-            {
-                "training": training,
-                "model": asdict(model_config),
-                "data": dataset.hash(),
-                "env": dataset.spec.env_id,
-            },
-        )
+        self.cut = _validation_cut(dataset, config)  # whatever is refused is, before there is a run to be in the way
+        check_objective(model_config, config.objective)
         torch.manual_seed(config.seed)
         self.model = WorldModel.fitted(model_config, self._sample_frames()).to(config.device)
+        if config.pretrained_ssm is not None:
+            print(load_mamba2(self.model.network, config.pretrained_ssm))
+        about = {"data": dataset.hash(), "env": dataset.spec.env_id}
+        defaults = _described(TrainingConfig(config.out), WorldModelConfig(model_config.action))
+        self.folder = RunFolder(config.out, _described(config, model_config) | about, defaults)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
-        self.step, self.seconds, self.reckons = 0, 0.0, self.model.odometry is None
+        self.step, self.frames, self.seconds, self.reckons = 0, 0, 0.0, self.model.odometry is None
+        self.stage, self.stage_losses = 0, list[float]()  # of the curriculum: which length, and how it went
+        self.moments_strength = 1.0
         self.judges = not len(dataset.events[dataset.events < self.cut])
         if (checkpoint := self.folder.load_checkpoint()) is not None:
             self._restore(checkpoint)
@@ -140,7 +70,9 @@ class Trainer:
                     self.folder.log(self.step, logs)
                     bar.update(task, status=_status(logs))
                 if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
-                    self.folder.log(self.step, self.evaluate())
+                    metrics = self.evaluate()
+                    self.folder.log(self.step, metrics)
+                    self._adapt(metrics)
                     self.checkpoint()
                 bar.update(task, completed=self.step)
         if not self.judges:
@@ -216,7 +148,7 @@ class Trainer:
             task = bar.add_task("heads", total=batches, status="")
             for i in range(batches):
                 batch = self._batch(range(0, self.cut), count, length, config.steps + 1 + i, event_share=1.0)
-                with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+                with self._autocast():
                     tokens, around = self.ema.shown(batch, config.objective)
                 chosen = (batch.terminated | (batch.rew != 0)).cpu()
                 chosen[:, : length // 2] = False
@@ -226,24 +158,29 @@ class Trainer:
                 bar.update(task, advance=1)
         return tuple(None if x[0] is None else torch.cat(x) for x in zip(*parts, strict=True))  # type: ignore[return-value]
 
+    def length(self, step: int) -> int:
+        """Frames per sequence at a step: of the schedule, or wherever the curriculum now stands."""
+        return self.config.length(step) if self.config.curriculum == "schedule" else self.config.lengths[self.stage]
+
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that the curriculum has come to, or will."""
+        whole = self.config.curriculum == "schedule"
+        return self.config.lengths if whole else self.config.lengths[: self.stage + 1]
+
     def train_step(self) -> dict[str, float]:
         """One step of the optimiser."""
-        config, started = self.config, time.perf_counter()
-        length = config.length(self.step)
+        config, started, length = self.config, time.perf_counter(), self.length(self.step)
         batch = self._batch(range(0, self.cut), max(1, config.frames_per_step // length), length, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr_at(self.step)
-        with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
-            loss, logs = self.model.loss(batch, config.objective)
         self.optimizer.zero_grad()
-        loss.backward()
+        logs = self._backward(batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
         self.step += 1
         self._average()
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
-        frames = batch.act.shape[0] * length
+        seconds, frames = time.perf_counter() - started, batch.act.shape[0] * length
+        self.seconds, self.frames = self.seconds + seconds, self.frames + frames
         return {k: float(v) for k, v in logs.items()} | {
             "grad_norm": float(norm),
             "lr": config.lr_at(self.step - 1),
@@ -251,28 +188,71 @@ class Trainer:
             "frames_per_second": frames / seconds,
         }
 
+    def _backward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Gradients of the loss. Where they are cut at block borders, each block is done with before the next begins,
+        so that what is kept for the backward pass does not grow with the length (truncated backpropagation).
+        """
+        config = self.config
+        weight = config.objective.state_moments * self.moments_strength
+        arguments = batch, replace(config.objective, state_moments=weight), config.checkpoint_blocks
+        if not config.objective.cut_gradients:
+            with self._autocast():
+                loss, logs = self.model.loss(*arguments)
+            loss.backward()
+            return logs
+        blocks, of_blocks = self.model.losses(*arguments), list[dict[str, torch.Tensor]]()
+        while True:
+            with self._autocast():
+                block = next(blocks, None)
+            if block is None:
+                return summed(of_blocks)
+            block[0].backward()
+            of_blocks.append(block[1])
+
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Losses on held-out episodes, and a dream beside the truth as a GIF."""
-        length = self.config.length(self.step - 1)
-        batch = self._batch(range(self.cut, len(self.dataset)), 4, max(length, 16), 0)
-        with torch.autocast(self.config.device, torch.bfloat16, enabled=self.config.bf16):
-            _, logs = self.ema.loss(batch, ObjectiveConfig(pure_noise=1.0, context_noise=0.0))
+        """Losses on held-out episodes, the health of the memory, and a dream beside the truth as a GIF."""
+        length = max(self.length(self.step - 1), 16)
+        batch = self._batch(range(self.cut, len(self.dataset)), 4, length, 0)
+        with self._autocast():
+            objective = ObjectiveConfig(pure_noise=1.0, context_noise=0.0, recall=self.config.objective.recall)
+            _, logs = self.ema.loss(batch, objective)
         lengths = episode_lengths(self.dataset)[self.dataset.episode_starts >= self.cut]
-        context = max(1, min(max(length, 16), int(np.median(lengths))) // 2)
-        real = openings(self.dataset, 4, max(length, 16), longer_than=context, since=self.cut)
+        context = max(1, min(length, int(np.median(lengths))) // 2)
+        real = openings(self.dataset, 4, length, longer_than=context, since=self.cut)
         keys = torch.arange(len(real), device=self.config.device)
         dreamt = dream(self.ema, real.obs, real.act, context, real.obs.shape[1] - context, keys)
         shown = np.concatenate([real.obs[:, :context], dreamt.obs], 1)
         self.folder.save_gif(f"{self.step:06d}", _side_by_side(real.obs, shown))
         quality = psnr(dreamt.obs, real.obs[:, context:])[real.valid[:, context:]].mean()
-        return {f"validation/{k}": float(v) for k, v in logs.items()} | {"validation/dream_psnr": float(quality)}
+        metrics = {f"validation/{k}": float(v) for k, v in logs.items()} | {"validation/dream_psnr": float(quality)}
+        seen = slice(int(real.valid.sum(1).min()))  # of all openings
+        health = state_metrics(self.ema, to_frames(real.obs[:, seen]), torch.from_numpy(real.act[:, seen]))
+        strength = {"state/strength": self.moments_strength} if self.config.objective.state_moments else {}
+        return metrics | health | strength
+
+    def _adapt(self, metrics: dict[str, float]) -> None:
+        """Answer an evaluation: steer the regulariser of the states, and let the lengths advance."""
+        config = self.config
+        if config.steer_moments and config.objective.state_moments:
+            self.moments_strength = steered(self.moments_strength, metrics)
+        if config.curriculum == "plateau":
+            self.stage_losses.append(metrics["validation/frame_loss"])
+            if self.stage + 1 < len(config.lengths) and has_plateaued(self.stage_losses):
+                self.stage, self.stage_losses = self.stage + 1, []
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.config.device, torch.bfloat16, enabled=self.config.bf16)
 
     def checkpoint(self) -> None:
         """Write everything that `run` needs to go on as if it had never stopped."""
         self.folder.save_checkpoint(
             {
                 "step": self.step,
+                "frames": self.frames,
+                "stage": self.stage,
+                "stage_losses": self.stage_losses,
+                "moments_strength": self.moments_strength,
                 "seconds": self.seconds,
                 "reckons": self.reckons,
                 "judges": self.judges,
@@ -284,6 +264,15 @@ class Trainer:
 
     def _restore(self, checkpoint: dict) -> None:
         self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
+        lengths = map(self.config.length, range(self.step))
+        older = {  # what a checkpoint of an older version does not say
+            "frames": sum(self.config.frames_per_step // length * length for length in lengths),
+            "stage": 0,
+            "stage_losses": [],
+            "moments_strength": 1.0,
+        }
+        for name, value in older.items():
+            setattr(self, name, checkpoint.get(name, value))
         self.reckons, self.judges = checkpoint["reckons"], checkpoint["judges"]
         self.model.load_state_dict(checkpoint["model"])
         self.ema.load_state_dict(checkpoint["ema"])
@@ -304,6 +293,18 @@ class Trainer:
     def _sample_frames(self, count: int = 4000) -> torch.Tensor:
         rng = np.random.default_rng(self.config.seed)
         return to_frames(self.dataset.obs[np.sort(rng.choice(self.cut, min(count, self.cut), replace=False))])
+
+
+def has_plateaued(losses: list[float], patience: int = 2, gain: float = 0.02) -> bool:
+    """Whether the last `patience` losses are all less than `gain` below the best before them."""
+    before, last = losses[:-patience], losses[-patience:]
+    return bool(before) and min(last) > (1 - gain) * min(before)
+
+
+def _described(config: TrainingConfig, model: WorldModelConfig) -> dict[str, Any]:
+    """What makes a run the run it is: not where it is, or how fast."""
+    training = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "device")}
+    return {"training": training, "model": asdict(model)}
 
 
 def _validation_cut(dataset: EpisodeDataset, config: TrainingConfig) -> int:

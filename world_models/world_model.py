@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from world_models.actions import ActionSpec
 from world_models.geometry import EgoView, surrounding_places, token_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
+from world_models.losses import block_losses, check_objective, event_losses, summed
 from world_models.network import Network, NetworkConfig
 from world_models.noise import fold, frame_noise
-from world_models.objective import ObjectiveConfig, Streams, context_noised, noisy_streams
+from world_models.objective import ObjectiveConfig, context_noised
 from world_models.odometry import Odometry
 from world_models.sampler import sample
 from world_models.state import WorldModelState
@@ -150,12 +151,12 @@ class WorldModel(nn.Module):
         Returns:
             the state after the last frame, and features (B, T, F) of every frame.
         """
-        self._check(state, obs, act, is_first)
+        self._check(state.batch_size, obs, act, is_first)
         latents = self.tokenizer.encode(obs)
         feats: list[Tensor] = []
-        for frames in self._blocks(latents.shape[1]):
+        for frames in self.temporal_blocks(latents.shape[1]):
             block = latents[:, frames], act[:, frames], is_first[:, frames]
-            state, _, f, _ = self._commit(state, *block, self._track(state, *block))
+            state, _, f, _ = self.commit(state, *block, self._track(state, *block))
             feats.append(f)
         return state, torch.cat(feats, 1)
 
@@ -171,7 +172,7 @@ class WorldModel(nn.Module):
         """
         act, is_first, pose = self._ahead(state, act, rng)
         latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
-        state, _, feats, _ = self._commit(state, latents, act, is_first, pose)
+        state, _, feats, _ = self.commit(state, latents, act, is_first, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
         return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, state.feats), state
 
@@ -196,7 +197,7 @@ class WorldModel(nn.Module):
     def _ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """act (B, 1, ...), is_first (B, 1) and pose (B, 1, 3) of the frame to imagine."""
         act, is_first = act.unsqueeze(1), (state.age == 0).unsqueeze(1)
-        self._check(state, None, act, is_first)
+        self._check(state.batch_size, None, act, is_first)
         if rng.dtype != torch.long or tuple(rng.shape) != (state.batch_size,):
             raise ValueError(
                 f"rng is {rng.dtype} {tuple(rng.shape)}; expected one int64 key per world, ({state.batch_size},)"
@@ -208,7 +209,7 @@ class WorldModel(nn.Module):
     ) -> Tensor:
         """Latents (B, S, n, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass."""
         batch, S = keys.shape
-        places = self._places(pose, (batch, 1))
+        places = self.places(pose, (batch, 1))
         read = act, is_first, places, None, state.ssm, state.kv, state.age
 
         def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
@@ -219,37 +220,26 @@ class WorldModel(nn.Module):
         noise = frame_noise(keys.flatten(), state.age.repeat_interleave(S), state.latents.shape[1:])
         return sample(denoise, noise.unflatten(0, (batch, S)), steps)
 
-    def loss(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The training loss, and its parts by name. Sequences longer than `block_frames` carry their memory."""
+    def losses(
+        self, batch: Batch, objective: ObjectiveConfig | None = None, checkpoint_blocks: bool = False
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """The training loss, temporal block by temporal block, and the parts of each by name; see `block_losses`.
+
+        Sequences longer than `block_frames` carry their memory from block to block.
+        """
         objective = objective or ObjectiveConfig()
+        check_objective(self.config, objective)
         if self.odometry is not None and batch.pose is None:
             raise ValueError("batch.pose is None, but this model reckons poses; collect with poses or set view=None")
-        state = self.initial_state(batch.obs.shape[0])
-        self._check(state, batch.obs, batch.act, batch.is_first)
-        latents = self.tokenizer.encode(batch.obs)
-        streams = noisy_streams(latents, objective)
-        T = latents.shape[1]
-        parts: list[dict[str, Tensor]] = []
-        for frames in self._blocks(T):
-            state, logs = self._block_loss(state, batch[frames], latents[:, frames], streams[frames])
-            parts.append({k: v * (latents[:, frames].shape[1] / T) for k, v in logs.items()})
-            if objective.cut_gradients:
-                state = state.detach()
-        logs = {k: torch.stack([p[k] for p in parts]).sum() for k in parts[0]}
-        loss = torch.stack([v for k, v in logs.items() if k.endswith("_loss")]).sum()
-        return loss, {k: v.detach() for k, v in logs.items()} | {"loss": loss.detach()}
+        self._check(batch.obs.shape[0], batch.obs, batch.act, batch.is_first)
+        return block_losses(self, batch, objective, checkpoint_blocks)
 
-    def _block_loss(
-        self, state: WorldModelState, batch: Batch, latents: Tensor, streams: Streams
-    ) -> tuple[WorldModelState, dict[str, Tensor]]:
-        pose = batch.pose if self.odometry is not None else None
-        state, tokens, feats, _ = self._commit(
-            state, latents, batch.act, batch.is_first, pose, streams.latents, streams.tau
-        )
-        error = (self.network.denoised(tokens[:, :, streams.target]) - latents).square()
-        error = (error * self.tokenizer.importance()).mean((2, 3))
-        events = self._event_losses(feats, batch.rew, batch.terminated, streams.clean)
-        return state, {"frame_loss": _mean(error, streams.weight)} | events
+    def loss(
+        self, batch: Batch, objective: ObjectiveConfig | None = None, checkpoint_blocks: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The training loss, and its parts by name: the sum of `losses`."""
+        losses, logs = zip(*self.losses(batch, objective, checkpoint_blocks), strict=True)
+        return torch.stack(losses).sum(), summed(logs)
 
     @torch.no_grad()
     def shown(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, Tensor | None]:
@@ -257,29 +247,19 @@ class WorldModel(nn.Module):
         latents = context_noised(self.tokenizer.encode(batch.obs), objective or ObjectiveConfig())
         pose = batch.pose if self.odometry is not None else None
         state, tokens, around = self.initial_state(len(latents)), [], []
-        for frames in self._blocks(latents.shape[1]):
+        for frames in self.temporal_blocks(latents.shape[1]):
             block = latents[:, frames], batch.act[:, frames], batch.is_first[:, frames]
-            state, t, _, a = self._commit(state, *block, None if pose is None else pose[:, frames])
+            state, t, _, a = self.commit(state, *block, None if pose is None else pose[:, frames])
             tokens.append(t[:, :, 0])
             around += [] if a is None else [a]
         return torch.cat(tokens, 1), torch.cat(around, 1) if around else None
 
     def head_loss(self, tokens: Tensor, around: Tensor | None, rew: Tensor, terminated: Tensor) -> Tensor:
         """The part of the loss that is about rewards and ends, for what `shown` gave of frames (...)."""
-        losses = self._event_losses(self.features(tokens, around), rew, terminated, torch.ones_like(terminated))
+        losses = event_losses(self, self.features(tokens, around), rew, terminated, torch.ones_like(terminated))
         return torch.stack(list(losses.values())).sum()
 
-    def _event_losses(self, feats: Tensor, rew: Tensor, terminated: Tensor, where: Tensor) -> dict[str, Tensor]:
-        """Losses of reward and termination. Both are rare: half comes from the frames where there is one of them."""
-        event = terminated | (rew != 0)
-        quiet, eventful = where & ~event, where & event
-        losses = {
-            "reward_loss": self.reward.loss(feats, rew),
-            "termination_loss": self.termination.loss(feats, terminated),
-        }
-        return {name: _mean(loss, quiet) + _mean(loss, eventful) for name, loss in losses.items()}
-
-    def _commit(
+    def commit(
         self,
         state: WorldModelState,
         latents: Tensor,
@@ -298,7 +278,7 @@ class WorldModel(nn.Module):
             streams, tau = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
         lead = latents.shape[:2]
         here = torch.zeros(*lead, 3, dtype=torch.long, device=self.device) if pose is None else pose
-        places, around = self._places(pose, lead), surrounding_places(here, self.config.network.map_size)
+        places, around = self.places(pose, lead), surrounding_places(here, self.config.network.map_size)
         tokens, remembered, ssm, kv = self.network(
             streams, tau, act, is_first, places, around, state.ssm, state.kv, state.age, writes=True
         )
@@ -310,7 +290,7 @@ class WorldModel(nn.Module):
         state = WorldModelState(ssm, kv, latents[:, -1], feats[:, -1].float(), last_pose, age)
         return state, tokens, feats, remembered
 
-    def _blocks(self, T: int) -> Iterator[slice]:
+    def temporal_blocks(self, T: int) -> Iterator[slice]:
         """The temporal blocks of T frames."""
         size = self.config.block_frames
         return (slice(start, start + size) for start in range(0, T, size))
@@ -320,11 +300,12 @@ class WorldModel(nn.Module):
             return None
         return self.odometry.track(state.pose, latents, state.latents, act, is_first)
 
-    def _places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
+    def places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
+        """Where the tokens of frames seen from poses (*lead, 3) are: (*lead, n, 2)."""
         places = token_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
         return places.to(self.device)
 
-    def _check(self, state: WorldModelState, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:
+    def _check(self, batch_size: int, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:
         c = self.config
         lead = tuple(is_first.shape)
         if obs is not None and tuple(obs.shape) != (*lead, c.channels, c.frame_size, c.frame_size):
@@ -338,14 +319,9 @@ class WorldModel(nn.Module):
             raise ValueError(f"is_first has dtype {is_first.dtype}; expected bool")
         if tuple(act.shape[:2]) != lead:
             raise ValueError(f"act has shape {tuple(act.shape)}; expected {lead} first, as is_first")
-        if state.batch_size != lead[0]:
-            raise ValueError(f"state holds {state.batch_size} worlds, but the inputs are for {lead[0]}")
+        if batch_size != lead[0]:
+            raise ValueError(f"state holds {batch_size} worlds, but the inputs are for {lead[0]}")
         c.action.check(act)
-
-
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    weight = weight.float()
-    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:

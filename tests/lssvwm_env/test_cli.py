@@ -18,6 +18,7 @@ COMMANDS = (
     "check",
     "train",
     "compare",
+    "eval memory",
     "list",
     "demo",
 )
@@ -33,7 +34,7 @@ def test_help_lists_the_commands(argv: list[str], capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="^0$"):
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert f"usage: lssvwm {name}" in capsys.readouterr().out
 
 
@@ -51,6 +52,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
         ("train --out x", "--dataset"),
         ("train --out x --dataset y --steps 0", "steps=0"),
         ("compare --simulator x --out y --card", "card=True needs a simulator folder"),
+        ("eval memory --simulator x --out y --sequences 0", "sequences=0 must be at least 1"),
         ("demo --nonsense 1", "--nonsense"),
     ],
 )
@@ -72,6 +74,7 @@ def test_arguments_that_cannot_be_are_refused(words: str, message: str, capsys: 
         ("import-videos --folder nowhere --out x", "nowhere holds no videos"),
         ("export-minari --dataset nowhere --dataset-id x-v0", "No dataset at nowhere"),
         ("compare --simulator nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
+        ("eval memory --simulator nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
         ("demo --rooms nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
     ],
 )
@@ -81,7 +84,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     monkeypatch.chdir(tmp_path)
     assert main(words.split()) == 1
     printed = capsys.readouterr().err
-    assert printed.startswith(f"lssvwm {words.split()[0]}: ") and message in printed and printed.count("\n") == 1
+    assert printed.startswith(f"lssvwm {words.split(' --')[0]}: ") and message in printed and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(

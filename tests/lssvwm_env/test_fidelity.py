@@ -116,6 +116,9 @@ def test_tiles_are_counted_by_hand(real: Openings) -> None:
     new = (age == -1) & (ids != palette.UNSEEN)
     assert counts["tiles_new"].count.sum() == new.sum()
     assert counts["tiles_new_chance"].amount.sum() == np.unique(ids[new], return_counts=True)[1].max()
+    assert counts["objects_new"].count.sum() == (new & objects).sum()
+    assert counts["objects_new_chance"].amount.sum() == np.unique(ids[new & objects], return_counts=True)[1].max()
+    assert counts["tiles_age_33_128"].count.sum() == (age >= 33).sum() and not counts["tiles_age_513_up"].count.any()
 
 
 def test_frames_past_the_end_do_not_count(real: Openings) -> None:
@@ -148,7 +151,7 @@ def test_a_model_that_knows_the_truth_is_perfect(memory: EpisodeDataset) -> None
         estimates = result.report[mode]
         for name, estimate in estimates.items():
             perfect = {"psnr": 60.0, "tiles_illegal": 0.0}.get(name, 1.0)
-            assert name == "tiles_new_chance" or estimate["value"] in (perfect, None), (mode, name)
+            assert name.endswith("_new_chance") or estimate["value"] in (perfect, None), (mode, name)
         assert estimates["psnr"]["n"] * 49 == estimates["tiles"]["n"] > 0
     assert result.report["next_frame"]["tiles_recent"]["n"] > 1000
     assert result.report["next_frame"]["termination_recall"]["n"] == real.terminated[real.valid].sum()

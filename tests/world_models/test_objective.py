@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from world_models.objective import ObjectiveConfig, noisy_streams
@@ -31,3 +32,9 @@ def test_diffusion_forcing_keeps_clean_prefixes_longer_than_half():
     assert torch.equal(streams.weight, (~clean).float())  # loss on the noised part only
     assert torch.equal(streams.latents[:, :, 0][clean], LATENTS[clean])
     assert len(streams.tau[0].unique()) > 2  # noise is drawn per frame
+
+
+@pytest.mark.parametrize("name", ["state_moments", "recall", "perceptual"])
+def test_weights_of_losses_are_not_negative(name):
+    with pytest.raises(ValueError, match=f"{name}=-1.0 is the weight of a loss; it must be at least 0"):
+        ObjectiveConfig(**{name: -1.0})

@@ -1,0 +1,175 @@
+"""What makes a memory last? One world model per idea, trained on the same frames and judged on the same episodes.
+
+    lssvwm collect --env-id MiniGrid-ObjectRooms-v0 --out data/object-rooms-train --frames 200000 --episode-length 200
+    python benchmarks/memory_study.py --variants ours window full-attention --seeds 0
+
+Every model is written to `benchmarks/records/NAME-SEED.json` as soon as it is judged; what has a record is not made
+again, and a training that was cut off goes on. `python benchmarks/results.py` makes docs/results.md of the records.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import json
+import subprocess
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import tyro
+
+from lssvwm_env.memory_suite import ROOMS, Recordings, SuiteSettings, record_suite, run_suite
+from lssvwm_env.simulator import package_versions
+from lssvwm_env.train import hardware, model_config
+from world_models.data import EpisodeDataset
+from world_models.files import write_atomic
+from world_models.objective import ObjectiveConfig
+from world_models.training import Trainer, TrainingConfig
+from world_models.world_model import WorldModelConfig
+
+RECORDS: Final = Path(__file__).parent / "records"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is different from "ours", in words and in configs. Parameters are matched by the width of the MLP."""
+
+    about: str
+    network: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS: Final = {
+    "ours": Variant("two maps written by the delta rule, blocks (8, 2, 8, 8), window 2"),
+    # The models that the paper compares with: the block stays, the memory is swapped.
+    "window": Variant("attention over the last 8 frames", {"memory": "attention", "memory_window": 8, "mlp_ratio": 3}),
+    "full-attention": Variant("attention over all frames", {"memory": "attention", "mlp_ratio": 3}),
+    "mamba2": Variant("whole-frame scans addressed by content", {"map_layers": (), "block_sizes": (8, 8, 8, 8)}),
+    "mamba2-convolution": Variant(
+        "the same without local attention",
+        {"map_layers": (), "block_sizes": (8, 8, 8, 8), "mixing": "convolution"},
+    ),
+    "blocks-1": Variant("all blocks of size 1", {"map_layers": (), "block_sizes": (1, 1, 1, 1), "mlp_ratio": 4}),
+    "paper-blocks": Variant(
+        "blocks (1, 1, 2, 8), no maps", {"map_layers": (), "block_sizes": (1, 1, 2, 8), "mlp_ratio": 3}
+    ),
+    # One choice of ours undone, or one more made.
+    "added": Variant("maps are added to, not overwritten", {"map_rule": "add"}),
+    "one-map": Variant("the second map addressed by content", {"map_layers": (0,)}),
+    "no-maps": Variant("no maps, same blocks", {"map_layers": ()}),
+    "all-8": Variant("no small blocks", {"block_sizes": (8, 8, 8, 8)}),
+    "overlap": Variant("tubes of the small blocks overlap", {"overlap": True}),
+    "convolution": Variant("convolution for local attention", {"mixing": "convolution", "mlp_ratio": 3}),
+    "window-1": Variant("local attention to 1 earlier frame", {"window": 1}),
+    "window-4": Variant("local attention to 4 earlier frames", {"window": 4}),
+    "no-curriculum": Variant("64 frames from the start", training={"lengths": (64,)}),
+    "plateau": Variant("lengths grow when the loss stalls", training={"curriculum": "plateau", "eval_every": 50}),
+    "diffusion-forcing": Variant("the paper's objective", objective={"kind": "diffusion_forcing"}),
+    "no-clean-prefix": Variant(
+        "the paper's objective without clean prefixes", objective={"kind": "diffusion_forcing", "clean_prefix": 0.0}
+    ),
+    "no-context-noise": Variant("clean contexts", objective={"context_noise": 0.0}),
+    "cut-gradients": Variant(
+        "gradients cut between temporal blocks of 16", model={"block_frames": 16}, objective={"cut_gradients": True}
+    ),
+    "moments": Variant("states kept near mean 0, variance 1", objective={"state_moments": 0.01}),
+    "recall": Variant("older frames recovered from the state", objective={"recall": 0.5}),
+    "perceptual": Variant("perceptual loss added", objective={"perceptual": 0.1}),
+}
+
+
+@dataclass
+class Args:
+    """What to train.
+
+    Attributes:
+        variants: Names in VARIANTS; all if none are given.
+        seeds: Of the weights, the batches and the noise.
+        dataset: Folder of training episodes.
+        runs: Folder for the training runs.
+        steps: Optimiser steps, of 128 frames each.
+        threads: CPU threads.
+    """
+
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    seeds: tuple[int, ...] = (0,)
+    dataset: Path = Path("data/object-rooms-train")
+    runs: Path = Path("runs/study")
+    steps: int = 600
+    threads: int = 1
+
+
+def suite() -> SuiteSettings:
+    """How all are judged: training sequences have 64 frames, here memories must last for up to 800."""
+    return SuiteSettings(worlds=ROOMS[:1], sequences=16, context=256, continuation=(), questions=0, bf16=True)
+
+
+def configs(
+    variant: Variant, seed: int, args: Args, dataset: EpisodeDataset
+) -> tuple[TrainingConfig, WorldModelConfig]:
+    """The configs of a variant."""
+    base = model_config(dataset, "tiny")
+    model = replace(base, network=replace(base.network, **{"map_rule": "delta"} | variant.network), **variant.model)
+    training = TrainingConfig(
+        **{
+            "out": Path(),
+            "steps": args.steps,
+            "lengths": (16, 32, 64),
+            "objective": ObjectiveConfig(**variant.objective),
+            "eval_every": 200,
+            "seed": seed,
+            "threads": args.threads,
+        }
+        | variant.training
+    )
+    return training, model
+
+
+def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings: Recordings) -> dict[str, Any]:
+    """Train a variant, or finish its training, and judge it."""
+    training, model = configs(VARIANTS[name], seed, args, dataset)
+    trainer = Trainer(replace(training, out=args.runs / f"{name}-{seed}"), model, dataset)
+    trained = trainer.run()
+    report = run_suite(trained, recordings, suite())
+    report["worlds"] = json.loads(json.dumps(report["worlds"]), parse_float=lambda number: round(float(number), 5))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return {
+        "variant": name,
+        "about": VARIANTS[name].about,
+        "seed": seed,
+        "network": asdict(model.network),
+        "training": {k: v for k, v in asdict(training).items() if k not in ("out", "device")},
+        "parameters": sum(p.numel() for p in trained.parameters()),
+        "state_bytes": trained.initial_state(1).nbytes,
+        "minutes": round(trainer.seconds / 60, 1),
+        "hardware": hardware("cpu"),
+        "data_hash": dataset.hash(),
+        "commit": commit,
+        "versions": package_versions(),
+        "suite": report,
+    }
+
+
+def main(args: Args) -> None:
+    """Make the records that are missing."""
+    torch.set_num_threads(args.threads)
+    if unknown := set(args.variants) - VARIANTS.keys():
+        raise SystemExit(f"--variants {' '.join(sorted(unknown))}: choose from {', '.join(VARIANTS)}")
+    dataset = EpisodeDataset(args.dataset)
+    recordings = record_suite(suite())
+    for seed in args.seeds:
+        for name in args.variants:
+            path = RECORDS / f"{name}-{seed}.json"
+            if path.exists():
+                continue
+            text = json.dumps(judged(name, seed, args, dataset, recordings), indent=1, allow_nan=False, default=str)
+            write_atomic(path, lambda file, text=text: file.write(text.encode()))
+            print(f"{path} is written", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

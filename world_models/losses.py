@@ -1,0 +1,141 @@
+"""The training loss of a world model, one temporal block after the other; `WorldModel.losses` is the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from world_models.objective import ObjectiveConfig, Streams, noisy_streams
+from world_models.perceptual import perceptual_loss
+from world_models.regularisers import earlier_frames, state_moments
+from world_models.state import WorldModelState
+from world_models.state_monitor import scan_states
+
+if TYPE_CHECKING:
+    from world_models.world_model import Batch, WorldModel, WorldModelConfig
+
+Logs = dict[str, Tensor]
+
+
+def check_objective(config: WorldModelConfig, objective: ObjectiveConfig) -> None:
+    """Refuse an objective that asks for what a model does not have."""
+    if objective.recall > 0 and config.view is None:
+        raise ValueError(
+            f"recall={objective.recall} asks the memory what was seen at the places of an earlier frame, but with "
+            "view=None all frames show the same places; set recall=0, or give the model a view and recorded poses"
+        )
+
+
+def block_losses(
+    model: WorldModel, batch: Batch, objective: ObjectiveConfig, checkpoint_blocks: bool
+) -> Iterator[tuple[Tensor, Logs]]:
+    """The loss of every temporal block and its parts by name, as shares of the loss of the whole sequences.
+
+    With `objective.cut_gradients` no two blocks share a graph: whoever calls `backward` on each before asking for the
+    next needs the memory of one block, however long the sequences are. With `checkpoint_blocks` the activations inside
+    a block are computed again in the backward pass, and only the states between blocks are kept.
+    """
+    latents = model.tokenizer.encode(batch.obs)
+    streams = noisy_streams(latents, objective)
+    weights = {
+        "moments_loss": objective.state_moments,
+        "recall_loss": objective.recall,
+        "perceptual_loss": objective.perceptual,
+    }
+    state, T = model.initial_state(len(latents)), latents.shape[1]
+    for frames in model.temporal_blocks(T):
+        arguments = model, state, batch, latents, streams, objective, frames
+        if checkpoint_blocks:
+            state, logs = checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=True)
+        else:
+            state, logs = _block(*arguments)
+        logs = {k: v * (len(range(T)[frames]) / T) for k, v in logs.items()}
+        loss = torch.stack([v * weights.get(k, 1.0) for k, v in logs.items()]).sum()
+        if objective.cut_gradients:
+            state = state.detach()
+        yield loss, {k: v.detach() for k, v in logs.items()} | {"loss": loss.detach()}
+
+
+def summed(logs: Sequence[Logs]) -> Logs:
+    """The parts of the loss of whole sequences, from those of their blocks."""
+    return {k: torch.stack([log[k] for log in logs]).sum() for k in logs[0]}
+
+
+def event_losses(model: WorldModel, feats: Tensor, rew: Tensor, terminated: Tensor, where: Tensor) -> Logs:
+    """Losses of reward and termination. Both are rare: half comes from the frames where there is one of them."""
+    event = terminated | (rew != 0)
+    quiet, eventful = where & ~event, where & event
+    losses = {
+        "reward_loss": model.reward.loss(feats, rew),
+        "termination_loss": model.termination.loss(feats, terminated),
+    }
+    return {name: _mean(loss, quiet) + _mean(loss, eventful) for name, loss in losses.items()}
+
+
+def _block(
+    model: WorldModel,
+    state: WorldModelState,
+    batch: Batch,
+    latents: Tensor,
+    streams: Streams,
+    objective: ObjectiveConfig,
+    frames: slice,
+) -> tuple[WorldModelState, Logs]:
+    """The state after some frames of (B, T), and the parts of their loss."""
+    now, shown = batch[frames], streams[frames]
+    pose = now.pose if model.odometry is not None else None
+    state, tokens, feats, _ = model.commit(
+        state, latents[:, frames], now.act, now.is_first, pose, shown.latents, shown.tau
+    )
+    denoised = model.network.denoised(tokens[:, :, shown.target])
+    logs = {"frame_loss": _mean(_error(model, denoised, latents[:, frames]), shown.weight)}
+    logs |= event_losses(model, feats, now.rew, now.terminated, shown.clean)
+    if objective.perceptual > 0:
+        predicted, true = (model.tokenizer.decode(frame) for frame in (denoised, latents[:, frames]))
+        logs["perceptual_loss"] = _mean(perceptual_loss(predicted, true), shown.weight)
+    if objective.state_moments > 0:
+        logs["moments_loss"] = state_moments(list(scan_states(model.network, state.ssm).values()))
+    if objective.recall > 0:
+        so_far = slice(frames.stop)
+        logs["recall_loss"] = _recall(model, state, batch[so_far], latents[:, so_far], streams.clean)
+    return state, logs
+
+
+def _recall(model: WorldModel, state: WorldModelState, batch: Batch, latents: Tensor, clean: Tensor) -> Tensor:
+    """What the memory after the last of frames (B, T) has forgotten of a random one before, of the same episode.
+
+    That frame is denoised from pure noise, as the first frame of an episode is: without an action, and with the window
+    of the attention hidden. What it looked like then has to be read from the memory of now, at the places it showed.
+    """
+    index, there_is_one = earlier_frames(batch.is_first)
+    rows = torch.arange(len(index), device=index.device)
+    frame, counts = latents[rows, index].unsqueeze(1), there_is_one & clean[rows, index]
+    assert batch.pose is not None
+    lead = len(index), 1
+    tokens, *_ = model.network(
+        torch.randn_like(frame).unsqueeze(2),
+        torch.zeros(*lead, 1, device=frame.device),
+        batch.act[rows, index].unsqueeze(1),
+        torch.ones(lead, dtype=torch.bool, device=frame.device),
+        model.places(batch.pose[rows, index].unsqueeze(1), lead),
+        None,
+        state.ssm,
+        state.kv,
+        state.age,
+        writes=False,
+    )
+    return _mean(_error(model, model.network.denoised(tokens[:, :, 0]), frame)[:, 0], counts)
+
+
+def _error(model: WorldModel, denoised: Tensor, latents: Tensor) -> Tensor:
+    """Squared errors (B, T) of frames (B, T, n, k)."""
+    return ((denoised - latents).square() * model.tokenizer.importance()).mean((2, 3))
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.float()
+    return (values * weight).sum() / weight.sum().clamp(min=1)

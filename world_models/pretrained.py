@@ -1,0 +1,89 @@
+"""Scans that begin as the layers of a trained Mamba-2: its published state dicts fit, if the sizes do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from world_models.layers import Block, BlockScan
+from world_models.network import Network
+
+# The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
+TAKEN: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What became of a Mamba-2 checkpoint.
+
+    Attributes:
+        layers: which layer of the checkpoint (value) each scan (key, by its block in the network) now begins as.
+        ignored: names in the checkpoint that nothing here corresponds to, or that no scan was left for.
+    """
+
+    layers: dict[int, int]
+    ignored: tuple[str, ...]
+
+    def __str__(self) -> str:
+        pairs = ", ".join(f"block {ours} from layer {theirs}" for ours, theirs in self.layers.items())
+        convolutions = sum(".conv1d." in name for name in self.ignored)
+        return (
+            f"Scans that begin as Mamba-2's: {pairs}. Ignored: {len(self.ignored)} tensors, {convolutions} of them of "
+            "its convolutions (conv1d), which these scans do not have. They forget per token as fast as it did; the "
+            "norms and biases of their keys are their own."
+        )
+
+
+def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> Pretrained:
+    """Let the scans of a network, first to last, begin as the first layers of a Mamba-2.
+
+    Args:
+        network: its weights are replaced, all or none.
+        source: a safetensors file, or a state dict, with names such as `backbone.layers.0.mixer.in_proj.weight`.
+
+    Raises:
+        ValueError: If the file is no safetensors file, or layers or sizes are not there; the message names them all.
+    """
+    theirs = source if isinstance(source, Mapping) else _read(Path(source))
+    blocks = enumerate(network.blocks)
+    scans = [(i, b.scan) for i, b in blocks if isinstance(b, Block) and isinstance(b.scan, BlockScan)]
+    taken, wrong = {}, []
+    for layer, (i, scan) in enumerate(scans):
+        for name in TAKEN:
+            key, target = f"backbone.layers.{layer}.mixer.{name}", scan.get_parameter(name)
+            if key not in theirs:
+                wrong.append(f"  {key}: missing; expected {tuple(target.shape)} for the scan of block {i}")
+            elif theirs[key].shape != target.shape:
+                found, expected = tuple(theirs[key].shape), tuple(target.shape)
+                wrong.append(f"  {key}: {found}; expected {expected} for the scan of block {i}")
+            taken[key] = target
+    if wrong or not scans:
+        raise ValueError(
+            "this Mamba-2 does not fit the scans of the network:\n" + "\n".join(wrong or ["  there are none"]) + "\n"
+            "Match d_model, d_inner (expand * d_model), headdim, and for every block size d_state = max(4, "
+            "state_per_token * block ** 2)"
+        )
+    with torch.no_grad():
+        for key, target in taken.items():
+            target.copy_(theirs[key])
+    layers = {i: layer for layer, (i, _) in enumerate(scans)}
+    return Pretrained(layers, tuple(sorted(key for key in theirs if key not in taken)))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(
+            f"{path} is not a safetensors file ({error}). Pickled checkpoints are not opened, as they can run code: "
+            "convert it where you trust it, with safetensors.torch.save_file"
+        ) from error
