@@ -113,7 +113,7 @@ def configs(
 ) -> tuple[TrainingConfig, WorldModelConfig]:
     """The configs of a variant."""
     base = model_config(dataset, "tiny")
-    model = replace(base, network=replace(base.network, **{"map_rule": "delta"} | variant.network), **variant.model)
+    model = replace(base, network=replace(base.network, **variant.network), **variant.model)
     training = TrainingConfig(
         **{
             "out": Path(),

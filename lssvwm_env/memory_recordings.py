@@ -133,8 +133,15 @@ class SuiteSettings:
 
     def small(self) -> SuiteSettings:
         """The same with fewer and shorter episodes, in a tenth of the time; intervals are wider."""
-        shorter = replace(self, sequences=8, questions=8, walks=(50, 150), continuation=(64,))
-        return replace(shorter, context=min(self.context, 256), gaps=tuple(gap for gap in self.gaps if gap <= 128))
+        return replace(
+            self,
+            sequences=min(self.sequences, 8),
+            questions=min(self.questions, 8),
+            context=min(self.context, 256),
+            walks=tuple(n for n in self.walks if n <= 150),
+            continuation=tuple(n for n in self.continuation if n <= 64),
+            gaps=tuple(gap for gap in self.gaps if gap <= 128),
+        )
 
 
 @dataclass(frozen=True)

@@ -336,8 +336,9 @@ def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig
             d_inner=32,
             head_dim=16,
             headdim=16,
+            map_rule="delta",
         ),
-        "tiny": NetworkConfig(),
+        "tiny": NetworkConfig(map_rule="delta"),
         "small": NetworkConfig(
             d_model=192,
             block_sizes=(8, 1, 2, 8, 2, 4, 8),
@@ -346,6 +347,7 @@ def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig
             d_inner=384,
             headdim=64,
             mlp_ratio=4,
+            map_rule="delta",
         ),
     }
     if name not in networks:

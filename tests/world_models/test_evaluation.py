@@ -125,6 +125,14 @@ def numbered_episodes(folder: Path, lengths: list[int]) -> EpisodeDataset:
     return EpisodeDataset(folder)
 
 
+def test_psnr_of_some_pixels_is_that_of_a_frame_of_them() -> None:
+    a, b = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
+    where = np.zeros((3, 8, 8), np.bool_)
+    where[0, 2:6, 1:], where[1] = True, True
+    expected = [psnr(a[0, 2:6, 1:], b[0, 2:6, 1:]), psnr(a[1], b[1]), 60]
+    np.testing.assert_allclose(psnr(a, b, where), expected)
+
+
 def test_psnr_by_hand() -> None:
     black = np.zeros((2, 4, 4, 3), np.uint8)
     other = np.stack([black[0], np.full((4, 4, 3), 255, np.uint8)])

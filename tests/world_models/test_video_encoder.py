@@ -54,6 +54,7 @@ class Pool(nn.Module):
         return clips.mean((2, 3, 4)).repeat(1, 134)[:, : self.width]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript, which published I3D weights come in
 def test_i3d_is_given_what_it_expects(tmp_path: Path) -> None:
     torch.jit.script(Pool(400)).save(str(tmp_path / "good.pt"))
     torch.jit.script(Pool(7)).save(str(tmp_path / "narrow.pt"))
