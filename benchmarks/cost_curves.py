@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -116,12 +117,20 @@ def generating(args: Args) -> dict[str, Any]:
         for history in args.histories:
             state = after(model, args.worlds, history)
             size[name, history] = state.nbytes / args.worlds
-            work[name, history] = lambda model=model, state=state: model.imagine(state, act, keys)
+            work[name, history] = partial(model.imagine, state, act, keys)
     seconds = timed(work, args.rounds, args.device)
     return {
         name: {str(h): {"ms": 1e3 * seconds[name, h] / args.worlds, "bytes": size[name, h]} for h in args.histories}
         for name in MODELS
     }
+
+
+def train_step(model: WorldModel, batch: Batch) -> None:
+    """Forward and backward, with checkpoints at temporal blocks."""
+    with torch.autocast(batch.obs.device.type, torch.bfloat16):
+        loss, _ = model.loss(batch, checkpoint_blocks=True)
+    loss.backward()
+    model.zero_grad(set_to_none=True)
 
 
 def training(args: Args) -> dict[str, Any]:
@@ -132,14 +141,7 @@ def training(args: Args) -> dict[str, Any]:
         for length in args.lengths:
             if name == "full-attention" and length > args.most_attended:
                 continue
-
-            def step(model: WorldModel = model, batch: Batch = batch_of(length, args.device)) -> None:
-                with torch.autocast(args.device, torch.bfloat16):
-                    loss, _ = model.loss(batch, checkpoint_blocks=True)
-                loss.backward()
-                model.zero_grad(set_to_none=True)
-
-            work[name, length] = step
+            work[name, length] = partial(train_step, model, batch_of(length, args.device))
     seconds = timed(work, max(1, args.rounds // 2), args.device)
     return {name: {str(n): 1e3 * seconds[name, n] / n for n in args.lengths if (name, n) in seconds} for name in MODELS}
 

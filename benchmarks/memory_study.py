@@ -134,8 +134,7 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
     training, model = configs(VARIANTS[name], seed, args, dataset)
     trainer = Trainer(replace(training, out=args.runs / f"{name}-{seed}"), model, dataset)
     trained = trainer.run()
-    report = run_suite(trained, recordings, suite())
-    report["worlds"] = json.loads(json.dumps(report["worlds"]), parse_float=lambda number: round(float(number), 5))
+    report = slim(run_suite(trained, recordings, suite()))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return {
         "variant": name,
@@ -152,6 +151,16 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
         "versions": package_versions(),
         "suite": report,
     }
+
+
+def slim(report: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a report: no more digits and curves than are shown."""
+    report = json.loads(json.dumps(report), parse_float=lambda number: round(float(number), 5))
+    for found in report["worlds"].values():
+        for task in [*found.get("out_and_back", {}).values(), found["revisit"]]:
+            task.pop("copy_per_frame", None)
+            task["per_frame"] = {name: task["per_frame"][name] for name in ("psnr_seen", "objects_seen")}
+    return report
 
 
 def main(args: Args) -> None:

@@ -1,0 +1,150 @@
+"""Ten thousand frames on its own: does the memory stay bounded, and the world a world?
+
+    python benchmarks/long_dream.py
+
+A few worlds are dreamt on along random actions, open loop. Once in a while the record is kept: the RMS of the state of
+every layer, the share of cells that show no tile of MiniGrid, and what is in view. Writes
+`benchmarks/records/long-dream.json` and the picture `docs/img/long_dream.png`.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import tyro
+from matplotlib.figure import Figure
+
+from lssvwm_env.core import SimulatorCore
+from lssvwm_env.fidelity import legal_distance
+from lssvwm_env.real.minigrid import TilePalette, tile_palette
+from lssvwm_env.simulator import Simulator
+from lssvwm_env.train import hardware
+from world_models.files import write_atomic
+
+ROOT: Final = Path(__file__).parents[1]
+SHOWN: Final = (1, 10, 100, 1000, 2000, 5000, 10000)  # frames in the picture
+
+
+@dataclass
+class Args:
+    """What to dream.
+
+    Attributes:
+        simulator: Folder, or id of a registered one.
+        frames: Of the dream.
+        worlds: Side by side, from different starts.
+        every: Frames between two lines of the record.
+        threads: CPU threads.
+        seed: Of the dreams and the actions: left, right and forward with odds 1 : 1 : 3, now and then another.
+        record, picture: Where to write.
+    """
+
+    simulator: str = "LSSVWM/ObjectRooms-v0"
+    frames: int = 10_000
+    worlds: int = 4
+    every: int = 50
+    threads: int = 2
+    seed: int = 0
+    record: Path = ROOT / "benchmarks" / "records" / "long-dream.json"
+    picture: Path = ROOT / "docs" / "img" / "long_dream.png"
+
+
+def line(frame: int, core: SimulatorCore, frames: np.ndarray) -> dict[str, Any]:
+    """The record of one frame of all worlds: frames is uint8 (B, H, W, C)."""
+    palette = tile_palette()
+    tiles, distance = palette.decode(frames)
+    return {
+        "frame": frame,
+        "rms": [float(s.float().square().mean().sqrt()) for s in core.memory.ssm],
+        "illegal": float((distance > legal_distance()[tiles]).mean()),
+        "objects": float(palette.is_object(tiles).sum((1, 2)).mean()),
+        "unseen": float((tiles == TilePalette.UNSEEN).mean()),
+        "kinds": len(np.unique(tiles)),
+        "contrast": float(frames.std()),
+    }
+
+
+def picture(lines: list[dict[str, Any]], shown: dict[int, np.ndarray], layers: list[str]) -> bytes:
+    """Frames of the dream above, the record below."""
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    grid = above.subplots(len(next(iter(shown.values()))), len(shown), squeeze=False)
+    for column, (frame, pictures) in enumerate(shown.items()):
+        for row, image in enumerate(pictures):
+            grid[row, column].imshow(image, interpolation="nearest")
+            grid[row, column].set(xticks=[], yticks=[])
+        grid[0, column].set_title(f"frame {frame:,}", fontsize=9)
+    left, right = below.subplots(1, 2)
+    x = [entry["frame"] for entry in lines]
+    for i, name in enumerate(layers):
+        left.plot(x, [entry["rms"][i] for entry in lines], label=name)
+    left.set(xlabel="dreamt frame", ylabel="RMS of the state", yscale="log")
+    for key, label in (("illegal", "cells that show no tile"), ("unseen", "cells hidden from view")):
+        right.plot(x, [entry[key] for entry in lines], label=label)
+    right.set(xlabel="dreamt frame", ylabel="share of cells", ylim=(0, 1))
+    for axis in (left, right):
+        axis.legend(frameon=False, fontsize=8)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def main(args: Args) -> None:
+    """Dream and write."""
+    torch.set_num_threads(args.threads)
+    simulator = Simulator.load(args.simulator)
+    core = SimulatorCore(simulator, args.worlds)
+    core.reset(list(range(args.worlds)), [args.seed + i for i in range(args.worlds)])
+    rng = np.random.default_rng(args.seed)
+    odds = np.array([0.19, 0.19, 0.57] + [0.05 / (simulator.action_space.n - 3)] * (simulator.action_space.n - 3))
+    lines, shown, began = [], {}, time.perf_counter()
+    for frame in range(1, args.frames + 1):
+        step = core.step(rng.choice(len(odds), args.worlds, p=odds / odds.sum()))
+        if frame % args.every == 0 or frame in SHOWN:
+            frames = step.obs.cpu().numpy()
+            lines.append(line(frame, core, frames))
+            if frame in SHOWN:
+                shown[frame] = frames
+    report = {
+        "simulator": args.simulator,
+        "weights_sha256": simulator.weights_sha256,
+        "frames": args.frames,
+        "worlds": args.worlds,
+        "seed": args.seed,
+        "seconds": round(time.perf_counter() - began),
+        "hardware": f"{args.threads} thread(s) on {hardware('cpu')}",
+        "lines": lines,
+    }
+    network = simulator.config.model.network
+    layers = [
+        f"layer {i}: {'map' if i in network.map_layers else f'blocks of {size}'}"
+        for i, size in enumerate(network.block_sizes)
+    ]
+    for path, data in {
+        args.record: (json.dumps(report, indent=1) + "\n").encode(),
+        args.picture: picture(lines, shown, layers),
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda file, data=data: file.write(data))
+    first, last = lines[: len(lines) // 4], lines[-(len(lines) // 4) :]
+    for key in ("illegal", "objects", "unseen", "kinds"):
+        early, late = (np.mean([entry[key] for entry in part]) for part in (first, last))
+        print(f"{key}: {early:.3f} in the first quarter, {late:.3f} in the last")
+    growth = np.array([e["rms"] for e in last]).max(0) / np.array([e["rms"] for e in first]).max(0)
+    print("largest RMS of the last quarter over that of the first, by layer:", np.round(growth, 2))
+    print(f"{report['seconds']} s, {report['hardware']}; see {args.picture}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
