@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 import tyro
@@ -52,6 +52,7 @@ class Args:
         histories: Frames in the memory before the one that is timed.
         lengths: Of training sequences.
         most_attended: Longest sequence that full attention is trained on; longer ones do not fit the memory.
+        size: Of the models, a preset.
         worlds: Dreamt side by side.
         rounds: Times every setting is measured; the median counts.
         threads: CPU threads.
@@ -62,6 +63,7 @@ class Args:
     histories: tuple[int, ...] = (50, 200, 800, 2000, 5000)
     lengths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     most_attended: int = 512
+    size: Literal["debug", "tiny", "small"] = "tiny"
     worlds: int = 1
     rounds: int = 5
     threads: int = 1
@@ -69,9 +71,9 @@ class Args:
     out: Path = RECORD
 
 
-def make(changes: dict[str, Any], device: str) -> WorldModel:
-    """A model of the size of the bundled ones."""
-    config = preset("tiny", ActionSpec("discrete", 7), view=VIEW, latent_dim=21)
+def make(changes: dict[str, Any], size: str, device: str) -> WorldModel:
+    """A model with what is particular to it."""
+    config = preset(size, ActionSpec("discrete", 7), view=VIEW, latent_dim=21)
     return WorldModel(replace(config, network=replace(config.network, **changes))).to(device)
 
 
@@ -113,7 +115,7 @@ def generating(args: Args) -> dict[str, Any]:
     work, size = {}, {}
     act, keys = (torch.zeros(args.worlds, dtype=torch.long, device=args.device) for _ in range(2))
     for name, changes in MODELS.items():
-        model = make(changes, args.device).eval().requires_grad_(False)
+        model = make(changes, args.size, args.device).eval().requires_grad_(False)
         for history in args.histories:
             state = after(model, args.worlds, history)
             size[name, history] = state.nbytes / args.worlds
@@ -137,7 +139,7 @@ def training(args: Args) -> dict[str, Any]:
     """Milliseconds per training frame, by model and length, with checkpoints at temporal blocks."""
     work = {}
     for name, changes in MODELS.items():
-        model = make(changes, args.device).train()
+        model = make(changes, args.size, args.device).train()
         for length in args.lengths:
             if name == "full-attention" and length > args.most_attended:
                 continue
@@ -153,6 +155,7 @@ def main(args: Args) -> None:
     report = {
         "generating": generating(args),
         "training": training(args),
+        "size": args.size,
         "worlds": args.worlds,
         "hardware": f"{args.threads} thread(s) on {hardware(args.device)}, torch {torch.__version__}",
     }

@@ -1,0 +1,73 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lssvwm_env.collect import CollectConfig, collect
+from world_models.world_model import WorldModel
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "data"
+    return collect(
+        CollectConfig("MiniGrid-ObjectRooms-v0", out, frames=200, episode_length=100, workers=1, shard_frames=100)
+    )
+
+
+def test_models_that_are_compared_have_the_same_size(program, dataset):
+    study = program("benchmarks/memory_study.py")
+    sizes = {}
+    for name, variant in study.VARIANTS.items():
+        _, config = study.configs(variant, 0, study.Args(), dataset)
+        model = WorldModel(replace(config, latent_dim=8))
+        sizes[name] = sum(parameter.numel() for parameter in model.network.parameters())
+    ratios = {name: size / sizes["ours"] for name, size in sizes.items()}
+    assert all(0.95 < ratio < 1.05 for ratio in ratios.values()), ratios
+
+
+def test_every_variant_differs_from_ours_and_sees_as_many_frames(program, dataset):
+    study = program("benchmarks/memory_study.py")
+    args = study.Args()
+    ours = study.configs(study.VARIANTS["ours"], 0, args, dataset)
+    for name, variant in study.VARIANTS.items():
+        training, model = study.configs(variant, 0, args, dataset)
+        assert name == "ours" or (training, model) != ours, name
+        assert training.steps * training.frames_per_step == 600 * 128, name
+
+
+def test_a_record_is_made_once(program, dataset, tmp_path, monkeypatch, capsys):
+    study = program("benchmarks/memory_study.py")
+    monkeypatch.setattr(study, "RECORDS", tmp_path)
+    monkeypatch.setattr(study, "record_suite", lambda settings: None)
+    made = []
+    monkeypatch.setattr(study, "judged", lambda name, seed, *rest: made.append((name, seed)) or {"variant": name})
+    args = study.Args(variants=("ours", "window"), seeds=(0, 1), dataset=dataset.folder)
+    study.main(args)
+    study.main(args)
+    assert made == [("ours", 0), ("window", 0), ("ours", 1), ("window", 1)]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{n}-{s}.json" for n, s in made}
+
+
+def test_an_unknown_variant_is_named(program):
+    study = program("benchmarks/memory_study.py")
+    with pytest.raises(SystemExit, match="ourz: choose from ours, window"):
+        study.main(study.Args(variants=("ourz",), dataset=Path("nowhere")))
+
+
+def test_results_are_made_of_records(program, tmp_path):
+    results = program("benchmarks/results.py")
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 7}
+    names = ("psnr_seen", "objects_seen", *results.AGES)
+    task = {
+        "dream": dict.fromkeys(names, estimate),
+        "copy": dict.fromkeys(names, estimate | {"value": None}),
+        "per_frame": {"psnr_seen": list(np.linspace(50, 30, 60)), "objects_seen": [None] * 60},
+    }
+    record = {"about": "it", "minutes": 3, "suite": {"worlds": {"w": {"out_and_back": {"50": task}, "revisit": task}}}}
+    found = {"ours": [record, record], "window": [record]}
+    text = results.study_section(found, ["ours", "window"])
+    assert "`ours`: it | 0.5 (0.5, 0.5)" in text and "`window`: it | 0.5 [0.4, 0.6]" in text
+    assert "copied | - | - | - |" in text
+    assert results.distance_png(found, 64).startswith(b"\x89PNG")
