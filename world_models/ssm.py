@@ -119,7 +119,7 @@ def frame_delta_scan(
 
     Args and returns: as for `frame_scan`.
     """
-    T, H = x.shape[1], x.shape[3]
+    H = x.shape[3]
     key = F.normalize(B.float(), dim=-1)
     strength = -torch.expm1(-dt.float())  # (G, T, M, H)
     overlap = (key @ key.transpose(-1, -2)).abs() @ strength  # (G, T, M, M) (G, T, M, H)
@@ -128,11 +128,13 @@ def frame_delta_scan(
     decay = (dt.float().sum(2) * A).exp() * ~is_first.unsqueeze(-1)  # (G, T, H)
     decay = decay.repeat_interleave(x.shape[-1], 2).unsqueeze(-1)  # (G, T, HP, 1)
     state, before = state.flatten(1, 2), []  # (G, HP, N)
-    for t in range(T):
-        before.append(torch.where(is_first[:, t, None, None], 0.0, state))
-        state = state * decay[:, t]
-        news = strength[:, t] * (values[:, t] - state @ key[:, t].transpose(1, 2))  # (G, HP, N) (G, N, M)
-        state = state + (news @ key[:, t].to(news.dtype)).float()  # (G, HP, M) (G, M, N)
+    # Unbound, not indexed: the gradient of an index is as large as all frames together, for each frame anew.
+    frames = zip(key.unbind(1), values.unbind(1), strength.unbind(1), decay.unbind(1), is_first.unbind(1), strict=True)
+    for k, v, b, a, first in frames:
+        before.append(torch.where(first[:, None, None], 0.0, state))
+        state = state * a
+        news = b * (v - state @ k.transpose(1, 2))  # (G, HP, N) (G, N, M)
+        state = state + (news @ k.to(news.dtype)).float()  # (G, HP, M) (G, M, N)
     y = C @ torch.stack(before, 1).transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP)
     return y.unflatten(-1, (H, -1)), state.unflatten(1, (H, -1))
 
