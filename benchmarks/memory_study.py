@@ -78,6 +78,7 @@ VARIANTS: Final = {
     ),
     "moments": Variant("states kept near mean 0, variance 1", objective={"state_moments": 0.01}),
     "recall": Variant("older frames recovered from the state", objective={"recall": 0.5}),
+    "truncation": Variant("reads see a random number of channels", objective={"truncation": 0.5}),
     "perceptual": Variant("perceptual loss added", objective={"perceptual": 0.1}),
 }
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from world_models.geometry import place_angles, place_frequencies, rotate
 from world_models.ssm import frame_delta_scan, frame_scan
+from world_models.state_size import first_channels
 
 if TYPE_CHECKING:
     from world_models.mixers import CausalAttention, LocalConvolution
@@ -34,6 +35,7 @@ class Frames:
         age: (B,), how many frames the memory holds before frame 0.
         writes: whether stream 0 enters the memory. If not, T is 1, and what the memory holds is there to be read even
             by a first frame.
+        channels: (B,), how many channels of this layer's memory reads see; None: all.
     """
 
     places: Tensor
@@ -42,6 +44,7 @@ class Frames:
     past: Tensor
     age: Tensor
     writes: bool
+    channels: Tensor | None = None
 
     @staticmethod
     def of(places: Tensor, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool) -> Frames:
@@ -177,6 +180,8 @@ class BlockScan(nn.Module):
         else:
             y = reads.flatten(1, 2) @ state.flatten(1, 2).transpose(1, 2).to(reads.dtype)  # one frame
             y = y.view(len(state), 1, -1, H, self.headdim)
+        if frames.channels is not None:
+            y = y * first_channels(frames.channels, self.headdim).repeat_interleave(tubes, 0)[:, None, None, None]
         y, remembered = y.flatten(-2).split([R, y.shape[2] - R], 2)
         y = self._from_tubes(y, value.shape[:4], shift).view_as(value)
         return y, state.unflatten(0, (batch, tubes)), remembered if remembered.shape[2] else None

@@ -14,6 +14,7 @@ from world_models.perceptual import perceptual_loss
 from world_models.regularisers import earlier_frames, state_moments
 from world_models.state import WorldModelState
 from world_models.state_monitor import scan_states
+from world_models.state_size import random_channels
 
 if TYPE_CHECKING:
     from world_models.world_model import Batch, WorldModel, WorldModelConfig
@@ -28,6 +29,20 @@ def check_objective(config: WorldModelConfig, objective: ObjectiveConfig) -> Non
             f"recall={objective.recall} asks the memory what was seen at the places of an earlier frame, but with "
             "view=None all frames show the same places; set recall=0, or give the model a view and recorded poses"
         )
+    if objective.truncation > 0 and config.network.memory != "scan":
+        raise ValueError(
+            f"truncation={objective.truncation} puts the channels of scans in order, but this network has none, with "
+            f"memory={config.network.memory!r}; set truncation=0"
+        )
+
+
+def drawn_channels(model: WorldModel, batch: int, objective: ObjectiveConfig) -> Tensor | None:
+    """How many channels of its memory each sequence may read in each layer, (B, L); None: all of them."""
+    if not objective.truncation:
+        return None
+    network = model.config.network
+    drawn = random_channels(batch, len(network.block_sizes), network.headdim, objective.truncation)
+    return drawn.to(model.device)
 
 
 def block_losses(
@@ -40,7 +55,7 @@ def block_losses(
     a block are computed again in the backward pass, and only the states between blocks are kept.
     """
     latents = model.tokenizer.encode(batch.obs)
-    streams = noisy_streams(latents, objective)
+    streams, channels = noisy_streams(latents, objective), drawn_channels(model, len(latents), objective)
     weights = {
         "moments_loss": objective.state_moments,
         "recall_loss": objective.recall,
@@ -48,7 +63,7 @@ def block_losses(
     }
     state, T = model.initial_state(len(latents)), latents.shape[1]
     for frames in model.temporal_blocks(T):
-        arguments = model, state, batch, latents, streams, objective, frames
+        arguments = model, state, batch, latents, streams, channels, objective, frames
         if checkpoint_blocks:
             state, logs = checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=True)
         else:
@@ -82,6 +97,7 @@ def _block(
     batch: Batch,
     latents: Tensor,
     streams: Streams,
+    channels: Tensor | None,
     objective: ObjectiveConfig,
     frames: slice,
 ) -> tuple[WorldModelState, Logs]:
@@ -89,7 +105,7 @@ def _block(
     now, shown = batch[frames], streams[frames]
     pose = now.pose if model.odometry is not None else None
     state, tokens, feats, _ = model.commit(
-        state, latents[:, frames], now.act, now.is_first, pose, shown.latents, shown.tau
+        state, latents[:, frames], now.act, now.is_first, pose, shown.latents, shown.tau, channels
     )
     denoised = model.network.denoised(tokens[:, :, shown.target])
     logs = {"frame_loss": _mean(_error(model, denoised, latents[:, frames]), shown.weight)}
@@ -101,11 +117,13 @@ def _block(
         logs["moments_loss"] = state_moments(list(scan_states(model.network, state.ssm).values()))
     if objective.recall > 0:
         so_far = slice(frames.stop)
-        logs["recall_loss"] = _recall(model, state, batch[so_far], latents[:, so_far], streams.clean)
+        logs["recall_loss"] = _recall(model, state, batch[so_far], latents[:, so_far], streams.clean, channels)
     return state, logs
 
 
-def _recall(model: WorldModel, state: WorldModelState, batch: Batch, latents: Tensor, clean: Tensor) -> Tensor:
+def _recall(
+    model: WorldModel, state: WorldModelState, batch: Batch, latents: Tensor, clean: Tensor, channels: Tensor | None
+) -> Tensor:
     """What the memory after the last of frames (B, T) has forgotten of a random one before, of the same episode.
 
     That frame is denoised from pure noise, as the first frame of an episode is: without an action, and with the window
@@ -127,6 +145,7 @@ def _recall(model: WorldModel, state: WorldModelState, batch: Batch, latents: Te
         state.kv,
         state.age,
         writes=False,
+        channels=channels,
     )
     return _mean(_error(model, model.network.denoised(tokens[:, :, 0]), frame)[:, 0], counts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -104,6 +104,7 @@ class Network(nn.Module):
         kv: tuple[Tensor, ...],
         age: Tensor,
         writes: bool,
+        channels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Run S streams of T frames.
 
@@ -114,6 +115,7 @@ class Network(nn.Module):
                 written.
             ssm, kv: the memory before frame 0; age: (B,) how many frames it has seen.
             writes: whether stream 0 enters the memory. If not, T must be 1.
+            channels: (B, L), how many channels of the memory are read in each layer; None: all.
 
         Returns:
             tokens (B, T, S, n, d) after the last block; what the last map layer remembered, before each frame, of the
@@ -125,8 +127,9 @@ class Network(nn.Module):
         cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, is_first).unsqueeze(2)  # (B, T, S, d)
         frames = Frames.of(places, around, is_first, age, writes)
         new_ssm, new_kv, remembered = [], [], None
-        for block, s, c in zip(self.blocks, ssm, kv, strict=True):
-            x, s, c, seen = block(x, cond, frames, s, c)
+        for i, (block, s, c) in enumerate(zip(self.blocks, ssm, kv, strict=True)):
+            told = frames if channels is None else replace(frames, channels=channels[:, i])
+            x, s, c, seen = block(x, cond, told, s, c)
             remembered = remembered if seen is None else seen
             new_ssm.append(s)
             new_kv.append(c)

@@ -33,6 +33,8 @@ class ObjectiveConfig:
         recall: weight of a second task, against forgetting: after every block of frames, make an earlier frame of the
             episode again from the memory and the pose of then. For models with a view.
         perceptual: weight of a loss that compares frames by what a fixed random network sees in them; see `perceptual`.
+        truncation: share of sequences whose reads see only the first few channels of the memory, a random number in
+            each layer, so that channels come to stand in order of importance; see `state_size`.
     """
 
     kind: Literal["clean_noisy", "diffusion_forcing"] = "clean_noisy"
@@ -43,11 +45,14 @@ class ObjectiveConfig:
     state_moments: float = 0.0
     recall: float = 0.0
     perceptual: float = 0.0
+    truncation: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("state_moments", "recall", "perceptual"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is the weight of a loss; it must be at least 0")
+        if not 0 <= self.truncation <= 1:
+            raise ValueError(f"truncation={self.truncation} is a share of the sequences; it must be from 0 to 1")
 
 
 @dataclass(frozen=True)

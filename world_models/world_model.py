@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from world_models.actions import ActionSpec
 from world_models.geometry import EgoView, surrounding_places, token_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
-from world_models.losses import block_losses, check_objective, event_losses, summed
+from world_models.losses import block_losses, check_objective, drawn_channels, event_losses, summed
 from world_models.network import Network, NetworkConfig
 from world_models.noise import fold, frame_noise
 from world_models.objective import ObjectiveConfig, context_noised
@@ -244,12 +244,15 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def shown(self, batch: Batch, objective: ObjectiveConfig | None = None) -> tuple[Tensor, Tensor | None]:
         """What heads see of frames with context noise: tokens (B, T, n, d), and surroundings (B, T, E, d_inner)."""
-        latents = context_noised(self.tokenizer.encode(batch.obs), objective or ObjectiveConfig())
+        objective = objective or ObjectiveConfig()
+        latents = context_noised(self.tokenizer.encode(batch.obs), objective)
+        channels = drawn_channels(self, len(latents), objective)
         pose = batch.pose if self.odometry is not None else None
         state, tokens, around = self.initial_state(len(latents)), [], []
         for frames in self.temporal_blocks(latents.shape[1]):
             block = latents[:, frames], batch.act[:, frames], batch.is_first[:, frames]
-            state, t, _, a = self.commit(state, *block, None if pose is None else pose[:, frames])
+            here = None if pose is None else pose[:, frames]
+            state, t, _, a = self.commit(state, *block, here, channels=channels)
             tokens.append(t[:, :, 0])
             around += [] if a is None else [a]
         return torch.cat(tokens, 1), torch.cat(around, 1) if around else None
@@ -268,11 +271,13 @@ class WorldModel(nn.Module):
         pose: Tensor | None,
         streams: Tensor | None = None,
         tau: Tensor | None = None,
+        channels: Tensor | None = None,
     ) -> tuple[WorldModelState, Tensor, Tensor, Tensor | None]:
         """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, features (B, T, F), and the
         surroundings (B, T, E, d_inner) that these are made of besides the tokens.
 
-        Training passes its own streams (B, T, S, n, k) at levels tau (B, T, S), the first of which is written.
+        Training passes its own streams (B, T, S, n, k) at levels tau (B, T, S), the first of which is written, and may
+        let reads see only the first `channels` (B, L) of the memory in each layer.
         """
         if streams is None or tau is None:
             streams, tau = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
@@ -280,7 +285,7 @@ class WorldModel(nn.Module):
         here = torch.zeros(*lead, 3, dtype=torch.long, device=self.device) if pose is None else pose
         places, around = self.places(pose, lead), surrounding_places(here, self.config.network.map_size)
         tokens, remembered, ssm, kv = self.network(
-            streams, tau, act, is_first, places, around, state.ssm, state.kv, state.age, writes=True
+            streams, tau, act, is_first, places, around, state.ssm, state.kv, state.age, writes=True, channels=channels
         )
         feats = self.features(tokens[:, :, 0], remembered)
         T = latents.shape[1]

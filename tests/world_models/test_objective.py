@@ -38,3 +38,9 @@ def test_diffusion_forcing_keeps_clean_prefixes_longer_than_half():
 def test_weights_of_losses_are_not_negative(name):
     with pytest.raises(ValueError, match=f"{name}=-1.0 is the weight of a loss; it must be at least 0"):
         ObjectiveConfig(**{name: -1.0})
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_truncation_is_a_share(share):
+    with pytest.raises(ValueError, match=f"truncation={share} is a share of the sequences; it must be from 0 to 1"):
+        ObjectiveConfig(truncation=share)

@@ -250,10 +250,10 @@ def recall_calls(model, data, monkeypatch):
     """The loss of recall, and what the network was asked that wrote nothing."""
     calls, forward = [], model.network.forward
 
-    def spy(*args, writes):
+    def spy(*args, writes, **switches):
         if not writes:
             calls.append(args)
-        return forward(*args, writes=writes)
+        return forward(*args, writes=writes, **switches)
 
     with monkeypatch.context() as patch:
         patch.setattr(model.network, "forward", spy)
@@ -345,6 +345,7 @@ def test_the_pull_on_states_reaches_what_writes_them():
 def test_computing_blocks_again_gives_the_same_gradients_and_keeps_less(bf16):
     model = make().train()
     data = batch(T=11)
+    objective = ObjectiveConfig(recall=1.0, state_moments=1.0, truncation=0.5)
     gradients, kept = [], []
     for again in (False, True):
         torch.manual_seed(0)
@@ -352,7 +353,7 @@ def test_computing_blocks_again_gives_the_same_gradients_and_keeps_less(bf16):
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss, _ = model.loss(data, ObjectiveConfig(recall=1.0, state_moments=1.0), checkpoint_blocks=again)
+                loss, _ = model.loss(data, objective, checkpoint_blocks=again)
             kept.append(sum(saved))
         loss.backward()
         gradients.append({k: p.grad for k, p in model.named_parameters() if p.grad is not None})
@@ -360,3 +361,36 @@ def test_computing_blocks_again_gives_the_same_gradients_and_keeps_less(bf16):
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=0, msg=name)
+
+
+def test_without_truncation_nothing_is_drawn_and_all_channels_are_read(monkeypatch):
+    monkeypatch.setattr("world_models.losses.random_channels", None)  # asking it would fail
+    monkeypatch.setattr("world_models.layers.first_channels", None)
+    loss, _ = MODEL.loss(batch(T=6), ObjectiveConfig(recall=1.0))
+    assert loss.isfinite()
+
+
+def test_truncation_gives_every_sequence_and_layer_a_number_of_channels_for_all_its_frames(monkeypatch):
+    calls, forward = [], MODEL.network.forward
+
+    def spy(*args, channels, **others):
+        calls.append(channels)
+        return forward(*args, channels=channels, **others)
+
+    monkeypatch.setattr(MODEL.network, "forward", spy)
+    torch.manual_seed(2)
+    cut, _ = MODEL.loss(batch(T=11), ObjectiveConfig(recall=1.0, truncation=1.0))
+    assert len(calls) == 6 and all(torch.equal(c, calls[0]) for c in calls)  # three blocks, each with a question
+    assert calls[0].shape == (2, 2) and len(calls[0].unique()) > 1 and calls[0].min() < 16
+    torch.manual_seed(2)
+    plain, _ = MODEL.loss(batch(T=11), ObjectiveConfig(recall=1.0))
+    assert cut != plain and calls[-1] is None
+    calls.clear()
+    MODEL.shown(batch(T=11), ObjectiveConfig(truncation=1.0))  # heads learn to do with as little
+    assert len(calls) == 3 and calls[0].shape == (2, 2)
+
+
+def test_truncation_without_scans_is_refused():
+    model = make(network=NetworkConfig(d_model=32, block_sizes=(8,), map_layers=(), memory="attention"))
+    with pytest.raises(ValueError, match=r"truncation=0.5 .* memory='attention'; set truncation=0"):
+        model.loss(batch(T=4), ObjectiveConfig(truncation=0.5))
