@@ -171,6 +171,7 @@ def main(args: Args) -> None:
         raise SystemExit(f"--variants {' '.join(sorted(unknown))}: choose from {', '.join(VARIANTS)}")
     dataset = EpisodeDataset(args.dataset)
     recordings = record_suite(suite())
+    RECORDS.mkdir(exist_ok=True)
     for seed in args.seeds:
         for name in args.variants:
             path = RECORDS / f"{name}-{seed}.json"
