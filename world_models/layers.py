@@ -77,7 +77,7 @@ class BlockScan(nn.Module):
         grid, block: tokens per side of the frame and of a tube.
         d_state: N, the length of the keys.
         map_size: side, in cells, of the torus on which places are told apart; None leaves keys unrotated.
-        replaces: whether what is written replaces what was at its key, instead of being added to it.
+        erases: whether tokens can erase what was at their key before they write, see `frame_delta_scan`.
         looks_around: whether `forward` returns a view of the surroundings.
         overlap: whether half of the heads cut the frame into tubes half a tube further on, so that tubes overlap; it
             goes round at the border of the frame.
@@ -94,13 +94,12 @@ class BlockScan(nn.Module):
         block: int,
         d_state: int,
         map_size: int | None,
-        replaces: bool = False,
+        erases: bool = False,
         looks_around: bool = False,
         overlap: bool = False,
     ) -> None:
         super().__init__()
         self.grid, self.block, self.headdim, self.n_heads = grid, block, headdim, d_inner // headdim
-        self.scan = frame_delta_scan if replaces else frame_scan
         self.shift = block // 2 if overlap and 1 < block < grid else 0
         self.split = (d_inner, d_inner, d_state, d_state, self.n_heads)  # z, x, B, C, dt: Mamba-2's layout
         self.in_proj = nn.Linear(d_model, sum(self.split), bias=False)
@@ -113,6 +112,10 @@ class BlockScan(nn.Module):
         # A step size of a tenth to one writes well; time constants of 4 to 1,000 frames spread over the heads.
         dt = torch.exp(torch.empty(self.n_heads).uniform_(math.log(0.1), 0))
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
+        self.erase = nn.Linear(d_model, self.n_heads) if erases else None
+        if self.erase is not None:  # begins as next to a sum
+            nn.init.zeros_(self.erase.weight)
+            nn.init.constant_(self.erase.bias, -4.0)
         lifetime = torch.logspace(math.log10(4), 3, self.n_heads)
         self.A_log = nn.Parameter(-torch.log(lifetime * dt * block**2))
         self.D = nn.Parameter(torch.ones(self.n_heads))
@@ -150,7 +153,8 @@ class BlockScan(nn.Module):
             state = torch.stack([part[1] for part in parts], 3).flatten(2, 3)
             remembered = None
         else:
-            y, state, remembered = self._scan_tubes(C, value, B, dt, state, self.A_log, 0, frames)
+            erase = self.erase(x[:, :, :1]).float().sigmoid() if self.erase is not None and frames.writes else None
+            y, state, remembered = self._scan_tubes(C, value, B, dt, state, self.A_log, 0, frames, erase)
         y = self.norm((y + value * self.D[:, None].to(value.dtype)).flatten(-2) * F.silu(z))
         return self.out_proj(y), state, remembered
 
@@ -164,6 +168,7 @@ class BlockScan(nn.Module):
         A_log: Tensor,
         shift: int,
         frames: Frames,
+        erase: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Scan with some of the heads, and the frame cut into tubes from `shift` tokens on."""
         batch, tubes, H = state.shape[:3]
@@ -176,7 +181,11 @@ class BlockScan(nn.Module):
             first = frames.is_first.repeat_interleave(tubes, 0)
             written, key, step = (self._to_tubes(v, shift) for v in (value[:, :, :1].flatten(-2), B, dt))
             written = written.unflatten(-1, (H, self.headdim))
-            y, state = self.scan(reads, written, step, -A_log.exp(), key, state, first)
+            scanned = reads, written, step, -A_log.exp(), key, state, first
+            if erase is None:
+                y, state = frame_scan(*scanned)
+            else:
+                y, state = frame_delta_scan(*scanned, self._to_tubes(erase, shift))
         else:
             y = reads.flatten(1, 2) @ state.flatten(1, 2).transpose(1, 2).to(reads.dtype)  # one frame
             y = y.view(len(state), 1, -1, H, self.headdim)

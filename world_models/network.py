@@ -30,7 +30,7 @@ class NetworkConfig:
         headdim: width of one head of the scan. head_dim: of one head of the attention.
         mlp_ratio: width of the MLP over d_model.
         map_size: places further apart than this many cells, in either direction, may be mistaken for one another.
-        map_rule: how map layers write: "add" to what is known of a place, or replace it ("delta").
+        map_rule: how map layers write: "add" to what is known of a place, or erase some of it first ("delta").
         overlap: whether tubes smaller than the frame overlap, see `BlockScan`.
         memory: what carries the past: "scan", or, to compare with, "attention" over earlier frames, with none of the
             layers of which block sizes are then asked but how many there are.
@@ -165,7 +165,7 @@ def _memory(config: NetworkConfig, grid: int, layer: int) -> BlockScan | CausalA
         block,
         d_state=max(4, config.state_per_token * block**2),
         map_size=config.map_size if layer in config.map_layers else None,
-        replaces=config.map_rule == "delta" and layer in config.map_layers,
+        erases=config.map_rule == "delta" and layer in config.map_layers,
         looks_around=layer == max(config.map_layers, default=None),
         overlap=config.overlap,
     )

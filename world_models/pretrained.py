@@ -1,4 +1,4 @@
-"""Scans that begin as the layers of a trained Mamba-2: its published state dicts fit, if the sizes do."""
+"""Models that do not begin from nothing: as a trained world model, or with the scans of a trained Mamba-2."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from world_models.layers import Block, BlockScan
 from world_models.network import Network
+from world_models.world_model import WorldModel
 
 # The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
 TAKEN: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
@@ -75,6 +76,31 @@ def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> 
             target.copy_(theirs[key])
     layers = {i: layer for layer, (i, _) in enumerate(scans)}
     return Pretrained(layers, tuple(sorted(key for key in theirs if key not in taken)))
+
+
+def load_weights(model: WorldModel, file: str | Path) -> tuple[str, ...]:
+    """Let a model begin as a trained one, such as the `model.safetensors` of a simulator; all of it or nothing.
+
+    Returns:
+        the names of weights that the file does not have: parts that are new, and begin as ever.
+
+    Raises:
+        ValueError: If the file is no safetensors file, or has weights that do not fit; the message names them.
+    """
+    theirs, ours = _read(Path(file)), model.state_dict()
+    wrong = [f"{k} {tuple(v.shape)}, which this model has not" for k, v in theirs.items() if k not in ours]
+    wrong += [
+        f"{k} {tuple(v.shape)}, which is {tuple(ours[k].shape)} in this model"
+        for k, v in theirs.items()
+        if k in ours and v.shape != ours[k].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"init={file} does not fit: it has {'; '.join(wrong[:5])}{' and more' * (len(wrong) > 5)}. Train with the "
+            "preset, and on the environment, that it was trained with"
+        )
+    model.load_state_dict(theirs, strict=False)
+    return tuple(ours.keys() - theirs.keys())
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ a half-denoised frame read the memory without ever entering it.
 Two forms compute the same numbers and `frame_scan` picks the cheaper one: *masked* (attention-like, for small
 tubes), *carried* (one state per frame, for large tubes). `frame_scan_reference` is the recurrence itself, for tests.
 
-`frame_delta_scan` is another rule of writing, for maps: a place is overwritten, not added to.
+`frame_delta_scan` is a rule of writing for maps: what was at a place can be erased before it is written to.
 """
 
 from __future__ import annotations
@@ -105,36 +105,44 @@ def _masked(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor) 
 
 
 def frame_delta_scan(
-    C: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, state: Tensor, is_first: Tensor
+    C: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    state: Tensor,
+    is_first: Tensor,
+    erase: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """`frame_scan` with the gated delta rule (Yang et al. 2024): what is written replaces what was there.
+    """`frame_scan` that also erases: the delta rule with a strength of its own (RWKV-7: Peng et al. 2025).
 
     A sum can only be outvoted: an object that was looked at twenty times and then taken away stays for twenty frames.
-    Here a frame first reads the state at its own keys, and writes the difference,
+    Here every frame first takes away a share of what is at the keys it is going to write,
 
-        S <- exp(dt A) S,   then   S <- S + sum over tokens of b (x - S B) B^T,
+        S <- S - sum over tokens of erase * (S k) k^T,   k = B / |B|,
 
-    with B of unit length and b = 1 - exp(-dt). All tokens of a frame write at once, so where their keys overlap, b is
-    divided by as much: the frame as a whole never overshoots, and the state cannot grow.
+    and then decays and writes as `frame_scan` does. Nothing erased is the sum; everything erased is the delta rule,
+    which remembers one look only, and so drowns sooner in the crosstalk of what is written elsewhere. All tokens of a
+    frame erase at once, so where their keys overlap, they share one erasure: the state cannot grow by it.
 
-    Args and returns: as for `frame_scan`.
+    Args:
+        erase: (G, T, M, H) shares, from 0 to 1. The others, and what is returned, are as for `frame_scan`.
     """
     H = x.shape[3]
     key = F.normalize(B.float(), dim=-1)
-    strength = -torch.expm1(-dt.float())  # (G, T, M, H)
-    overlap = (key @ key.transpose(-1, -2)).abs() @ strength  # (G, T, M, M) (G, T, M, H)
-    strength = (strength / overlap.clamp(min=1)).transpose(2, 3).repeat_interleave(x.shape[-1], 2)  # (G, T, HP, M)
-    values = x.flatten(3).transpose(2, 3).float()  # (G, T, HP, M)
-    decay = (dt.float().sum(2) * A).exp() * ~is_first.unsqueeze(-1)  # (G, T, H)
-    decay = decay.repeat_interleave(x.shape[-1], 2).unsqueeze(-1)  # (G, T, HP, 1)
+    overlap = (key @ key.transpose(-1, -2)).abs() @ erase.float()  # (G, T, M, M) (G, T, M, H)
+    share = (erase / overlap.clamp(min=1)).transpose(2, 3).repeat_interleave(x.shape[-1], 2)  # (G, T, HP, M)
+    decay = (dt.float().sum(2) * A).exp().repeat_interleave(x.shape[-1], 2).unsqueeze(-1)  # (G, T, HP, 1)
+    values = _write_weights(x, dt, A).flatten(3).transpose(2, 3)  # (G, T, HP, M)
+    writes = (values @ B.to(values.dtype)).float()  # (G, T, HP, M) (G, T, M, N) -> (G, T, HP, N)
     state, before = state.flatten(1, 2), []  # (G, HP, N)
     # Unbound, not indexed: the gradient of an index is as large as all frames together, for each frame anew.
-    frames = zip(key.unbind(1), values.unbind(1), strength.unbind(1), decay.unbind(1), is_first.unbind(1), strict=True)
-    for k, v, b, a, first in frames:
-        before.append(torch.where(first[:, None, None], 0.0, state))
-        state = state * a
-        news = b * (v - state @ k.transpose(1, 2))  # (G, HP, N) (G, N, M)
-        state = state + (news @ k.to(news.dtype)).float()  # (G, HP, M) (G, M, N)
+    frames = (v.unbind(1) for v in (key, share, decay, writes, is_first))
+    for k, e, a, write, first in zip(*frames, strict=True):
+        state = torch.where(first[:, None, None], 0.0, state)
+        before.append(state)
+        gone = e * (state @ k.transpose(1, 2))  # (G, HP, N) (G, N, M)
+        state = a * (state - (gone @ k.to(gone.dtype)).float()) + write  # (G, HP, M) (G, M, N)
     y = C @ torch.stack(before, 1).transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP)
     return y.unflatten(-1, (H, -1)), state.unflatten(1, (H, -1))
 

@@ -17,7 +17,7 @@ from world_models.data.segments import random_segments, to_frames
 from world_models.evaluation import dream, episode_lengths, openings, psnr
 from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig, context_noised
-from world_models.pretrained import load_mamba2
+from world_models.pretrained import load_mamba2, load_weights
 from world_models.run_folder import RunFolder
 from world_models.state_monitor import state_metrics, steered
 from world_models.training_config import TrainingConfig
@@ -37,6 +37,7 @@ class Trainer:
         check_objective(model_config, config.objective)
         torch.manual_seed(config.seed)
         self.model = WorldModel.fitted(model_config, self._sample_frames()).to(config.device)
+        new = load_weights(self.model, config.init) if config.init is not None else tuple(self.model.state_dict())
         if config.pretrained_ssm is not None:
             print(load_mamba2(self.model.network, config.pretrained_ssm))
         about = {"data": dataset.hash(), "env": dataset.spec.env_id}
@@ -46,7 +47,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
-        self.step, self.frames, self.seconds, self.reckons = 0, 0, 0.0, self.model.odometry is None
+        self.step, self.frames, self.seconds = 0, 0, 0.0
+        self.reckons = not any(name.startswith("odometry.") for name in new)
         self.stage, self.stage_losses = 0, list[float]()  # of the curriculum: which length, and how it went
         self.moments_strength = 1.0
         self.judges = not len(dataset.events[dataset.events < self.cut])

@@ -29,6 +29,8 @@ class TrainingConfig:
             the scans leave the band of `state_monitor`, and lowered while they are inside, at every evaluation.
         checkpoint_blocks: keep only the states between blocks of frames, and compute what is inside a block again in
             the backward pass (gradient checkpointing): less memory for long sequences, for one more forward pass.
+        init: weights to begin with, the `model.safetensors` of a simulator of the same preset and environment. Its dead
+            reckoning is kept, too.
         pretrained_ssm: a safetensors file of a trained Mamba-2 that the scans begin as; see `pretrained.load_mamba2`.
         lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
             falls to nothing.
@@ -54,6 +56,7 @@ class TrainingConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     steer_moments: bool = True
     checkpoint_blocks: bool = False
+    init: Path | None = None
     pretrained_ssm: Path | None = None
     lr: float = 1.5e-3
     warmup: int = 100
