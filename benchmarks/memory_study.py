@@ -44,7 +44,7 @@ class Variant:
 
 
 VARIANTS: Final = {
-    "ours": Variant("two maps written by the delta rule, blocks (8, 2, 8, 8), window 2"),
+    "ours": Variant("two maps that erase before they write, blocks (8, 2, 8, 8), window 2"),
     # The models that the paper compares with: the block stays, the memory is swapped.
     "window": Variant("attention over the last 8 frames", {"memory": "attention", "memory_window": 8, "mlp_ratio": 3}),
     "full-attention": Variant("attention over all frames", {"memory": "attention", "mlp_ratio": 3}),
@@ -58,7 +58,7 @@ VARIANTS: Final = {
         "blocks (1, 1, 2, 8), no maps", {"map_layers": (), "block_sizes": (1, 1, 2, 8), "mlp_ratio": 3}
     ),
     # One choice of ours undone, or one more made.
-    "added": Variant("maps are added to, not overwritten", {"map_rule": "add"}),
+    "added": Variant("maps are added to and never erased", {"map_rule": "add"}),
     "one-map": Variant("the second map addressed by content", {"map_layers": (0,)}),
     "no-maps": Variant("no maps, same blocks", {"map_layers": ()}),
     "all-8": Variant("no small blocks", {"block_sizes": (8, 8, 8, 8)}),

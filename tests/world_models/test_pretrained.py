@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from world_models.actions import ActionSpec
 from world_models.layers import BlockScan, Frames
 from world_models.network import Network, NetworkConfig
-from world_models.pretrained import load_mamba2
+from world_models.pretrained import load_mamba2, load_weights
+from world_models.world_model import WorldModel, preset
 
 D, INNER, HEADDIM, STATE = 16, 32, 8, 16
 HEADS = INNER // HEADDIM
@@ -17,6 +18,10 @@ def network():
     torch.manual_seed(0)
     config = NetworkConfig(D, (2, 2), (), 1, STATE // 4, INNER, HEADDIM, 8)
     return Network(config, grid=4, latent_dim=3, action=ActionSpec("discrete", 2))
+
+
+def model():
+    return WorldModel(preset("debug", ActionSpec("discrete", 2)))
 
 
 def mamba2(layers=3, state=STATE, seed=1):
@@ -109,3 +114,23 @@ def test_a_network_without_scans_is_told_so():
         block.scan = torch.nn.Identity()
     with pytest.raises(ValueError, match="does not fit the scans of the network:\n  there are none"):
         load_mamba2(model, mamba2())
+
+
+def test_a_training_can_begin_with_the_weights_of_a_simulator(tmp_path):
+    trained, fresh = model(), model()
+    for parameter in trained.parameters():
+        torch.nn.init.normal_(parameter)
+    save_file({k: v.contiguous() for k, v in trained.state_dict().items() if ".erase." not in k}, tmp_path / "w")
+    new = load_weights(fresh, tmp_path / "w")
+    assert set(new) == {k for k in fresh.state_dict() if ".erase." in k}
+    same = {k: torch.equal(v, trained.state_dict()[k]) for k, v in fresh.state_dict().items() if k not in new}
+    assert all(same.values())
+
+
+def test_weights_of_another_model_are_refused_whole(tmp_path):
+    fresh = model()
+    before = {k: v.clone() for k, v in fresh.state_dict().items()}
+    save_file({"network.position": torch.zeros(3, 3), "network.soul": torch.zeros(1)}, tmp_path / "w")
+    with pytest.raises(ValueError, match=r"network.soul \(1,\), which this model has not"):
+        load_weights(fresh, tmp_path / "w")
+    assert all(torch.equal(v, before[k]) for k, v in fresh.state_dict().items())
