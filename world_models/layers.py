@@ -113,9 +113,9 @@ class BlockScan(nn.Module):
         dt = torch.exp(torch.empty(self.n_heads).uniform_(math.log(0.1), 0))
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
         self.erase = nn.Linear(d_model, self.n_heads) if erases else None
-        if self.erase is not None:  # begins as next to a sum
+        if self.erase is not None:  # from next to a sum, good for what stays, to next to the latest look alone
             nn.init.zeros_(self.erase.weight)
-            nn.init.constant_(self.erase.bias, -4.0)
+            self.erase.bias.data = torch.linspace(-4, 2, self.n_heads)
         lifetime = torch.logspace(math.log10(4), 3, self.n_heads)
         self.A_log = nn.Parameter(-torch.log(lifetime * dt * block**2))
         self.D = nn.Parameter(torch.ones(self.n_heads))
