@@ -2,11 +2,13 @@
 
     python benchmarks/results.py
 
-Nothing is measured here. The words are in results_template.md; each {name} in it is replaced by a table.
+Nothing is measured here. The words are in results_template.md; each {name} in it is replaced by a table, and a section
+whose records are not there is left out.
 """
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -262,32 +264,40 @@ def cost_section(costs: Record) -> str:
     return f"{first}\n\n{second}\n\n{costs['hardware']}."
 
 
+def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    """The tables by the name they have in the template, and the pictures by file, of the records that there are."""
+    parts, pictures = {}, {}
+    for path in folder.glob("*/memory.json"):
+        parts[path.parent.name] = bundled_section(json.loads(path.read_text()))
+    if found := read(folder):
+        one = next(iter(found.values()))[0]
+        parts["made_of"] = made_of(found)
+        parts["compared"] = study_section(found, list(COMPARED))
+        parts["ablated"] = study_section(found, ["ours", *(name for name in found if name not in COMPARED)])
+        pictures["memory_distance.png"] = distance_png(found, one["training"]["lengths"][-1])
+    if (path := folder / "cost-curves.json").exists():
+        costs = json.loads(path.read_text())
+        parts["costs"], pictures["cost_curves.png"] = cost_section(costs), cost_png(costs)
+    if (path := folder / "long-dream.json").exists():
+        dreamt = json.loads(path.read_text())
+        parts["long_dream"], parts["long_dream_frames"] = long_dream_section(dreamt), f"{dreamt['frames']:,}"
+    return parts, pictures
+
+
+def filled(template: str, parts: dict[str, str]) -> str:
+    """The template with its tables; sections that lack one are left out."""
+    wanted = re.compile(r"\{([\w-]+)\}")
+    head, *sections = re.split(r"(?m)^(?=## )", template)
+    kept = [section for section in sections if set(wanted.findall(section)) <= parts.keys()]
+    return wanted.sub(lambda found: parts[found[1]], "".join([head, *kept])).rstrip() + "\n"
+
+
 def main(args: Args) -> None:
     """Fill the template, and draw."""
-    found = read(args.records)
-    one = next(iter(found.values()))[0]
-    ablated = [name for name in found if name not in COMPARED]
-    costs = json.loads((args.records / "cost-curves.json").read_text())
-    dreamt = json.loads((args.records / "long-dream.json").read_text())
-    parts = {
-        "made_of": made_of(found),
-        "compared": study_section(found, list(COMPARED)),
-        "ablated": study_section(found, ["ours", *ablated]),
-        "costs": cost_section(costs),
-        "long_dream": long_dream_section(dreamt),
-        "long_dream_frames": f"{dreamt['frames']:,}",
-    }
-    for name in ("ObjectRooms-v0", "MiniGrid-MemoryS9-v0"):
-        report = json.loads((args.records / name / "memory.json").read_text())
-        parts[name] = bundled_section(report)
-    text = TEMPLATE.read_text()
-    for name, part in parts.items():
-        text = text.replace(f"{{{name}}}", part)
-    pictures = {
-        "memory_distance.png": distance_png(found, one["training"]["lengths"][-1]),
-        "cost_curves.png": cost_png(costs),
-    }
-    for name, data in {"results.md": text.encode()} | {f"img/{k}": v for k, v in pictures.items()}.items():
+    parts, pictures = measured(args.records)
+    files = {f"img/{name}": data for name, data in pictures.items()}
+    files["results.md"] = filled(TEMPLATE.read_text(), parts).encode()
+    for name, data in files.items():
         path = args.out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, lambda file, data=data: file.write(data))

@@ -71,3 +71,15 @@ def test_results_are_made_of_records(program, tmp_path):
     assert "`ours`: it | 0.5 (0.5, 0.5)" in text and "`window`: it | 0.5 [0.4, 0.6]" in text
     assert "copied | - | - | - |" in text
     assert results.distance_png(found, 64).startswith(b"\x89PNG")
+
+
+def test_sections_without_records_are_left_out(program):
+    results = program("benchmarks/results.py")
+    text = results.filled("# A\n\n## B\n\n{one}\n\n## C\n\n{one} {two}\n", {"one": "1"})
+    assert text == "# A\n\n## B\n\n1\n"
+
+
+def test_the_template_asks_for_what_is_made(program, tmp_path):
+    results = program("benchmarks/results.py")
+    results.main(results.Args(out=tmp_path))
+    assert "# How long does it remember?" in (tmp_path / "results.md").read_text()
