@@ -20,6 +20,7 @@ from lssvwm_env.env import LSSVWMEnv
 from lssvwm_env.sb3 import LSSVWMVecEnv
 from lssvwm_env.simulator import Simulator
 from lssvwm_env.vector import LSSVWMVectorEnv
+from world_models.data.segments import to_frames
 
 B, LIMIT = 3, 4
 rng = np.random.default_rng(0)
@@ -30,9 +31,15 @@ ACTIONS = rng.integers(0, 7, (14, B))
 def mortal(toy_simulator: Simulator) -> Simulator:
     """Its episodes sometimes terminate, so that all kinds of ends are met."""
     simulator = replace(toy_simulator)
+    model, starts = simulator.model, simulator.starts
+    is_first = torch.zeros(starts.act.shape, dtype=torch.bool)
+    is_first[:, 0] = True
     with torch.no_grad():
-        simulator.model.termination.mlp[-1].bias -= 0.5
-        simulator.model.termination.mlp[-1].weight *= 4
+        _, feats = model.observe(
+            model.initial_state(len(is_first)), to_frames(starts.obs), torch.from_numpy(starts.act), is_first
+        )
+        model.termination.mlp[-1].weight *= 4
+        model.termination.mlp[-1].bias -= model.termination(feats).quantile(0.8)  # every fifth frame is an end
     return simulator
 
 
