@@ -189,8 +189,13 @@ def made_of(found: dict[str, list[Record]]) -> str:
 
 def bundled_section(report: Record) -> str:
     """The memory suite on a bundled simulator."""
-    rows, aged = [], []
+    rows, aged, looks, asked = [], [], [], []
     for name, found in report["worlds"].items():
+        for gap, task in found.get("gaps", {}).items():
+            looks.append([f"{name}: {gap} frames", show(task["first"]["objects"], count=True), show(task["chance"])])
+        for question, answer in (found.get("questions") or {}).items():
+            if isinstance(answer, dict) and "accuracy" in answer:
+                asked.append([f"{name}: {question}", show(answer["accuracy"]), show(answer["chance"], interval=False)])
         tasks = {f"{n} out and back": task for n, task in found.get("out_and_back", {}).items()}
         if "revisit" in found:
             tasks[f"{found['revisit']['horizon']} after {found['revisit']['context']}"] = found["revisit"]
@@ -212,9 +217,12 @@ def bundled_section(report: Record) -> str:
             ages = [show(dreamt[f"objects_age_{age}"], count=True) for age in ("9_32", "33_128", "129_512", "513_up")]
             aged.append([f"{name}: {label}", *ages])
     header = ["task", "PSNR", "PSNR, seen", "SSIM", "tiles seen, %", "objects seen, %", "copied", "never seen / chance"]
-    first = table(header, rows)
-    second = table(["objects, by frames since seen", "9-32", "33-128", "129-512", "513+"], aged)
-    return f"{first}\n\n{second}"
+    tables = [table(header, rows), table(["objects, by frames since seen", "9-32", "33-128", "129-512", "513+"], aged)]
+    if looks:
+        tables.append(table(["cue, seen again after turning round in place for", "right, %", "commoner cue, %"], looks))
+    if asked:
+        tables.append(table(["linear probe, places out of view", "right, %", "commonest answer, %"], asked))
+    return "\n\n".join(tables)
 
 
 def show(estimate: dict[str, Any], unit: float = 100.0, *, interval: bool = True, count: bool = False) -> str:
