@@ -130,7 +130,8 @@ def eval_memory(config: EvalMemoryConfig) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - began, 1),
     }
     config.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    report = json.loads(json.dumps(report, allow_nan=False), parse_float=lambda number: round(float(number), 6))
+    text = json.dumps(report) + "\n"  # in one line: curves of thousands of frames are no reading
     picture = memory_png(report, Path(config.simulator).name)
     for name, data in {"memory.png": picture, "memory.json": text.encode()}.items():
         write_atomic(config.out / name, lambda file, data=data: file.write(data))  # type: ignore[misc]
