@@ -11,7 +11,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import io
 import json
 import time
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from lssvwm_env.fidelity import legal_distance
 from lssvwm_env.real.minigrid import TilePalette, tile_palette
 from lssvwm_env.simulator import Simulator
 from lssvwm_env.train import hardware
+from world_models.figures import png, tidy
 from world_models.files import write_atomic
 
 ROOT: Final = Path(__file__).parents[1]
@@ -93,11 +93,8 @@ def picture(lines: list[dict[str, Any]], shown: dict[int, np.ndarray], layers: l
     right.set(xlabel="dreamt frame", ylabel="share of cells", ylim=(0, 1))
     for axis in (left, right):
         axis.legend(frameon=False, fontsize=8)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+        tidy(axis)
+    return png(figure)
 
 
 def main(args: Args) -> None:

@@ -6,7 +6,6 @@ Nothing is measured here. The words are in results_template.md; each {name} in i
 whose records are not there is left out.
 """
 
-import io
 import json
 import re
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
+from world_models.figures import png, tidy
 from world_models.files import write_atomic
 
 ROOT: Final = Path(__file__).parents[1]
@@ -141,11 +141,10 @@ def distance_png(found: dict[str, list[Record]], trained: int) -> bytes:
             axis.plot(2 * (np.arange(len(points)) + 0.5) * width, np.nanmean(points, 1), f"C{i}", label=name)
         axis.axvline(trained, color="grey", linestyle=":", label="trained length" if n == walks[0] else None)
         axis.set(title=f"{n} steps out", xlabel="frames since the place was passed")
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        tidy(axis)
     axes[0].set_ylabel("PSNR over places seen before (dB)")
     axes[0].legend(frameon=False, fontsize=7)
-    return png(figure)
+    return png(figure, 110)
 
 
 def cost_png(costs: Record) -> bytes:
@@ -163,17 +162,9 @@ def cost_png(costs: Record) -> bytes:
     training.set(xlabel="length of training sequences", ylabel="ms per training frame")
     for axis in (time, size, training):
         axis.set(xscale="log", yscale="log")
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        tidy(axis)
     time.legend(frameon=False, fontsize=8)
-    return png(figure)
-
-
-def png(figure: Figure) -> bytes:
-    """As bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return png(figure, 110)
 
 
 def made_of(found: dict[str, list[Record]]) -> str:

@@ -14,7 +14,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import io
 import json
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from lssvwm_env.real.walks import OutAndBack
 from lssvwm_env.simulator import Simulator
 from lssvwm_env.train import hardware
 from world_models.data.segments import to_frames, to_uint8
+from world_models.figures import png, tidy
 from world_models.files import write_atomic
 from world_models.noise import fold
 from world_models.state import CompactState, WorldModelState
@@ -182,11 +182,8 @@ def picture(lines: dict[str, list[dict[str, Any]]], layers: list[str]) -> bytes:
     right.set(xscale="log", xlabel="tolerance (0 at the left end)", ylabel="channels kept: mean and range over tubes")
     for axis in (left, right):
         axis.legend(frameon=False, fontsize=8)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+        tidy(axis)
+    return png(figure)
 
 
 def main(args: Args) -> None:

@@ -30,6 +30,7 @@ from lssvwm_env.command import command
 from lssvwm_env.fidelity import RECENT, Fidelity, measure
 from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig, package_versions
 from world_models.data import EpisodeDataset
+from world_models.figures import png, tidy
 from world_models.files import write_atomic
 
 GIF_SEQUENCES: Final = 4
@@ -279,11 +280,8 @@ def fidelity_png(report: dict[str, Any], name: str) -> bytes:
     axes[-1].set(ylabel="PSNR (dB)")
     for axis in axes:
         axis.set(xlabel="dreamt frame (open loop)", xlim=(1, report["horizon"]) if report["horizon"] > 1 else None)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+        tidy(axis)
+    return png(figure, 120)
 
 
 def _curve(axis: Axes, values: list[float | None], style: str, label: str | None) -> None:

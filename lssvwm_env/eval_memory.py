@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ from lssvwm_env.fidelity import AGES
 from lssvwm_env.memory_recordings import Recordings, SuiteSettings, record_suite, worlds_of
 from lssvwm_env.memory_suite import run_suite
 from lssvwm_env.simulator import Simulator, package_versions
+from world_models.figures import png, tidy
 from world_models.files import write_atomic
 from world_models.video_encoder import load_i3d
 
@@ -189,12 +189,9 @@ def memory_png(report: dict[str, Any], name: str) -> bytes:
     )
     for axis, plot in zip(figure.subplots(1, max(1, len(panels)), squeeze=False)[0], panels, strict=False):
         plot(axis, worlds)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.3)
+        tidy(axis)
         axis.legend(frameon=False, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return png(figure, 120)
 
 
 def _plot_ages(axis: Axes, worlds: dict[str, Any]) -> None:

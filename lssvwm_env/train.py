@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from lssvwm_env.simulator_folder import CURVES
 from world_models.data import EpisodeDataset
 from world_models.data.segments import motions
 from world_models.evaluation import episode_lengths
+from world_models.figures import png, tidy
 from world_models.files import write_atomic
 from world_models.geometry import EgoView
 from world_models.state_monitor import state_png
@@ -179,8 +179,5 @@ def curves_png(metrics: list[dict[str, Any]]) -> bytes:
                     axis.plot(*zip(*points, strict=True), style, color=f"C{i}", markersize=4, label=label)
         axis.set(xlabel="optimiser step", yscale="log")
         axis.legend(frameon=False, fontsize=8)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+        tidy(axis)
+    return png(figure)

@@ -218,19 +218,19 @@ class BlockScan(nn.Module):
         return x.reshape(batch, T, S, n, -1)
 
 
-class FrameLocalAttention(nn.Module):
-    """Full attention inside a frame, causal over the last `window` frames (paper equation 6).
+class PlaceAttention(nn.Module):
+    """Queries, keys and values that know where their tokens are in the world: what attentions have in common.
 
     Queries and keys are normalised. Half of the heads are rotated by place and begin by looking at their own place in
     earlier frames; the other half, unrotated, are free to reason about the view (what hides what depends on where
-    things are in the view, not in the world). How old a frame is enters as a learned bias per head and lag.
+    things are in the view, not in the world).
     """
 
     frequencies: Tensor
 
-    def __init__(self, d_model: int, head_dim: int, window: int, map_size: int) -> None:
+    def __init__(self, d_model: int, head_dim: int, map_size: int) -> None:
         super().__init__()
-        self.window, self.head_dim, self.n_heads = window, head_dim, d_model // head_dim
+        self.head_dim, self.n_heads = head_dim, d_model // head_dim
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.q_norm, self.k_norm = KeyNorm(head_dim), KeyNorm(head_dim)
         of_place = torch.arange(self.n_heads) % 2 == 0
@@ -238,6 +238,25 @@ class FrameLocalAttention(nn.Module):
         self.q_bias, self.k_bias = nn.Parameter(looks_at_place), nn.Parameter(looks_at_place.clone())
         frequencies = place_frequencies(self.n_heads * head_dim // 2, map_size).view(self.n_heads, -1, 2)
         self.register_buffer("frequencies", frequencies * of_place[:, None, None], persistent=False)
+
+    def placed_query(self, q: Tensor, angles: Tensor) -> Tensor:
+        """Queries (..., H, e) at places with angles (..., H, e / 2)."""
+        return rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles)
+
+    def placed_key(self, k: Tensor, angles: Tensor) -> Tensor:
+        """Keys (..., H, e) at places with angles (..., H, e / 2)."""
+        return rotate(self.k_norm(k) + self.k_bias.to(k.dtype), angles)
+
+
+class FrameLocalAttention(PlaceAttention):
+    """Full attention inside a frame, causal over the last `window` frames (paper equation 6).
+
+    How old a frame is enters as a learned bias per head and lag.
+    """
+
+    def __init__(self, d_model: int, head_dim: int, window: int, map_size: int) -> None:
+        super().__init__(d_model, head_dim, map_size)
+        self.window = window
         self.lag_bias = nn.Parameter(torch.zeros(self.n_heads, window + 1))  # lag 0 is the frame itself
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
@@ -250,8 +269,8 @@ class FrameLocalAttention(nn.Module):
         T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
         angles = place_angles(frames.places, self.frequencies).unsqueeze(2)  # (B, T, 1, n, H, e / 2)
-        q = rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles).transpose(3, 4)  # (B, T, S, H, n, e)
-        k = rotate(self.k_norm(k) + self.k_bias.to(k.dtype), angles)
+        q = self.placed_query(q, angles).transpose(3, 4)  # (B, T, S, H, n, e)
+        k = self.placed_key(k, angles)
         own = torch.stack([k, v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)
         kept = torch.cat([state.to(own.dtype), own[:, :, 0]], 1) if frames.writes else state.to(own.dtype)
         past = [kept[:, lag : lag + T].unsqueeze(2).expand_as(own) for lag in range(self.window)]

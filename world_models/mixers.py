@@ -9,33 +9,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import place_angles, place_frequencies, rotate
-from world_models.layers import Frames, KeyNorm
+from world_models.geometry import place_angles
+from world_models.layers import Frames, PlaceAttention
 
 
-class CausalAttention(nn.Module):
+class CausalAttention(PlaceAttention):
     """Attention over the frames before this one, all of them or the last `window`, in the place of `BlockScan`.
 
     Its state is a cache of keys and values. With a window its size is fixed; without, it grows by every frame, and so
     does the time that a frame takes: this is the quadratic reference of the paper.
 
-    As in `FrameLocalAttention`, half of the heads are rotated by place. How old a frame is counts by a learned slope
+    How old a frame is counts by a learned slope
     per head (ALiBi, carried as one more channel of queries and keys), and a learned key stands for "nothing of this".
     """
 
-    frequencies: Tensor
     _EXTRA = 8  # channels added for the slope; only one is used, but odd widths are slow
 
     def __init__(self, d_model: int, head_dim: int, window: int | None, map_size: int) -> None:
-        super().__init__()
-        self.window, self.head_dim, self.n_heads = window, head_dim, d_model // head_dim
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
-        self.q_norm, self.k_norm = KeyNorm(head_dim), KeyNorm(head_dim)
-        of_place = torch.arange(self.n_heads) % 2 == 0
-        looks_at_place = of_place.float()[:, None].repeat(1, head_dim)
-        self.q_bias, self.k_bias = nn.Parameter(looks_at_place), nn.Parameter(looks_at_place.clone())
-        frequencies = place_frequencies(self.n_heads * head_dim // 2, map_size).view(self.n_heads, -1, 2)
-        self.register_buffer("frequencies", frequencies * of_place[:, None, None], persistent=False)
+        super().__init__(d_model, head_dim, map_size)
+        self.window = window
         self.log_slope = nn.Parameter(torch.linspace(0.5, 0.001, self.n_heads).log())
         self.nothing = nn.Parameter(0.1 * torch.randn(2, self.n_heads, head_dim))
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
@@ -49,12 +41,12 @@ class CausalAttention(nn.Module):
         T, S = x.shape[1:3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
         angles = place_angles(frames.places, self.frequencies).unsqueeze(2)  # (B, T, 1, n, H, e / 2)
-        q = rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles) * self.head_dim**-0.5
+        q = self.placed_query(q, angles) * self.head_dim**-0.5
         q = torch.cat([q, self._slope(q)], -1).transpose(3, 4)  # (B, T, S, H, n, e + 8)
         kept, F_ = state.to(q.dtype), state.shape[1]
         past = frames.age.unsqueeze(1)  # (B, T)
         if frames.writes:
-            k = rotate(self.k_norm(k[:, :, 0]) + self.k_bias.to(k.dtype), angles[:, :, 0])
+            k = self.placed_key(k[:, :, 0], angles[:, :, 0])
             kept = torch.cat([kept, torch.stack([k, v[:, :, 0]], 2).transpose(3, 4)], 1)
             past = frames.past
         y = []

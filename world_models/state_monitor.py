@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
+from world_models.figures import png
 from world_models.layers import Block, BlockScan
 from world_models.network import Network
 
@@ -81,8 +82,6 @@ def steered(strength: float, metrics: Mapping[str, float], rate: float = 1.5) ->
 
 def state_png(metrics: list[dict[str, Any]]) -> bytes:
     """Plot scale, drift, rank and dead channels of every layer over the lines of a run's metrics."""
-    import io
-
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3), layout="constrained")
@@ -97,6 +96,4 @@ def state_png(metrics: list[dict[str, Any]]) -> bytes:
         axis.grid(alpha=0.3)
     if axis.lines:
         axis.legend(frameon=False, fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+    return png(figure)
