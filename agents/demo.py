@@ -21,7 +21,7 @@ from lssvwm_env.collect import SPLITS
 from lssvwm_env.compare import CompareConfig, compare
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def demo(config: DemoConfig) -> None:
     simulator = Simulator.load(config.memory)
     records = [act(simulator, config.seed + episode) for episode in range(config.episodes)]
     gif = plan_gif(records)
-    write_atomic(config.out / "plan.gif", lambda file: file.write(gif))
+    write_bytes(config.out / "plan.gif", gif)
     plans = [
         {
             "return": float(r.rewards.sum()),
@@ -68,7 +68,7 @@ def demo(config: DemoConfig) -> None:
     ]
     seconds = round(time.perf_counter() - began, 1)
     text = json.dumps(compared | {"plans": plans, "demo_seconds": seconds}, indent=2) + "\n"
-    write_atomic(config.out / "report.json", lambda file: file.write(text.encode()))
+    write_bytes(config.out / "report.json", text.encode())
     _print(console, plans)
     console.print(f"{seconds:.0f} s. Look at plan.gif, dream_vs_real.gif and fidelity.png in {config.out}.")
 

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from lssvwm_env.train import hardware
 from world_models.actions import ActionSpec
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 from world_models.geometry import EgoView
 from world_models.state import WorldModelState
 from world_models.world_model import Batch, WorldModel, preset
@@ -171,7 +171,7 @@ def main(args: Args) -> None:
     console.print(report["hardware"])
     text = json.dumps(report, indent=1) + "\n"
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(args.out, lambda file: file.write(text.encode()))
+    write_bytes(args.out, text.encode())
 
 
 if __name__ == "__main__":

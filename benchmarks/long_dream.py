@@ -28,7 +28,7 @@ from lssvwm_env.real.minigrid import TilePalette, tile_palette
 from lssvwm_env.simulator import Simulator
 from lssvwm_env.train import hardware
 from world_models.figures import png, tidy
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
 SHOWN: Final = (1, 10, 100, 1000, 2000, 5000, 10000)  # frames in the picture
@@ -133,7 +133,7 @@ def main(args: Args) -> None:
         args.picture: picture(lines, shown, layers),
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lambda file, data=data: file.write(data))
+        write_bytes(path, data)
     first, last = lines[: len(lines) // 4], lines[-(len(lines) // 4) :]
     for key in ("illegal", "objects", "unseen", "kinds"):
         early, late = (np.mean([entry[key] for entry in part]) for part in (first, last))

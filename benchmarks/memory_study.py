@@ -24,7 +24,7 @@ from lssvwm_env.memory_suite import ROOMS, Recordings, SuiteSettings, record_sui
 from lssvwm_env.simulator import package_versions
 from lssvwm_env.train import hardware, model_config
 from world_models.data import EpisodeDataset
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 from world_models.objective import ObjectiveConfig
 from world_models.training import Trainer, TrainingConfig
 from world_models.world_model import WorldModelConfig
@@ -179,7 +179,7 @@ def main(args: Args) -> None:
             if path.exists():
                 continue
             text = json.dumps(judged(name, seed, args, dataset, recordings), indent=1, allow_nan=False, default=str)
-            write_atomic(path, lambda file, text=text: file.write(text.encode()))
+            write_bytes(path, text.encode())
             print(f"{path} is written", flush=True)
 
 

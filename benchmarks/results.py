@@ -18,7 +18,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from world_models.figures import png, tidy
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
 TEMPLATE: Final = Path(__file__).parent / "results_template.md"
@@ -299,7 +299,7 @@ def main(args: Args) -> None:
     for name, data in files.items():
         path = args.out / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lambda file, data=data: file.write(data))
+        write_bytes(path, data)
     print(f"{args.out / 'results.md'} is written")
 
 

@@ -36,7 +36,7 @@ from lssvwm_env.simulator import Simulator
 from lssvwm_env.train import hardware
 from world_models.data.segments import to_frames, to_uint8
 from world_models.figures import png, tidy
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 from world_models.noise import fold
 from world_models.state import CompactState, WorldModelState
 from world_models.world_model import WorldModel
@@ -216,7 +216,7 @@ def main(args: Args) -> None:
         args.picture: picture(lines, layers),
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lambda file, data=data: file.write(data))
+        write_bytes(path, data)
     table = Table("kept", "memory, bytes", "state, bytes", *JUDGED, title=f"{args.simulator}, per world")
     for name, found in lines.items():
         for entry in found:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import imageio.v3 as iio
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -28,10 +25,11 @@ from rich.table import Table
 from lssvwm_env.collect import CollectConfig, collect
 from lssvwm_env.command import command
 from lssvwm_env.fidelity import RECENT, Fidelity, measure
-from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig, package_versions
+from lssvwm_env.provenance import provenance
+from lssvwm_env.simulator import CARD, Simulator, SimulatorConfig
 from world_models.data import EpisodeDataset
 from world_models.figures import png, tidy
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 
 GIF_SEQUENCES: Final = 4
 GIF_CONTEXT, GIF_DREAM = 24, 76  # most frames shown
@@ -134,28 +132,21 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     if data_hash == simulator.config.data_hash or dataset.spec.split == "train":
         result.report["notes"].append("judged on layouts of the training split: this measures fit, not fidelity")
     report = {
-        "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        **provenance(config, simulator.model.device),
         "env_kwargs": dataset.spec.env_kwargs,
         "data_hash": data_hash,
         "trained_length": simulator.config.trained_length,
         **result.report,
-        "versions": package_versions(),
-        "hardware": {
-            "platform": platform.platform(),
-            "cpu_count": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "device": str(simulator.model.device),
-        },
     }
     gif, png = dream_gif(result), fidelity_png(report, Path(config.simulator).name)
     report["seconds"] = round(time.perf_counter() - began, 1)
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     for name, data in {"dream_vs_real.gif": gif, "fidelity.png": png, "report.json": text.encode()}.items():
-        _write(config.out / name, data)
+        write_bytes(config.out / name, data)
     if config.card:
         path = Path(config.simulator) / CARD
         trained = path.read_text().split(_CARD_HEADING)[0].rstrip()
-        _write(path, f"{trained}\n\n{_CARD_HEADING}\n\n{card_section(report, config)}".encode())
+        write_bytes(path, f"{trained}\n\n{_CARD_HEADING}\n\n{card_section(report, config)}".encode())
     _print(report, config)
     return report
 
@@ -303,10 +294,6 @@ def _cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str
     scale, unit = (1, "") if key == "psnr" else (100, " %")
     value, low, high = (scale * estimate[bound] for bound in ("value", "low", "high"))
     return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}] n={estimate['n']}" if interval else f"{value:.1f}{unit}"
-
-
-def _write(path: Path, data: bytes) -> None:
-    write_atomic(path, lambda file: file.write(data))
 
 
 def _print(report: dict[str, Any], config: CompareConfig) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.box import SIMPLE
@@ -22,9 +19,10 @@ from rich.table import Table
 from lssvwm_env.fidelity import AGES
 from lssvwm_env.memory_recordings import Recordings, SuiteSettings, record_suite, worlds_of
 from lssvwm_env.memory_suite import run_suite
-from lssvwm_env.simulator import Simulator, package_versions
+from lssvwm_env.provenance import provenance
+from lssvwm_env.simulator import Simulator
 from world_models.figures import png, tidy
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 from world_models.video_encoder import load_i3d
 
 _SMOOTH: Final = 8  # dreamt frames that a point of the curves is the mean of
@@ -116,17 +114,10 @@ def eval_memory(config: EvalMemoryConfig) -> dict[str, Any]:
                 recordings.save(config.recordings)
         result = run_suite(simulator.model.to(config.device), recordings, settings, i3d, status.update)
     report = {
-        "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        **provenance(config, simulator.model.device),
         "weights_sha256": simulator.weights_sha256,
         "trained_length": simulator.config.trained_length,
         **result,
-        "versions": package_versions(),
-        "hardware": {
-            "platform": platform.platform(),
-            "cpu_count": os.cpu_count(),
-            "torch_threads": torch.get_num_threads(),
-            "device": str(simulator.model.device),
-        },
         "seconds": round(time.perf_counter() - began, 1),
     }
     config.out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +125,7 @@ def eval_memory(config: EvalMemoryConfig) -> dict[str, Any]:
     text = json.dumps(report) + "\n"  # in one line: curves of thousands of frames are no reading
     picture = memory_png(report, Path(config.simulator).name)
     for name, data in {"memory.png": picture, "memory.json": text.encode()}.items():
-        write_atomic(config.out / name, lambda file, data=data: file.write(data))  # type: ignore[misc]
+        write_bytes(config.out / name, data)
     for table in tables(report):
         console.print(table)
     for note in report["notes"]:

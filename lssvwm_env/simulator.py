@@ -50,7 +50,7 @@ from lssvwm_env.simulator_folder import (
     read_header,
 )
 from world_models.actions import ActionSpec
-from world_models.files import write_atomic
+from world_models.files import write_atomic, write_bytes
 from world_models.world_model import WorldModel, WorldModelConfig
 
 
@@ -173,10 +173,10 @@ class Simulator:
         new = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
         new.mkdir()
         try:
-            write_atomic(new / CONFIG, lambda file: file.write(text.encode()))
-            write_atomic(new / WEIGHTS, lambda file: file.write(self._weights()))
+            write_bytes(new / CONFIG, text.encode())
+            write_bytes(new / WEIGHTS, self._weights())
             write_atomic(new / STARTS, lambda file: np.savez_compressed(file, **vars(self.starts)))
-            write_atomic(new / CARD, lambda file: file.write(card.encode()))
+            write_bytes(new / CARD, card.encode())
             _move_folder(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)

@@ -22,7 +22,7 @@ from world_models.data import EpisodeDataset
 from world_models.data.segments import motions
 from world_models.evaluation import episode_lengths
 from world_models.figures import png, tidy
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 from world_models.geometry import EgoView
 from world_models.state_monitor import state_png
 from world_models.training import Trainer, TrainingConfig
@@ -99,8 +99,8 @@ def train(config: TrainConfig) -> Simulator:
             return made  # nothing new to say, and its card may hold measurements
     simulator.save(folder, card(simulator, trainer, config))
     curves, states = (plot(trainer.folder.metrics()) for plot in (curves_png, state_png))
-    write_atomic(folder / CURVES, lambda file: file.write(curves))
-    write_atomic(config.training.out / "states.png", lambda file: file.write(states))
+    write_bytes(folder / CURVES, curves)
+    write_bytes(config.training.out / "states.png", states)
     print(
         f"The simulator is in {folder}. Judge it with:\n  lssvwm compare --simulator {folder} --out runs/compare --card"
     )

@@ -37,6 +37,11 @@ def write_atomic(path: str | Path, writer: Callable[[BinaryIO], object]) -> None
     _sync_folder(path.parent)
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """`write_atomic` for what is in memory already."""
+    write_atomic(path, lambda file: file.write(data))
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut (Windows cannot open folders, and need not)."""
     if os.name == "nt":

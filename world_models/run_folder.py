@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from world_models.files import write_atomic
+from world_models.files import write_atomic, write_bytes
 
 
 class RunFolder:
@@ -34,7 +34,7 @@ class RunFolder:
         if path.exists():
             self._refuse_other(*(_flat(json.loads(t)) for t in (path.read_text(), text, otherwise)))
         else:
-            write_atomic(path, lambda file: file.write(text.encode()))
+            write_bytes(path, text.encode())
         self._events = SummaryWriter(str(folder / "tensorboard"))
 
     def _refuse_other(self, before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, before the run that goes on from there logs it again."""
         text = "".join(json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step)
-        write_atomic(self.folder / "metrics.jsonl", lambda file: file.write(text.encode()))
+        write_bytes(self.folder / "metrics.jsonl", text.encode())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, whole or not at all."""
@@ -85,7 +85,7 @@ class RunFolder:
         """Write frames (T, H, W, 3) as `dreams/<name>.gif`."""
         (self.folder / "dreams").mkdir(exist_ok=True)
         data = iio.imwrite("<bytes>", frames, extension=".gif", duration=1000 / fps, loop=0)
-        write_atomic(self.folder / "dreams" / f"{name}.gif", lambda file: file.write(data))
+        write_bytes(self.folder / "dreams" / f"{name}.gif", data)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

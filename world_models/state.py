@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 from world_models.state_size import first_channels, needed_channels
 
 State = TypeVar("State")
@@ -244,7 +244,7 @@ class CompactState:
 
 def _save(path: str | Path, named: dict[str, Tensor], metadata: dict[str, str] | None) -> None:
     data = save({k: t.clone(memory_format=torch.contiguous_format) for k, t in named.items()}, metadata)
-    write_atomic(path, lambda file: file.write(data))
+    write_bytes(path, data)
 
 
 def _load(path: str | Path, made: Callable[[dict[str, Tensor]], State]) -> tuple[State, dict[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from world_models.files import write_atomic
+from world_models.files import write_bytes
 
 SPEC_FILE = "dataset.json"
 FORMAT = "lssvwm-episodes"
@@ -59,7 +59,7 @@ class DatasetSpec:
 def write_spec(folder: str | Path, spec: DatasetSpec) -> None:
     """Write `dataset.json` into an existing folder, whole or not at all."""
     text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(spec)}, indent=2) + "\n"
-    write_atomic(Path(folder) / SPEC_FILE, lambda file: file.write(text.encode()))
+    write_bytes(Path(folder) / SPEC_FILE, text.encode())
 
 
 def read_spec(folder: str | Path) -> DatasetSpec:

@@ -1,0 +1,27 @@
+"""Where a measurement comes from, in words that JSON knows."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lssvwm_env.simulator import package_versions
+
+
+def provenance(config: Any, device: torch.device) -> dict[str, Any]:
+    """What was asked for (`config`, a dataclass), by which `versions`, and on what `hardware`."""
+    return {
+        "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        "versions": package_versions(),
+        "hardware": {
+            "platform": platform.platform(),
+            "cpu_count": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "device": str(device),
+        },
+    }
