@@ -138,10 +138,10 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         "trained_length": simulator.config.trained_length,
         **result.report,
     }
-    gif, png = dream_gif(result), fidelity_png(report, Path(config.simulator).name)
+    gif, curves = dream_gif(result), fidelity_png(report, Path(config.simulator).name)
     report["seconds"] = round(time.perf_counter() - began, 1)
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    for name, data in {"dream_vs_real.gif": gif, "fidelity.png": png, "report.json": text.encode()}.items():
+    for name, data in {"dream_vs_real.gif": gif, "fidelity.png": curves, "report.json": text.encode()}.items():
         write_bytes(config.out / name, data)
     if config.card:
         path = Path(config.simulator) / CARD
