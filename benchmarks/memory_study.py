@@ -80,6 +80,7 @@ VARIANTS: Final = {
     "recall": Variant("older frames recovered from the state", objective={"recall": 0.5}),
     "truncation": Variant("reads see a random number of channels", objective={"truncation": 0.5}),
     "perceptual": Variant("perceptual loss added", objective={"perceptual": 0.1}),
+    "adamw": Variant("AdamW for all weights, no Muon", training={"optimizer": "adamw"}),
 }
 
 

@@ -17,6 +17,7 @@ from world_models.data.segments import random_segments, to_frames
 from world_models.evaluation import dream, episode_lengths, openings, psnr
 from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig, context_noised
+from world_models.optimizers import optimizers, set_lr
 from world_models.pretrained import load_mamba2, load_weights
 from world_models.run_folder import RunFolder
 from world_models.state_monitor import state_metrics, steered
@@ -41,12 +42,11 @@ class Trainer:
         if config.pretrained_ssm is not None:
             print(load_mamba2(self.model.network, config.pretrained_ssm))
         about = {"data": dataset.hash(), "env": dataset.spec.env_id}
-        defaults = _described(TrainingConfig(config.out), WorldModelConfig(model_config.action))
+        older = TrainingConfig(config.out, optimizer="adamw")  # as it was before there was a choice
+        defaults = _described(older, WorldModelConfig(model_config.action))
         self.folder = RunFolder(config.out, _described(config, model_config) | about, defaults)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
+        self.optimizers = optimizers(self.model, config)
         self.step, self.frames, self.seconds = 0, 0, 0.0
         self.reckons = not any(name.startswith("odometry.") for name in new)
         self.stage, self.stage_losses = 0, list[float]()  # of the curriculum: which length, and how it went
@@ -173,12 +173,12 @@ class Trainer:
         """One step of the optimiser."""
         config, started, length = self.config, time.perf_counter(), self.length(self.step)
         batch = self._batch(range(0, self.cut), max(1, config.frames_per_step // length), length, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr_at(self.step)
-        self.optimizer.zero_grad()
+        set_lr(self.optimizers, config.lr_at(self.step))
+        self.model.zero_grad()
         logs = self._backward(batch)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self._average()
         seconds, frames = time.perf_counter() - started, batch.act.shape[0] * length
@@ -260,7 +260,7 @@ class Trainer:
                 "judges": self.judges,
                 "model": self.model.state_dict(),
                 "ema": self.ema.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             }
         )
 
@@ -278,7 +278,9 @@ class Trainer:
         self.reckons, self.judges = checkpoint["reckons"], checkpoint["judges"]
         self.model.load_state_dict(checkpoint["model"])
         self.ema.load_state_dict(checkpoint["ema"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        states = checkpoint["optimizers"] if "optimizers" in checkpoint else [checkpoint["optimizer"]]
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -32,9 +32,10 @@ class TrainingConfig:
         init: weights to begin with, the `model.safetensors` of a simulator of the same preset and environment. Its dead
             reckoning is kept, too.
         pretrained_ssm: a safetensors file of a trained Mamba-2 that the scans begin as; see `pretrained.load_mamba2`.
-        lr: peak learning rate, after `warmup` steps and until the last `cooldown` share of the steps, over which it
+        optimizer: "muon" for the matrices inside the blocks and AdamW for the rest, or "adamw" for all.
+        lr: peak learning rate of AdamW (Muon's is in proportion, see `optimizers`), after `warmup` steps and until the last `cooldown` share of the steps, over which it
             falls to nothing.
-        weight_decay, clip: of AdamW, and the largest gradient norm.
+        weight_decay, clip: of both, and the largest gradient norm.
         ema: decay of the averaged weights, which are the ones evaluated and kept.
         validation: share of the episodes, the last ones, that are never trained on.
         log_every, eval_every: steps between lines of metrics, and between evaluations with a dream and a checkpoint.
@@ -58,8 +59,9 @@ class TrainingConfig:
     checkpoint_blocks: bool = False
     init: Path | None = None
     pretrained_ssm: Path | None = None
+    optimizer: Literal["muon", "adamw"] = "muon"
     lr: float = 1.5e-3
-    warmup: int = 100
+    warmup: int = 30
     cooldown: float = 0.3
     weight_decay: float = 1e-3
     clip: float = 1.0
