@@ -33,8 +33,8 @@ class TrainingConfig:
             reckoning is kept, too.
         pretrained_ssm: a safetensors file of a trained Mamba-2 that the scans begin as; see `pretrained.load_mamba2`.
         optimizer: "muon" for the matrices inside the blocks and AdamW for the rest, or "adamw" for all.
-        lr: peak learning rate of AdamW (Muon's is in proportion, see `optimizers`), after `warmup` steps and until the last `cooldown` share of the steps, over which it
-            falls to nothing.
+        lr: peak learning rate of AdamW (Muon's is in proportion), after `warmup` steps and until the last `cooldown`
+            share of the steps, over which it falls to nothing.
         weight_decay, clip: of both, and the largest gradient norm.
         ema: decay of the averaged weights, which are the ones evaluated and kept.
         validation: share of the episodes, the last ones, that are never trained on.
