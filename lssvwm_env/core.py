@@ -24,6 +24,7 @@ from lssvwm_env.simulator import Simulator, tensor_differences
 from world_models.data.segments import to_frames, to_pixels
 from world_models.noise import fold
 from world_models.state import WorldModelState
+from world_models.world_model import Prediction
 
 STATE_FORMAT: Final = "lssvwm-state"
 FIRST_FRAME_STEPS: Final = 16  # least denoising steps of a frame that is imagined from nothing
@@ -203,12 +204,22 @@ class SimulatorCore:
         self._check_begun()
         actions = as_actions(self.action_space, act, (self.num_envs,), "act").to(self.device)
         world, unsure = (self.memory, actions, self.keys), None
-        with self._precision():
-            prediction, self.memory = self.model.imagine(*world, self.denoising_steps)
-            if self.uncertainty_samples:
+        prediction, self.memory = self.imagine(*world)
+        if self.uncertainty_samples:
+            with self._precision():
                 unsure = self.model.uncertainty(*world, self.uncertainty_samples, max(2, self.denoising_steps))
         term_prob = prediction.term_prob
         return CoreStep(to_pixels(prediction.obs), prediction.rew.float(), term_prob > 0.5, term_prob, unsure)
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        """What `step` dreams, but of any worlds: a function of its arguments, for planners that fork by the thousand.
+
+        Args:
+            memory: Of any number N of worlds, such as `self.memory.repeat_interleave(n)`.
+            act: Long (N,) or float (N, A). keys: (N,) long; worlds that share one differ by their actions alone.
+        """
+        with self._precision():
+            return self.model.imagine(memory, act, keys, self.denoising_steps)
 
     def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Let worlds see what really happened next, in the middle of an episode.

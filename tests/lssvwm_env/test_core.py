@@ -269,6 +269,16 @@ def test_step_refuses_actions_outside_the_space(core: SimulatorCore, act: object
     assert core.memory is before
 
 
+def test_imagining_is_stepping_that_leaves_the_worlds_where_they_are(core: SimulatorCore):
+    core.reset([0, 1, 2], [5, 6, 7])
+    before, act = core.memory, torch.tensor([1, 2, 3])
+    prediction, memory = core.imagine(core.memory, act, core.keys)
+    assert core.memory is before
+    step = core.step(act)
+    assert torch.equal(step.rew, prediction.rew) and torch.equal(step.term_prob, prediction.term_prob)
+    assert all(torch.equal(t, memory.tensors()[name]) for name, t in core.memory.tensors().items())
+
+
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "2"])
 def test_numbers_are_checked(toy_simulator: Simulator, number: object):
     with pytest.raises(ValueError, match=r"num_envs is .*expected an integer of at least 1"):
