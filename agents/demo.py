@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.mpc import EpisodeRecord, MPCAgent, run_episode
-from agents.planners import CategoricalCEM
+from agents.planners import RandomShooting
+from agents.planning import Budget
 from lssvwm_env.collect import SPLITS
 from lssvwm_env.compare import CompareConfig, compare
+from lssvwm_env.core import SimulatorCore
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
 from world_models.files import write_bytes
@@ -75,15 +77,12 @@ def demo(config: DemoConfig) -> None:
 
 def act(simulator: Simulator, seed: int) -> EpisodeRecord:
     """One real episode of an agent that plans in the simulator of the same world."""
-    planner = CategoricalCEM(
+    planner = RandomShooting(
         num_samples=96,
-        num_elites=8,
-        num_iterations=1,
-        horizon=10,
-        steps=simulator.config.denoising_steps,
         action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0),  # left, right, forward: there is nothing else to do here
     )
-    agent = MPCAgent(simulator.model, planner, seed=seed, replan_every=5)
+    budget = Budget(imagined_steps=960)
+    agent = MPCAgent(SimulatorCore(simulator, 1), planner, horizon=10, budget=budget, seed=seed, replan_every=5)
     real = TimeLimit(make_real(simulator.config.env_id, **simulator.config.env_kwargs), 40)
     return run_episode(agent, real, seed=SPLITS["test"].start + seed)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -11,108 +12,164 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.planners import Imaginer, Planner, PlanResult, num_actions
-from world_models.data.segments import to_frames, to_uint8
+from agents.planning import Budget, Imaginer, Planner
+from world_models.data.segments import to_uint8
+from world_models.noise import fold
 from world_models.state import WorldModelState
 
-Frame = NDArray[np.uint8]  # (H, W, C)
+Frames = NDArray[np.uint8]  # (..., H, W, C)
 
 
 class Rememberer(Imaginer, Protocol):
-    """A model that also takes in real frames, such as a `WorldModel`."""
+    """A world to plan in that also takes in real frames, such as a `SimulatorCore`."""
 
-    def initial_state(self, batch_size: int) -> WorldModelState:
+    def nothing_seen(self, num_worlds: int) -> WorldModelState:
         """The memory of worlds that have seen nothing."""
 
-    def observe(
-        self, state: WorldModelState, obs: Tensor, act: Tensor, is_first: Tensor
-    ) -> tuple[WorldModelState, Tensor]:
-        """Take real frames into the memory; see `WorldModel.observe`."""
+    def remember(self, memory: WorldModelState, obs: Frames, act: Tensor, is_first: Tensor) -> WorldModelState:
+        """Take real frames into a memory; see `SimulatorCore.remember`."""
+
+
+@dataclass(frozen=True)
+class MPCState:
+    """What an agent carries from step to step, for each of B worlds. A value, as memories are.
+
+    Attributes:
+        memory: What it has seen.
+        action: Long (B,) or float (B, A), what it did last.
+        plan: (B, H) or (B, H, A), of which the first `length` (B,) actions are meant, and the first `used` (B,) done.
+        value: (B,), what the plan was worth when it was made.
+        decisions: (B,), how many plans were made since the agent began.
+        imagined_steps: Frames imagined for all worlds together.
+    """
+
+    memory: WorldModelState
+    action: Tensor
+    plan: Tensor
+    length: Tensor
+    value: Tensor
+    used: Tensor
+    decisions: Tensor
+    imagined_steps: int = 0
 
 
 class MPCAgent:
-    """Acts in a real environment by planning in a world model that remembers the real frames.
-
-    Per episode: `reset(obs)`, and then `act()` and `observe(obs)` by turns.
+    """Acts in real environments by planning in a world model that remembers the real frames.
 
     What is left of the last plan is a candidate of the next one, and wins if nothing is worth more. So an agent whose
     plans are all worth the same keeps going where it goes, rather than dithering.
 
+    `predict` is that of Stable-Baselines3, whose `evaluate_policy` judges this agent as it is.
+
     Args:
-        model: Remembers and imagines. Its actions must be discrete.
+        core: Remembers and imagines.
         planner: Plans from the memory.
-        seed: Fixes all of the agent's plans, over all of its episodes.
+        horizon: Actions per plan.
+        budget: What a decision may cost.
+        seed: Fixes all plans: those of world i are those of an agent of one world with seed + i.
         replan_every: Steps of a plan to take before making the next; a plan that runs out is replaced earlier.
 
-    Attributes:
-        state: The memory, of one world.
-        plan: The plan being followed; None before the first `act` of an episode.
-        imagined_steps: Frames imagined for planning since the agent was made.
-
     Raises:
-        ValueError: If `replan_every` is below 1, or the model's actions are not discrete.
+        ValueError: If `replan_every` or `horizon` are below 1.
     """
 
-    state: WorldModelState
-    plan: PlanResult | None
+    def __init__(
+        self,
+        core: Rememberer,
+        planner: Planner,
+        horizon: int,
+        budget: Budget,
+        seed: int = 0,
+        replan_every: int = 1,
+    ) -> None:
+        for name, number in {"replan_every": replan_every, "horizon": horizon}.items():
+            if number < 1:
+                raise ValueError(f"{name} is {number}; expected at least 1")
+        self.core, self.planner, self.horizon, self.budget = core, planner, horizon, budget
+        self.seed, self.replan_every = seed, replan_every
 
-    def __init__(self, model: Rememberer, planner: Planner, seed: int = 0, replan_every: int = 1) -> None:
-        if replan_every < 1:
-            raise ValueError(f"replan_every is {replan_every}; expected at least 1")
-        self.num_actions = num_actions(model)
-        self.model, self.planner, self.replan_every = model, planner, replan_every
-        self.imagined_steps = 0
-        self._rng = torch.Generator().manual_seed(seed)
-        self._display_key = torch.tensor([seed])
-        self._turn: str | None = None  # the method that must come next
+    def predict(
+        self,
+        observation: Frames,
+        state: MPCState | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], MPCState]:
+        """Look, and choose the next action of every world.
 
-    def reset(self, obs: Frame) -> None:
-        """Begin an episode with an empty memory, and take in its first frame (H, W, C)."""
-        self.state, self.plan, self._used = self.model.initial_state(1), None, 0
-        self._remember(obs, action=0, first=True)
-        self._turn = "act"
+        Args:
+            observation: What is seen now, uint8 (B, H, W, C).
+            state: What the last call gave; None: all episodes begin now.
+            episode_start: bool (B,), where `observation` is the first of an episode; None: nowhere, once there is a
+                state.
+            deterministic: Of no effect: plans follow from the seed.
 
-    def act(self) -> int:
-        """Choose the next action; plan if the current plan has been followed for long enough."""
-        self._expect("act")
-        if self.plan is None or self._used >= min(self.replan_every, self.plan.actions.shape[1]):
-            rest = None if self.plan is None else self.plan.actions[:, self._used :]
-            self.plan, self._used = self.planner.plan(self.model, self.state, self._rng, warm_start=rest), 0
-            self.imagined_steps += self.plan.imagined_steps
-        self._action = int(self.plan.actions[0, self._used])
-        self._used += 1
-        self._turn = "observe"
-        return self._action
+        Returns:
+            actions, int64 (B,) or float32 (B, A), and the state to give to the next call.
 
-    def foresee(self) -> Frame:
-        """Imagine the frame (H, W, C) that the action just chosen leads to; changes nothing."""
-        self._expect("observe")
-        device = self.state.age.device
-        act = torch.tensor([self._action], device=device)
-        frame, _ = self.model.imagine(self.state, act, self._display_key.to(device), self.planner.steps)
-        return to_uint8(frame.obs[0])
+        Raises:
+            ValueError: If `observation` is no batch of frames, or `state` is of another number of worlds.
+        """
+        B = self._check(observation, state)
+        state = self._blank(B) if state is None else state
+        first = state.memory.age == 0
+        if episode_start is not None:
+            first = first | torch.as_tensor(np.asarray(episode_start, bool), device=first.device)
+        memory = self.core.remember(state.memory, observation[:, None], state.action[:, None], first[:, None])
+        over = first | (state.used >= state.length.clamp(max=self.replan_every))
+        state = replace(state, memory=memory)
+        if bool(over.any()):
+            state = self._replanned(state, over, first)
+        action = state.plan[torch.arange(B, device=over.device), state.used]
+        return action.cpu().numpy(), replace(state, action=action, used=state.used + 1)
 
-    def observe(self, obs: Frame) -> None:
-        """Take in the real frame (H, W, C) that the chosen action led to."""
-        self._expect("observe")
-        self._remember(obs, self._action, first=False)
-        self._turn = "act"
+    def foresee(self, state: MPCState) -> Frames:
+        """Imagine the frames (B, H, W, C) that the actions just chosen lead to."""
+        frame, _ = self.core.imagine(state.memory, state.action, self._keys(len(state.action), state.used.device))
+        return to_uint8(frame.obs)
 
-    def _remember(self, obs: Frame, action: int, first: bool) -> None:
-        if obs.dtype != np.uint8 or obs.ndim != 3:
+    def _replanned(self, state: MPCState, over: Tensor, first: Tensor) -> MPCState:
+        """New plans where the old one is `over`; at the first frame of an episode, without what was left of it."""
+        plan, length, value = state.plan.clone(), state.length.clone(), state.value.clone()
+        left, imagined = torch.where(first, 0, state.length - state.used), state.imagined_steps
+        keys = fold(self._keys(len(over), over.device), state.decisions)
+        for rest in left[over].unique().tolist():  # plans are warmed by what is left of them: as much in all of a batch
+            rows = (over & (left == rest)).nonzero().flatten()
+            steps = state.used[rows, None] + torch.arange(rest, device=over.device)
+            kept = state.plan[rows[:, None], steps] if rest else None
+            found = self.planner.plan(self.core, state.memory[rows], self.horizon, self.budget, keys[rows], kept)
+            length[rows] = h = found.actions.shape[1]
+            plan[rows, :h], value[rows], imagined = found.actions, found.value, imagined + found.imagined_steps
+        used, decisions = torch.where(over, 0, state.used), state.decisions + over
+        return MPCState(state.memory, state.action, plan, length, value, used, decisions, imagined)
+
+    def _keys(self, num_worlds: int, device: torch.device) -> Tensor:
+        """A key for each world, (B,)."""
+        return fold(self.seed + torch.arange(num_worlds, device=device), 0)
+
+    def _blank(self, num_worlds: int) -> MPCState:
+        """The state of an agent that has seen and done nothing."""
+        space, memory = self.core.action_space, self.core.nothing_seen(num_worlds)
+        device, discrete = memory.age.device, isinstance(space, gym.spaces.Discrete)
+        lead, dtype = (num_worlds,), torch.long if discrete else torch.float32
+        action = torch.zeros(*lead, *(space.shape or ()), dtype=dtype, device=device)
+        plan = torch.zeros(*lead, self.horizon, *(space.shape or ()), dtype=dtype, device=device)
+        none = torch.zeros(lead, dtype=torch.long, device=device)
+        return MPCState(memory, action, plan, none, none.float(), none, none)
+
+    def _check(self, observation: Frames, state: MPCState | None) -> int:
+        """The number of worlds."""
+        if observation.dtype != np.uint8 or observation.ndim != 4:
             raise ValueError(
-                f"obs is {obs.dtype} of shape {obs.shape}; expected a uint8 frame (height, width, channels). "
-                "Wrap the env so that it returns the frames the model was trained on"
+                f"observation is {observation.dtype} of shape {observation.shape}; expected uint8 frames "
+                "(worlds, height, width, channels). Wrap the env so that it returns the frames the model was trained on"
             )
-        device = self.state.age.device
-        frame = to_frames(obs)[None, None].to(device)
-        act, is_first = torch.tensor([[action]], device=device), torch.tensor([[first]], device=device)
-        self.state, _ = self.model.observe(self.state, frame, act, is_first)
-
-    def _expect(self, turn: str) -> None:
-        if self._turn != turn:
-            due = f"{self._turn}()" if self._turn else "reset(obs)"
-            raise RuntimeError(f"call {due} first: an episode is reset, and then act() and observe(obs) take turns")
+        if state is not None and state.memory.batch_size != len(observation):
+            raise ValueError(
+                f"observation is of {len(observation)} worlds, but state of {state.memory.batch_size}; give the state "
+                "that the last call returned, or None to begin"
+            )
+        return len(observation)
 
 
 @dataclass(frozen=True)
@@ -122,19 +179,21 @@ class EpisodeRecord:
     Attributes:
         frames: (T + 1, H, W, C) uint8, the real frames.
         foreseen: (T, H, W, C) uint8; `foreseen[t]` was imagined for `frames[t + 1]` before acting.
-        actions: (T,) int64.
+        actions: (T,) int64, or (T, A) float32.
         rewards: (T,) float32.
         terminated: Whether the episode ended by itself; otherwise it was truncated.
         values: (T,) float32, the imagined return of the plan that each action belongs to, from where it was made.
+        seconds: (T,) float32, what each decision took.
         imagined_steps: Frames imagined for planning.
     """
 
-    frames: Frame
-    foreseen: Frame
-    actions: NDArray[np.int64]
+    frames: Frames
+    foreseen: Frames
+    actions: NDArray[Any]
     rewards: NDArray[np.float32]
     terminated: bool
     values: NDArray[np.float32]
+    seconds: NDArray[np.float32]
     imagined_steps: int
 
 
@@ -144,29 +203,31 @@ def run_episode(agent: MPCAgent, env: gym.Env[Any, Any], seed: int | None = None
     Raises:
         ValueError: If the actions of `env` are not those of the model.
     """
-    expected = gym.spaces.Discrete(agent.num_actions)
-    if env.action_space != expected:
-        raise ValueError(f"env has the action space {env.action_space}; the model was trained on {expected}")
-    imagined_before = agent.imagined_steps
+    if env.action_space != agent.core.action_space:
+        raise ValueError(
+            f"env has the action space {env.action_space}; the model was trained on {agent.core.action_space}"
+        )
     obs, _ = env.reset(seed=seed)
-    agent.reset(obs)
-    frames, foreseen, actions, rewards, values = [obs], [], [], [], []
-    terminated = truncated = False
+    frames, foreseen, actions, rewards, values, seconds = [obs], [], [], [], [], []
+    state, terminated, truncated = None, False, False
     while not (terminated or truncated):
-        actions.append(agent.act())
-        assert agent.plan is not None  # act() has just followed it
-        values.append(float(agent.plan.value[0]))
-        foreseen.append(agent.foresee())
-        obs, reward, terminated, truncated, _ = env.step(actions[-1])
-        agent.observe(obs)
+        began = time.perf_counter()
+        action, state = agent.predict(obs[None], state)
+        seconds.append(time.perf_counter() - began)
+        foreseen.append(agent.foresee(state)[0])
+        actions.append(action[0])
+        values.append(float(state.value[0]))
+        obs, reward, terminated, truncated, _ = env.step(action[0])
         frames.append(obs)
         rewards.append(float(reward))
+    assert state is not None  # every episode has a step
     return EpisodeRecord(
         frames=np.stack(frames),
         foreseen=np.stack(foreseen),
-        actions=np.array(actions, np.int64),
+        actions=np.array(actions),
         rewards=np.array(rewards, np.float32),
         terminated=terminated,
         values=np.array(values, np.float32),
-        imagined_steps=agent.imagined_steps - imagined_before,
+        seconds=np.array(seconds, np.float32),
+        imagined_steps=state.imagined_steps,
     )

@@ -12,8 +12,9 @@ import numpy as np
 import tyro
 from gymnasium.wrappers import TimeLimit
 
-from agents import CategoricalCEM, MPCAgent, run_episode
+from agents import CEM, Budget, MPCAgent, run_episode
 from lssvwm_env.collect import SPLITS
+from lssvwm_env.core import SimulatorCore
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
 
@@ -46,15 +47,14 @@ class Args:
 def main(args: Args) -> None:
     """Run one episode and film it."""
     simulator = Simulator.load(f"LSSVWM/{args.env}")
-    planner = CategoricalCEM(
+    planner = CEM(
         num_samples=args.num_samples,
         num_elites=max(1, args.num_samples // 8),
-        num_iterations=args.num_iterations,
-        horizon=args.horizon,
-        steps=simulator.config.denoising_steps,
         action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0),  # left, right, forward: there is nothing to pick up or open
     )
-    agent = MPCAgent(simulator.model, planner, seed=args.episode, replan_every=args.replan_every)
+    budget = Budget(imagined_steps=args.num_iterations * args.num_samples * args.horizon)
+    core = SimulatorCore(simulator, 1)
+    agent = MPCAgent(core, planner, args.horizon, budget, seed=args.episode, replan_every=args.replan_every)
     real = TimeLimit(make_real(args.env, **simulator.config.env_kwargs), args.max_steps)
     record = run_episode(agent, real, seed=SPLITS["test"].start + args.episode)
 

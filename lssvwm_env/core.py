@@ -19,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lssvwm_env.json_types import ActionSpace
+from lssvwm_env.actions import as_actions, as_tensor
 from lssvwm_env.simulator import Simulator, tensor_differences
 from world_models.data.segments import to_frames, to_pixels
 from world_models.noise import fold
@@ -178,7 +178,7 @@ class SimulatorCore:
             self._absorb(rows[group], obs, act, is_first=True)
         if unborn := [i for i in range(len(rows)) if i not in lived]:
             self._imagine_first(rows[unborn])
-        shown = to_pixels(self.model.tokenizer.decode(self.memory.latents[rows]))
+        shown = to_pixels(self.shown(self.memory[rows]))
         for i, (obs, _) in lived.items():
             shown[i] = torch.from_numpy(obs[-1].copy()).to(self.device)
         return shown
@@ -221,6 +221,23 @@ class SimulatorCore:
         with self._precision():
             return self.model.imagine(memory, act, keys, self.denoising_steps)
 
+    def nothing_seen(self, num_worlds: int) -> WorldModelState:
+        """The memory of worlds that have seen nothing."""
+        return self.model.initial_state(num_worlds)
+
+    def remember(
+        self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
+    ) -> WorldModelState:
+        """What `observe` takes in, but into any memory: a function of its arguments, for agents that carry their own.
+
+        Args:
+            memory: Of any number N of worlds, such as `nothing_seen(N)`.
+            obs: Real frames, uint8 (N, T, H, W, C). act: The actions that led to them, long (N, T) or float (N, T, A).
+            is_first: (N, T) bool; the memory is emptied before such a frame.
+        """
+        with self._precision():
+            return self.model.observe(memory, to_frames(obs).to(self.device), act, is_first)[0]
+
     def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Let worlds see what really happened next, in the middle of an episode.
 
@@ -249,7 +266,11 @@ class SimulatorCore:
     def frames(self) -> Tensor:
         """The last frame of every world as its memory holds it, uint8 (B, H, W, C)."""
         self._check_begun()
-        return to_pixels(self.model.tokenizer.decode(self.memory.latents))
+        return to_pixels(self.shown(self.memory))
+
+    def shown(self, memory: WorldModelState) -> Tensor:
+        """The last frames of any memory, float (N, C, H, W) in [-1, 1]."""
+        return self.model.tokenizer.decode(memory.latents)
 
     def features(self) -> Tensor:
         """What the model reads off the last frame of every world and the memory around it, float32 (B, F)."""
@@ -311,10 +332,7 @@ class SimulatorCore:
         """Take frames (n, T, H, W, C) into the memory of n worlds; is_first: they begin an episode."""
         first = torch.zeros(obs.shape[:2], dtype=torch.bool, device=self.device)
         first[:, 0] = is_first
-        frames = to_frames(obs).to(self.device)
-        with self._precision():
-            seen, _ = self.model.observe(self.memory[rows], frames, act.to(self.device), first)
-        self._replace(rows, seen)
+        self._replace(rows, self.remember(self.memory[rows], obs, act.to(self.device), first))
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -344,7 +362,7 @@ class SimulatorCore:
 
     def _context(self, obs: ArrayLike, act: ArrayLike) -> tuple[NDArray[np.uint8], Tensor]:
         frames = self._frames(obs, (), "context obs")
-        actions = _as_tensor(act, "context act")
+        actions = as_tensor(act, "context act")
         if actions.shape[:1] != (len(frames),):
             raise ValueError(
                 f"context act has shape {tuple(actions.shape)}; expected one action per frame, {len(frames)}"
@@ -366,40 +384,3 @@ class SimulatorCore:
         """Raise unless every world was reset: one that was has seen a frame."""
         if fresh := (self.memory.age == 0).nonzero().flatten().tolist():
             raise gym.error.ResetNeeded(f"call reset() first: worlds {fresh} have not begun")
-
-
-def as_actions(space: ActionSpace, action: ArrayLike | Tensor, lead: tuple[int, ...], name: str) -> Tensor:
-    """Actions as the model takes them, long (*lead) or float (*lead, A).
-
-    Args:
-        space: Discrete(n), or a Box of float vectors (A,).
-        action: What the user gave.
-        lead: The shape before that of one action; () for a single one.
-        name: What `action` is called in errors.
-
-    Raises:
-        ValueError: If `action` has another shape or type, or lies outside the space.
-    """
-    act = _as_tensor(action, name)
-    if isinstance(space, gym.spaces.Discrete):
-        shape, low, high, fits = lead, torch.tensor(0), torch.tensor(int(space.n) - 1), not act.is_floating_point()
-        expected = f"integers from 0 to {int(high)}"
-    else:
-        low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
-        shape, fits, expected = (*lead, *low.shape), True, f"numbers in {space}"
-    if act.shape != shape or not fits or act.is_complex() or act.dtype == torch.bool:
-        raise ValueError(f"{name} is {act.dtype} {tuple(act.shape)}; expected {expected} of shape {shape}")
-    act = act.to(torch.long if isinstance(space, gym.spaces.Discrete) else torch.float32)
-    inside = (act >= low.to(act.device)) & (act <= high.to(act.device)) & act.isfinite()
-    if not inside.all():
-        raise ValueError(f"{name} has the values {act[~inside].tolist()[:8]}; expected {expected}")
-    return act
-
-
-def _as_tensor(values: ArrayLike | Tensor, name: str) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    try:
-        return torch.from_numpy(np.array(values))  # copied, as torch warns of arrays that are read-only
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {values!r}; expected numbers") from error

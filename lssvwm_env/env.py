@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.core import CoreState, SimulatorCore, as_actions
+from lssvwm_env.actions import as_actions
+from lssvwm_env.core import CoreState, SimulatorCore
 from lssvwm_env.faces import ObservationKind, as_arrays, begin, observation, observation_space
 from lssvwm_env.simulator import Simulator
 

@@ -8,7 +8,8 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
-from lssvwm_env.core import SimulatorCore, as_actions
+from lssvwm_env.actions import as_actions
+from lssvwm_env.core import SimulatorCore
 from lssvwm_env.faces import ObservationKind, as_arrays, observation, observation_space
 from lssvwm_env.simulator import Simulator
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def optimizers(model: WorldModel, config: TrainingConfig) -> list[Optimizer]:
     return made
 
 
-def hidden_matrices(model: WorldModel) -> list[nn.Parameter]:
+def hidden_matrices(model: WorldModel) -> list[Tensor]:
     """The weights, inside the blocks, of linear layers from tokens to tokens."""
     return [
         module.weight
