@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -39,8 +39,9 @@ class MPCState:
         action: Long (B,) or float (B, A), what it did last.
         plan: (B, H) or (B, H, A), of which the first `length` (B,) actions are meant, and the first `used` (B,) done.
         value: (B,), what the plan was worth when it was made.
+        keys: (B,), of all that is random in the plans of each world.
         decisions: (B,), how many plans were made since the agent began.
-        imagined_steps: Frames imagined for all worlds together.
+        imagined_steps: (B,), frames imagined for them; worlds that planned together share what they cost.
     """
 
     memory: WorldModelState
@@ -49,8 +50,13 @@ class MPCState:
     length: Tensor
     value: Tensor
     used: Tensor
+    keys: Tensor
     decisions: Tensor
-    imagined_steps: int = 0
+    imagined_steps: Tensor
+
+    def __getitem__(self, rows: Tensor) -> MPCState:
+        """The states of some worlds."""
+        return MPCState(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 class MPCAgent:
@@ -125,27 +131,26 @@ class MPCAgent:
 
     def foresee(self, state: MPCState) -> Frames:
         """Imagine the frames (B, H, W, C) that the actions just chosen lead to."""
-        frame, _ = self.core.imagine(state.memory, state.action, self._keys(len(state.action), state.used.device))
+        frame, _ = self.core.imagine(state.memory, state.action, state.keys)
         return to_uint8(frame.obs)
 
     def _replanned(self, state: MPCState, over: Tensor, first: Tensor) -> MPCState:
         """New plans where the old one is `over`; at the first frame of an episode, without what was left of it."""
         plan, length, value = state.plan.clone(), state.length.clone(), state.value.clone()
-        left, imagined = torch.where(first, 0, state.length - state.used), state.imagined_steps
-        keys = fold(self._keys(len(over), over.device), state.decisions)
+        left, imagined = torch.where(first, 0, state.length - state.used), state.imagined_steps.clone()
+        keys = fold(state.keys, state.decisions)
         for rest in left[over].unique().tolist():  # plans are warmed by what is left of them: as much in all of a batch
             rows = (over & (left == rest)).nonzero().flatten()
             steps = state.used[rows, None] + torch.arange(rest, device=over.device)
             kept = state.plan[rows[:, None], steps] if rest else None
             found = self.planner.plan(self.core, state.memory[rows], self.horizon, self.budget, keys[rows], kept)
             length[rows] = h = found.actions.shape[1]
-            plan[rows, :h], value[rows], imagined = found.actions, found.value, imagined + found.imagined_steps
+            plan[rows, :h], value[rows] = found.actions, found.value
+            imagined[rows] += found.imagined_steps / len(rows)
         used, decisions = torch.where(over, 0, state.used), state.decisions + over
-        return MPCState(state.memory, state.action, plan, length, value, used, decisions, imagined)
-
-    def _keys(self, num_worlds: int, device: torch.device) -> Tensor:
-        """A key for each world, (B,)."""
-        return fold(self.seed + torch.arange(num_worlds, device=device), 0)
+        return replace(
+            state, plan=plan, length=length, value=value, used=used, decisions=decisions, imagined_steps=imagined
+        )
 
     def _blank(self, num_worlds: int) -> MPCState:
         """The state of an agent that has seen and done nothing."""
@@ -155,7 +160,8 @@ class MPCAgent:
         action = torch.zeros(*lead, *(space.shape or ()), dtype=dtype, device=device)
         plan = torch.zeros(*lead, self.horizon, *(space.shape or ()), dtype=dtype, device=device)
         none = torch.zeros(lead, dtype=torch.long, device=device)
-        return MPCState(memory, action, plan, none, none.float(), none, none)
+        keys = fold(self.seed + torch.arange(num_worlds, device=device), 0)
+        return MPCState(memory, action, plan, none, none.float(), none, keys, none, none.float())
 
     def _check(self, observation: Frames, state: MPCState | None) -> int:
         """The number of worlds."""
@@ -229,5 +235,5 @@ def run_episode(agent: MPCAgent, env: gym.Env[Any, Any], seed: int | None = None
         terminated=terminated,
         values=np.array(values, np.float32),
         seconds=np.array(seconds, np.float32),
-        imagined_steps=state.imagined_steps,
+        imagined_steps=int(state.imagined_steps[0]),
     )
