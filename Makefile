@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/lssvwm demo --out runs/demo
 
-test: setup
+test: setup $(if $(filter Linux,$(shell uname -s)),mamba)
 	$(BIN)/python -m pytest
 
 lint: setup
@@ -32,9 +32,14 @@ types: setup
 
 check: lint types test
 
-# Mamba-2's Triton kernels, on a machine with CUDA: a pure Python wheel, built against the installed torch.
-mamba: setup
-	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/python -m pip install --no-build-isolation --no-deps mamba-ssm triton einops
+# Mamba-2's Triton kernels: used on CUDA, and tested without in Triton's interpreter. CONTRIBUTING.md says why so.
+mamba: $(VENV)/.mamba
+
+$(VENV)/.mamba: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--no-build-isolation --no-deps --no-warn-conflicts mamba-ssm triton einops
+	touch $@
 
 clean:
 	rm -rf $(VENV) runs

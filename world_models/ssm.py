@@ -11,9 +11,11 @@ token with `dt = 0`: it neither decays nor writes. The rule removes the order bi
 a half-denoised frame read the memory without ever entering it.
 
 Two forms compute the same numbers and `frame_scan` picks the cheaper one: *masked* (attention-like, for small
-tubes), *carried* (one state per frame, for large tubes). `frame_scan_reference` is the recurrence itself, for tests.
+tubes), *carried* (one state per frame, for large tubes). Where Mamba-2's Triton kernels are installed, they run it on
+CUDA (`mamba_kernels.py`). `frame_scan_reference` is the recurrence itself, for tests.
 
-`frame_delta_scan` is a rule of writing for maps: what was at a place can be erased before it is written to.
+`frame_delta_scan` is a rule of writing for maps: what was at a place can be erased before it is written to. mamba-ssm
+has no kernel for it: it runs in PyTorch everywhere.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from world_models import mamba_kernels
 
 
 def frame_scan(
@@ -40,6 +44,8 @@ def frame_scan(
     Returns:
         y (G, T, R, H, P), and the state (G, H, P, N) after the last frame.
     """
+    if mamba_kernels.choose(C, x, B):
+        return mamba_kernels.chunk_scan(C, x, dt, A, B, state, is_first)
     T, R, N = C.shape[1:]
     M, H, P = x.shape[2:]
     values, decay = _write_weights(x, dt, A), _frame_decay(dt, A, is_first)
