@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gymnasium as gym
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.planning import Imaginer
+from agents.mpc import Rememberer
 from world_models.data.segments import to_frames
 from world_models.state import WorldModelState
 from world_models.world_model import Prediction
@@ -19,14 +20,14 @@ class TowardsGoal:
     they begin with; reaching the goal ends the episode and pays 1 more. What the world itself pays does not count.
 
     Args:
-        core: Where to imagine.
+        core: Where to imagine, and to remember.
         goal: The picture, uint8 (H, W, C), such as a frame that was seen before.
         patch: Side in pixels of the squares that are compared, such as the tiles of a grid world.
         reached: Likeness from which the goal counts as reached.
     """
 
-    def __init__(self, core: Imaginer, goal: NDArray, patch: int = 8, reached: float = 0.99) -> None:
-        self.core, self.patch, self.threshold = core, patch, reached
+    def __init__(self, core: Rememberer, goal: NDArray[np.uint8], patch: int = 8, reached: float = 0.99) -> None:
+        self.core, self.patch, self.reached = core, patch, reached
         self.goal = to_frames(goal)
 
     @property
@@ -35,17 +36,27 @@ class TowardsGoal:
         return self.core.action_space
 
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
-        """See `Imaginer.imagine`."""
+        """See `SimulatorCore.imagine`."""
         frame, after = self.core.imagine(memory, act, keys)
         now = self.likeness(frame.obs)
-        reached = (now >= self.threshold).float()
+        reached = (now >= self.reached).float()
         return Prediction(
             frame.obs, now - self.likeness(self.core.shown(memory)) + reached, reached, frame.feats
         ), after
 
     def shown(self, memory: WorldModelState) -> Tensor:
-        """See `Imaginer.shown`."""
+        """See `SimulatorCore.shown`."""
         return self.core.shown(memory)
+
+    def nothing_seen(self, num_worlds: int) -> WorldModelState:
+        """See `SimulatorCore.nothing_seen`."""
+        return self.core.nothing_seen(num_worlds)
+
+    def remember(
+        self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
+    ) -> WorldModelState:
+        """See `SimulatorCore.remember`."""
+        return self.core.remember(memory, obs, act, is_first)
 
     def likeness(self, obs: Tensor) -> Tensor:
         """The share of squares that frames (B, C, H, W) in [-1, 1] have in common with the goal, (B,)."""

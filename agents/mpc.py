@@ -129,6 +129,13 @@ class MPCAgent:
         action = state.plan[torch.arange(B, device=over.device), state.used]
         return action.cpu().numpy(), replace(state, action=action, used=state.used + 1)
 
+    def state_after(self, memory: WorldModelState, action: Tensor) -> MPCState:
+        """The state of an agent that has seen what is in a memory of B worlds, and just did `action`, (B,) or (B, A).
+
+        So an agent can take over in the middle of an episode: `predict` then wants the frame that the action led to.
+        """
+        return replace(self._blank(memory.batch_size), memory=memory, action=action)
+
     def foresee(self, state: MPCState) -> Frames:
         """Imagine the frames (B, H, W, C) that the actions just chosen lead to."""
         frame, _ = self.core.imagine(state.memory, state.action, state.keys)

@@ -112,6 +112,18 @@ def test_worlds_side_by_side_are_played_as_alone() -> None:
     assert together == [list(row) for row in zip(*alone, strict=True)]
 
 
+def test_an_agent_takes_over_in_the_middle_of_an_episode() -> None:
+    def frames(*cells: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.stack([picture(cell) for cell in cells])[None]
+
+    agent, planner = scripted(RIGHT)
+    seen = agent.core.remember(
+        agent.core.nothing_seen(1), frames((0, 0), (0, 1)), torch.tensor([[0, DOWN]]), torch.tensor([[True, False]])
+    )
+    _, state = agent.predict(frames((1, 1))[:, 0], agent.state_after(seen, torch.tensor([RIGHT])))
+    assert planner.ages == [3] and state.action.tolist() == [RIGHT]
+
+
 def test_stable_baselines_judges_it_as_it_is() -> None:
     env = DummyVecEnv([lambda: RealRoom(), lambda: RealRoom(slippery=True)])
     returns, lengths = evaluate_policy(cem_agent(), env, n_eval_episodes=4, return_episode_rewards=True, warn=False)  # type: ignore[arg-type]

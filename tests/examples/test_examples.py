@@ -15,7 +15,7 @@ import pytest
 from lssvwm_env.simulator import Simulator
 
 FOLDER = Path(__file__).parents[2] / "examples"
-TRIED = {"bring_your_own", "save_and_fork", "plan_in_a_dream"}
+TRIED = {"bring_your_own", "go_back_to_a_picture", "plan_in_a_dream", "save_and_fork"}
 
 
 def test_no_example_is_forgotten() -> None:
@@ -54,7 +54,7 @@ def test_plan_in_a_dream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = program("examples/plan_in_a_dream.py")
-    args = module.Args(max_steps=3, num_samples=8, horizon=2, num_iterations=1, out=tmp_path / "film.gif")
+    args = module.Args(max_steps=3, horizon=2, imagined_steps=16, out=tmp_path / "film.gif")
     real = replace(toy_simulator.config, env_id=args.env)
     asked = []
 
@@ -68,3 +68,18 @@ def test_plan_in_a_dream(
     printed = capsys.readouterr().out
     assert "in 3 real steps" in printed and f"wrote {args.out}" in printed
     assert iio.imread(args.out).shape[1:] == (4 * 64, 2 * 4 * 64, 3)
+
+
+def test_go_back_to_a_picture(
+    program: Callable[[str], ModuleType],
+    toy_simulator: Simulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rooms = replace(toy_simulator.config, env_id="MiniGrid-ObjectRooms-v0")
+    Simulator(toy_simulator.model, rooms, toy_simulator.starts).save(tmp_path / "toy", "")
+    module = program("examples/go_back_to_a_picture.py")
+    film = tmp_path / "film.gif"
+    module.main(module.Args(str(tmp_path / "toy"), walk=6, max_steps=2, horizon=2, imagined_steps=4, out=film))
+    assert "back after" in capsys.readouterr().out
+    assert iio.imread(film).shape[-3:] == (4 * 64, 2 * 4 * 64, 3)
