@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,17 +97,24 @@ def place_frequencies(pairs: int, map_size: int) -> Tensor:
     return (waves[order[index]] * (2 * math.pi / map_size)).float()
 
 
-def place_angles(places: Tensor, frequencies: Tensor) -> Tensor:
-    """Angles (..., *pairs) of places (..., 2) for frequencies (*pairs, 2).
+class Rotation(NamedTuple):
+    """Cosines and sines of angles (..., pairs), in the dtype of what they rotate."""
 
-    Written without a matrix product: autocast would round the places, and a place that is off by a little is another.
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Rotate the pairs (x[..., i], x[..., i + half]) of x (..., 2 * half)."""
+        first, second = x.chunk(2, -1)
+        return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], -1)
+
+
+def place_rotation(places: Tensor, frequencies: Tensor, dtype: torch.dtype = torch.float32) -> Rotation:
+    """The rotation (..., *pairs) that encodes places (..., 2) by frequencies (*pairs, 2).
+
+    Angles are computed without a matrix product: autocast would round the places, and a place that is off by a little
+    is another.
     """
     x, y = (axis.view(*axis.shape, *[1] * (frequencies.dim() - 1)) for axis in places.float().unbind(-1))
-    return x * frequencies[..., 0] + y * frequencies[..., 1]
-
-
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotate the pairs (x[..., i], x[..., i + half]) of x (..., 2 * half) by angles (..., half)."""
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+    angles = x * frequencies[..., 0] + y * frequencies[..., 1]
+    return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))

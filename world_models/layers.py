@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import place_angles, place_frequencies, rotate
+from world_models.geometry import Rotation, place_frequencies, place_rotation
 from world_models.ssm import frame_delta_scan, frame_scan
 from world_models.state_size import first_channels
 
@@ -197,7 +197,7 @@ class BlockScan(nn.Module):
 
     def _key(self, key: Tensor, places: Tensor) -> Tensor:
         if len(self.frequencies):
-            key = rotate(key, place_angles(places, self.frequencies))
+            key = place_rotation(places, self.frequencies, key.dtype)(key)
         return key * key.shape[-1] ** -0.5
 
     def _to_tubes(self, x: Tensor, shift: int) -> Tensor:
@@ -239,13 +239,13 @@ class PlaceAttention(nn.Module):
         frequencies = place_frequencies(self.n_heads * head_dim // 2, map_size).view(self.n_heads, -1, 2)
         self.register_buffer("frequencies", frequencies * of_place[:, None, None], persistent=False)
 
-    def placed_query(self, q: Tensor, angles: Tensor) -> Tensor:
-        """Queries (..., H, e) at places with angles (..., H, e / 2)."""
-        return rotate(self.q_norm(q) + self.q_bias.to(q.dtype), angles)
+    def placed_query(self, q: Tensor, place: Rotation) -> Tensor:
+        """Queries (..., H, e) at places with rotations (..., H, e / 2)."""
+        return place(self.q_norm(q) + self.q_bias.to(q.dtype))
 
-    def placed_key(self, k: Tensor, angles: Tensor) -> Tensor:
-        """Keys (..., H, e) at places with angles (..., H, e / 2)."""
-        return rotate(self.k_norm(k) + self.k_bias.to(k.dtype), angles)
+    def placed_key(self, k: Tensor, place: Rotation) -> Tensor:
+        """Keys (..., H, e) at places with rotations (..., H, e / 2)."""
+        return place(self.k_norm(k) + self.k_bias.to(k.dtype))
 
 
 class FrameLocalAttention(PlaceAttention):
@@ -268,9 +268,9 @@ class FrameLocalAttention(PlaceAttention):
         """x (B, T, S, n, d), state as `state_shape` -> y like x, state."""
         T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        angles = place_angles(frames.places, self.frequencies).unsqueeze(2)  # (B, T, 1, n, H, e / 2)
-        q = self.placed_query(q, angles).transpose(3, 4)  # (B, T, S, H, n, e)
-        k = self.placed_key(k, angles)
+        place = place_rotation(frames.places.unsqueeze(2), self.frequencies, q.dtype)  # (B, T, 1, n, H, e / 2)
+        q = self.placed_query(q, place).transpose(3, 4)  # (B, T, S, H, n, e)
+        k = self.placed_key(k, place)
         own = torch.stack([k, v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)
         kept = torch.cat([state.to(own.dtype), own[:, :, 0]], 1) if frames.writes else state.to(own.dtype)
         past = [kept[:, lag : lag + T].unsqueeze(2).expand_as(own) for lag in range(self.window)]
@@ -331,7 +331,7 @@ class Block(nn.Module):
         super().__init__()
         self.scan, self.attention = scan, attention
         self.mlp = nn.Sequential(
-            nn.Linear(d_model, mlp_ratio * d_model), nn.GELU("tanh"), nn.Linear(mlp_ratio * d_model, d_model)
+            nn.Linear(d_model, mlp_ratio * d_model), nn.GELU(), nn.Linear(mlp_ratio * d_model, d_model)
         )
         self.modulation = nn.Linear(d_model, 9 * d_model)
         nn.init.zeros_(self.modulation.weight)

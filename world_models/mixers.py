@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import place_angles
+from world_models.geometry import Rotation, place_rotation
 from world_models.layers import Frames, PlaceAttention
 
 
@@ -40,13 +40,13 @@ class CausalAttention(PlaceAttention):
         """x (B, T, S, n, d), state (B, F, 2, H, n, e) -> y like x, the state, and nothing remembered around."""
         T, S = x.shape[1:3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        angles = place_angles(frames.places, self.frequencies).unsqueeze(2)  # (B, T, 1, n, H, e / 2)
-        q = self.placed_query(q, angles) * self.head_dim**-0.5
+        place = place_rotation(frames.places.unsqueeze(2), self.frequencies, q.dtype)  # (B, T, 1, n, H, e / 2)
+        q = self.placed_query(q, place) * self.head_dim**-0.5
         q = torch.cat([q, self._slope(q)], -1).transpose(3, 4)  # (B, T, S, H, n, e + 8)
         kept, F_ = state.to(q.dtype), state.shape[1]
         past = frames.age.unsqueeze(1)  # (B, T)
         if frames.writes:
-            k = self.placed_key(k[:, :, 0], angles[:, :, 0])
+            k = self.placed_key(k[:, :, 0], Rotation(*(table[:, :, 0] for table in place)))
             kept = torch.cat([kept, torch.stack([k, v[:, :, 0]], 2).transpose(3, 4)], 1)
             past = frames.past
         y = []

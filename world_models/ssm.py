@@ -84,6 +84,11 @@ def _carried(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor)
     G, T, _, H, P = values.shape
     N = B.shape[-1]
     writes = values.flatten(3).transpose(2, 3) @ B.to(values.dtype)  # (G, T, HP, M) (G, T, M, N) -> (G, T, HP, N)
+    if T == 1:  # as when a dream takes a step: nothing to pass along
+        kept = decay[..., 0, None, None].unbind(2)  # of the initial state: at the read, and after the write
+        before = state * kept[0]
+        y = C @ before.view(G, 1, H * P, N).transpose(2, 3).to(C.dtype)
+        return y.unflatten(-1, (H, P)), torch.addcmul(writes.view(G, H, P, N).float(), state, kept[1])
     writes = torch.cat([state.reshape(G, 1, H, P * N), writes.reshape(G, T, H, P * N).float()], 1)
     states = (decay @ writes.transpose(1, 2)).transpose(1, 2)  # (G, H, T+1, T+1) (G, H, T+1, PN) -> (G, T+1, H, PN)
     before = states[:, :T].reshape(G, T, H * P, N)
@@ -140,16 +145,19 @@ def frame_delta_scan(
     share = (erase / overlap.clamp(min=1)).transpose(2, 3).repeat_interleave(x.shape[-1], 2)  # (G, T, HP, M)
     decay = (dt.float().sum(2) * A).exp().repeat_interleave(x.shape[-1], 2).unsqueeze(-1)  # (G, T, HP, 1)
     values = _write_weights(x, dt, A).flatten(3).transpose(2, 3)  # (G, T, HP, M)
-    writes = (values @ B.to(values.dtype)).float()  # (G, T, HP, M) (G, T, M, N) -> (G, T, HP, N)
+    keys = torch.cat([B.to(values.dtype), key.to(values.dtype)], 2)  # (G, T, 2 M, N): to write at, and to erase at
     state, before = state.flatten(1, 2), []  # (G, HP, N)
     # Unbound, not indexed: the gradient of an index is as large as all frames together, for each frame anew.
-    frames = (v.unbind(1) for v in (key, share, decay, writes, is_first))
-    for k, e, a, write, first in zip(*frames, strict=True):
-        state = torch.where(first[:, None, None], 0.0, state)
+    frames = (v.unbind(1) for v in (key, share, decay, values, keys, is_first))
+    for reset, k, e, a, v, kk, first in zip(is_first.any(0).tolist(), *frames, strict=True):
+        if reset:
+            state = torch.where(first[:, None, None], 0.0, state)
         before.append(state)
-        gone = e * (state @ k.transpose(1, 2))  # (G, HP, N) (G, N, M)
-        state = a * (state - (gone @ k.to(gone.dtype)).float()) + write  # (G, HP, M) (G, M, N)
-    y = C @ torch.stack(before, 1).transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP)
+        gone = a * e * (state @ k.transpose(1, 2))  # (G, HP, N) (G, N, M), decayed with the rest
+        change = torch.cat([v, -gone.to(v.dtype)], 2) @ kk  # (G, HP, 2 M) (G, 2 M, N)
+        state = torch.addcmul(change.float(), a, state)
+    states = torch.stack(before, 1) if len(before) > 1 else before[0].unsqueeze(1)
+    y = C @ states.transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP)
     return y.unflatten(-1, (H, -1)), state.unflatten(1, (H, -1))
 
 

@@ -6,9 +6,8 @@ from world_models.geometry import (
     EgoView,
     advance,
     ego_motion,
-    place_angles,
     place_frequencies,
-    rotate,
+    place_rotation,
     surrounding_places,
     token_places,
 )
@@ -68,7 +67,7 @@ def test_surroundings_are_squares_of_two_by_two_cells_around_the_agent(pose):
 def test_codes_of_different_places_are_nearly_orthogonal():
     frequencies = place_frequencies(128, map_size=16)
     cells = torch.cartesian_prod(torch.arange(16.0), torch.arange(16.0))
-    codes = rotate(torch.ones(256, 256) / 16, place_angles(cells, frequencies))
+    codes = place_rotation(cells, frequencies)(torch.ones(256, 256) / 16)
     overlap = codes @ codes.T - torch.eye(256)
     assert overlap.abs().max() < 0.04
 
@@ -79,13 +78,13 @@ def test_rotation_depends_only_on_relative_place():
     here, there, shift = torch.tensor([[1.0, 2], [4, 3], [5, -7]])
 
     def overlap(a, b):
-        return rotate(q, place_angles(a, frequencies)) @ rotate(k, place_angles(b, frequencies))
+        return place_rotation(a, frequencies)(q) @ place_rotation(b, frequencies)(k)
 
     torch.testing.assert_close(overlap(here, there), overlap(here + shift, there + shift), rtol=1e-4, atol=1e-5)
 
 
 def test_autocast_does_not_blur_places():
     places, frequencies = torch.tensor([[13.0, -17.0], [101.0, 64.0]]), place_frequencies(8, map_size=16)
-    exact = place_angles(places, frequencies)
+    exact = place_rotation(places, frequencies)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(place_angles(places, frequencies), exact)
+        assert torch.equal(place_rotation(places, frequencies).cos, exact.cos)
