@@ -1,0 +1,117 @@
+"""Worlds that pay for something else than they do, for any planner: for reaching a picture, for looking where the dream
+does not know what it would see."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.mpc import Rememberer
+from world_models.data.segments import to_frames
+from world_models.noise import fold
+from world_models.state import WorldModelState
+from world_models.world_model import Prediction
+
+PATCH = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
+SAME = 0.1  # squares that differ by less than this on average, of a range of 2, are the same
+
+
+class OtherReward(ABC):
+    """The world of a core, with another reward."""
+
+    def __init__(self, core: Rememberer) -> None:
+        self.core = core
+
+    @abstractmethod
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        """See `SimulatorCore.imagine`."""
+
+    @property
+    def action_space(self) -> gym.Space:
+        """Of the world."""
+        return self.core.action_space
+
+    def shown(self, memory: WorldModelState) -> Tensor:
+        """See `SimulatorCore.shown`."""
+        return self.core.shown(memory)
+
+    def nothing_seen(self, num_worlds: int) -> WorldModelState:
+        """See `SimulatorCore.nothing_seen`."""
+        return self.core.nothing_seen(num_worlds)
+
+    def remember(
+        self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
+    ) -> WorldModelState:
+        """See `SimulatorCore.remember`."""
+        return self.core.remember(memory, obs, act, is_first)
+
+
+class TowardsGoal(OtherReward):
+    """It pays to get to a moment that looks like a picture.
+
+    The reward of a step is what it adds to the likeness, so that plans are worth the likeness they end with, less what
+    they begin with; reaching the goal ends the episode and pays 1 more. What the world itself pays does not count.
+
+    Args:
+        core: Where to imagine, and to remember.
+        goal: The picture, uint8 (H, W, C), such as a frame that was seen before.
+        reached: Likeness from which the goal counts as reached.
+    """
+
+    def __init__(self, core: Rememberer, goal: NDArray[np.uint8], reached: float = 0.99) -> None:
+        super().__init__(core)
+        self.goal, self.reached = to_frames(goal), reached
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        """See `SimulatorCore.imagine`."""
+        frame, after = self.core.imagine(memory, act, keys)
+        now, before = self.likeness(frame.obs), self.likeness(self.shown(memory))
+        reached = (now >= self.reached).float()
+        return replace(frame, rew=now - before + reached, term_prob=reached), after
+
+    def likeness(self, obs: Tensor) -> Tensor:
+        """The share of squares that frames (B, C, H, W) in [-1, 1] have in common with the goal, (B,)."""
+        return 1 - differing(obs, self.goal.to(obs.device)).float().mean((1, 2))
+
+
+class Curious(OtherReward):
+    """Besides what the world pays, it pays to see squares of a frame that dreams of it disagree on.
+
+    A planner that dreams with one key takes what it dreams of unseen places for the truth, and never looks: in
+    MiniGrid-Memory it walks past the cue that it should have remembered. What was seen is remembered: all dreams agree
+    on it, and looking again pays nothing. The core must take at least two denoising steps: with one, all dreams show
+    the same mean of what is possible.
+
+    Args:
+        core: Where to imagine, and to remember.
+        weight: What a square pays, such as half of what the task pays.
+        samples: Dreams of each step, at least 2; each costs as much as the step itself.
+
+    Raises:
+        ValueError: If there are fewer than two samples.
+    """
+
+    def __init__(self, core: Rememberer, weight: float = 0.5, samples: int = 2) -> None:
+        if samples < 2:
+            raise ValueError(f"samples is {samples}; expected at least 2: one dream alone cannot disagree")
+        super().__init__(core)
+        self.weight, self.samples = weight, samples
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        """See `SimulatorCore.imagine`. The dream goes on as the first of the samples."""
+        frame, after = self.core.imagine(memory, act, keys)
+        others = [self.core.imagine(memory, act, fold(keys, i))[0].obs for i in range(1, self.samples)]
+        unsure = torch.stack([differing(frame.obs, other).float().sum((1, 2)) for other in others]).mean(0)
+        return replace(frame, rew=frame.rew + self.weight * unsure), after
+
+
+def differing(a: Tensor, b: Tensor) -> Tensor:
+    """Which squares of frames (B, C, H, W) in [-1, 1] differ, bool (B, H / 8, W / 8)."""
+    pixels = (a - b).abs().mean(1)  # (B, H, W)
+    return pixels.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).mean((-1, -2)) >= SAME

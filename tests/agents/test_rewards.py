@@ -1,0 +1,75 @@
+"""Worlds that pay for something else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents import CEM, MCTS, Budget, Curious, Planner, TowardsGoal
+from tests.agents.room import DOWN, LEFT, RIGHT, WAIT, Cell, Room, keys, room_state
+from world_models.state import WorldModelState
+from world_models.world_model import Prediction
+
+
+class LargeRoom(Room):
+    """The room of 5x5 cells, with 8x8 pixels each."""
+
+    def shown(self, memory: WorldModelState) -> Tensor:
+        return super().shown(memory).repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+
+class DarkRoom(LargeRoom):
+    """What is in the column at the right is dreamt otherwise with every key."""
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        frame, after = super().imagine(memory, act, keys)
+        dark = after.latents[:, 0, 0] == 4
+        frame.obs[dark, :, :8, :16] += (keys[dark] % 9973).float().view(-1, 1, 1, 1)
+        return frame, after
+
+
+def picture(cell: Cell) -> NDArray[np.uint8]:
+    frame = np.zeros((40, 40, 3), np.uint8)
+    frame[8 * cell[1] : 8 * cell[1] + 8, 8 * cell[0] : 8 * cell[0] + 8] = 255
+    return frame
+
+
+def test_likeness_is_the_share_of_squares_in_common() -> None:
+    core = TowardsGoal(LargeRoom(), picture((2, 1)))
+    likeness = core.likeness(core.shown(room_state((2, 1), (0, 0))))
+    torch.testing.assert_close(likeness, torch.tensor([1.0, 23 / 25]))
+
+
+def test_only_the_likeness_counts_and_reaching_it_ends_the_episode() -> None:
+    core = TowardsGoal(LargeRoom(reward=100.0), picture((3, 4)))
+    frame, after = core.imagine(room_state((3, 3), (3, 3), (4, 4)), torch.tensor([DOWN, RIGHT, WAIT]), keys(3))
+    torch.testing.assert_close(frame.rew, torch.tensor([1 + 2 / 25, 0.0, 0.0]))
+    assert frame.term_prob.tolist() == [1, 0, 0]
+    assert after.latents[0, 0].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("planner", [CEM(), MCTS(gamma=0.7)])
+def test_planners_reach_a_picture(planner: Planner) -> None:
+    core = TowardsGoal(LargeRoom(), picture((2, 1)))
+    result = planner.plan(core, room_state((0, 0)), 6, Budget(imagined_steps=1500), keys())
+    assert sorted(result.actions[0, :3].tolist()) == [RIGHT, RIGHT, DOWN]
+
+
+def test_it_pays_to_see_what_dreams_disagree_on() -> None:
+    core = Curious(DarkRoom(reward=0.0), weight=0.25, samples=3)
+    frame, after = core.imagine(room_state((3, 3), (3, 3)), torch.tensor([RIGHT, LEFT]), keys(2))
+    torch.testing.assert_close(frame.rew, torch.tensor([2 * 0.25, 0.0]))
+    assert after.latents[:, 0, 0].tolist() == [4, 2]
+
+
+def test_the_reward_of_the_world_still_counts() -> None:
+    frame, _ = Curious(LargeRoom(reward=3.0)).imagine(room_state((4, 3)), torch.tensor([DOWN]), keys())
+    assert frame.rew.tolist() == [3] and frame.term_prob.tolist() == [1]
+
+
+def test_one_dream_cannot_disagree() -> None:
+    with pytest.raises(ValueError, match="samples is 1; expected at least 2"):
+        Curious(LargeRoom(), samples=1)
