@@ -15,7 +15,7 @@ import pytest
 from lssvwm_env.simulator import Simulator
 
 FOLDER = Path(__file__).parents[2] / "examples"
-TRIED = {"bring_your_own", "go_back_to_a_picture", "plan_in_a_dream", "save_and_fork"}
+TRIED = {"bring_your_own", "go_back_to_a_picture", "plan_in_a_dream", "ppo_in_a_dream", "save_and_fork"}
 
 
 def test_no_example_is_forgotten() -> None:
@@ -83,3 +83,16 @@ def test_go_back_to_a_picture(
     module.main(module.Args(str(tmp_path / "toy"), walk=6, max_steps=2, horizon=2, imagined_steps=4, out=film))
     assert "back after" in capsys.readouterr().out
     assert iio.imread(film).shape[-3:] == (4 * 64, 2 * 4 * 64, 3)
+
+
+def test_ppo_in_a_dream(
+    program: Callable[[str], ModuleType],
+    toy_simulator: Simulator,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    memory = replace(toy_simulator.config, env_id="MiniGrid-MemoryS9-v0", horizon=3)
+    Simulator(toy_simulator.model, memory, toy_simulator.starts).save(tmp_path / "toy", "")
+    module = program("examples/ppo_in_a_dream.py")
+    module.main(module.Args(str(tmp_path / "toy"), num_envs=4, timesteps=256, episodes=2))
+    assert "in 2 real episodes" in capsys.readouterr().out
