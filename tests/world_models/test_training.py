@@ -393,3 +393,26 @@ def test_recall_is_refused_before_there_is_a_run(dataset, tmp_path):
 def test_impossible_settings_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **changes)
+
+
+def test_runs_from_before_muon_go_on_with_adamw_alone(dataset, tmp_path):
+    whole = config(tmp_path / "old", optimizer="adamw")
+    trainer = Trainer(whole, model_config(dataset), dataset)
+    trainer.fit_odometry()
+    trainer.train_step()
+    trainer.checkpoint()
+    settings = json.loads((tmp_path / "old" / "config.json").read_text())
+    del settings["training"]["optimizer"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(settings))
+    state = torch.load(tmp_path / "old" / "checkpoint.pt", weights_only=True)
+    state["optimizer"] = state.pop("optimizers")[0]
+    torch.save(state, tmp_path / "old" / "checkpoint.pt")
+
+    with pytest.raises(ValueError, match="optimizer: adamw there, muon now"):
+        Trainer(config(tmp_path / "old"), model_config(dataset), dataset)
+    resumed = Trainer(whole, model_config(dataset), dataset)
+    assert resumed.step == 1
+    for again in (trainer, resumed):
+        again.train_step()
+    weights = zip(trainer.model.parameters(), resumed.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
