@@ -51,7 +51,7 @@ class Args:
     Attributes:
         histories: Frames in the memory before the one that is timed.
         lengths: Of training sequences.
-        most_attended: Longest sequence that full attention is trained on; longer ones do not fit the memory.
+        most_attended: Longest sequence that full attention is trained on; longer ones take minutes each.
         size: Of the models, a preset.
         worlds: Dreamt side by side.
         rounds: Times every setting is measured; the median counts.
@@ -62,10 +62,10 @@ class Args:
 
     histories: tuple[int, ...] = (50, 200, 800, 2000, 5000)
     lengths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
-    most_attended: int = 512
+    most_attended: int = 256
     size: Literal["debug", "tiny", "small"] = "tiny"
     worlds: int = 1
-    rounds: int = 5
+    rounds: int = 3
     threads: int = 1
     device: str = "cpu"
     out: Path = RECORD
