@@ -16,13 +16,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic, ActorCriticConfig, lambda_returns
 from lssvwm_env.core import SimulatorCore
 from world_models.data.episodes import EpisodeDataset
 from world_models.noise import fold
+from world_models.progress import progress_bar
 from world_models.run_folder import RunFolder
 from world_models.state import WorldModelState
 
@@ -183,7 +183,7 @@ class ImaginationTrainer:
                 and after the last. Its numbers are logged under their names.
         """
         config, recent = self.config, list[dict[str, float]]()
-        with _progress() as bar:
+        with progress_bar() as bar:
             task = bar.add_task("imagine", total=config.updates, completed=self.step, status="")
             while self.step < config.updates:
                 recent.append(self.train_step())
@@ -356,13 +356,3 @@ def context_ends(dataset: EpisodeDataset, context: int, horizon: int) -> tuple[N
     soon = (following - frames <= horizon) & (following < len(dataset))
     soon &= episode[following.clip(max=len(dataset) - 1)] == episode
     return frames[possible], frames[possible & soon]
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-    )

@@ -14,8 +14,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from agents.planners import action_prior, check_action_probs
-from agents.planning import Budget, Imaginer, Meter, PlanResult, Value
+from agents.planners import SearchSettings, action_prior, with_first
+from agents.planning import Budget, Imaginer, Meter, PlanResult
 from agents.proposals import Categorical
 from world_models.noise import fold
 from world_models.state import WorldModelState
@@ -50,7 +50,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class MCTS:
+class MCTS(SearchSettings):
     """Tree search over discrete actions, for many worlds and several simulations of each at a time.
 
     A simulation follows the most promising known actions (PUCT, values scaled to [0, 1] by the least and the largest
@@ -60,32 +60,23 @@ class MCTS:
     Attributes:
         num_leaves: Simulations of each world that run side by side; those on their way count as visits that found
             nothing ("virtual loss"), so that they spread. More of them fill a batch, but each knows less.
-        gamma: Discount per step, in (0, 1].
         exploration: Weight of the prior and of doubt against value, above 0.
-        persistence, action_probs: Of the prior, as for `RandomShooting`; impossible actions are never tried.
-        value: What is still to be earned at the horizon; None: nothing.
+
+    The others are those of `SearchSettings`; actions that its prior holds impossible are never tried.
 
     Raises:
         ValueError: If one of them is out of range; from `plan` if the actions are not discrete.
     """
 
     num_leaves: int = 8
-    gamma: float = 0.99
     exploration: float = 1.25
-    persistence: float = 0.5
-    action_probs: tuple[float, ...] | None = None
-    value: Value | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.num_leaves < 1:
             raise ValueError(f"num_leaves is {self.num_leaves}; expected at least 1")
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma is {self.gamma}; expected a discount in (0, 1]")
         if self.exploration <= 0:
             raise ValueError(f"exploration is {self.exploration}; expected more than 0")
-        if not 0 <= self.persistence < 1:
-            raise ValueError(f"persistence is {self.persistence}; expected a share in [0, 1)")
-        check_action_probs(self.action_probs)
 
     @torch.no_grad()
     def plan(
@@ -110,11 +101,9 @@ class MCTS:
             leaves = [meter.affordable(self.num_leaves, horizon) for meter in meters]
             if not any(leaves):
                 break
-            drawn = prior.sample(fold(draws, iteration), self.num_leaves).tolist()  # where there is no tree yet
-            if warm_start is not None and not iteration:
-                for ways, start in zip(drawn, warm_start.tolist(), strict=True):
-                    ways[0][: len(start)] = start
-            ways = [own[:number] for own, number in zip(drawn, leaves, strict=True)]
+            drawn = prior.sample(fold(draws, iteration), self.num_leaves)  # ways to go where there is no tree yet
+            drawn = with_first(drawn, None if iteration else warm_start)
+            ways = [own[:number] for own, number in zip(drawn.tolist(), leaves, strict=True)]
             spent = self._simulate(core, roots, ways, probs.tolist(), dreams)
             for meter, steps, number in zip(meters, spent, leaves, strict=True):
                 meter.spend(max(steps, number))  # a tree that knows all there is to know must come to an end, too
@@ -131,8 +120,9 @@ class MCTS:
         """Run simulations, as many in each world as it has ways; returns how many frames each world imagined."""
         paths, rests, world = list[list[Node]](), list[list[int]](), list[int]()
         for row, (root, own) in enumerate(zip(roots, ways, strict=True)):
+            least, most = _range(root, self.gamma)
             for way in own:
-                path, rest = self._descend(root, way, probs)
+                path, rest = self._descend(root, way, probs, least, most)
                 paths.append(path)
                 rests.append(rest)
                 world.append(row)
@@ -151,9 +141,11 @@ class MCTS:
             self._tell(path)
         return imagined
 
-    def _descend(self, root: Node, way: list[int], probs: list[float]) -> tuple[list[Node], list[int]]:
+    def _descend(
+        self, root: Node, way: list[int], probs: list[float], least: float, most: float
+    ) -> tuple[list[Node], list[int]]:
         """The known part of a simulation, and the actions after it: the first is new, the others those of the way."""
-        path, least, most = [root], *_range(root, self.gamma)
+        path = [root]
         while len(path) <= len(way) and path[-1].term_prob < 0.5:
             node, depth = path[-1], len(path) - 1
             if not node.children:

@@ -16,35 +16,54 @@ from world_models.noise import fold
 from world_models.state import WorldModelState
 
 
-@dataclass(frozen=True)
-class RandomShooting:
-    """Draws plans at random, round after round, and keeps the best.
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """What every planner here is told.
 
     Attributes:
-        num_samples: N, plans per round and world.
         gamma: Discount per step, in (0, 1]. Below 1, of two plans with the same reward the quicker one wins.
         persistence: How strongly a step is like the one before, in [0, 1); see `agents.proposals`.
         action_probs: Probability of each discrete action, for actions that are seldom of use. None: all alike.
         value: What is still to be earned at the horizon; None: nothing.
 
     Raises:
-        ValueError: If one of them is out of range; from `plan` if `action_probs` or `warm_start` do not fit.
+        ValueError: If one of them is out of range.
     """
 
-    num_samples: int = 64
     gamma: float = 0.99
     persistence: float = 0.5
     action_probs: tuple[float, ...] | None = None
     value: Value | None = None
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples is {self.num_samples}; expected at least 1")
         if not 0 < self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in (0, 1]")
         if not 0 <= self.persistence < 1:
             raise ValueError(f"persistence is {self.persistence}; expected a share in [0, 1)")
-        check_action_probs(self.action_probs)
+        probs = self.action_probs
+        if probs is not None and (min(probs, default=-1) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-4)):
+            raise ValueError(f"action_probs is {probs}; expected probabilities that sum to 1")
+
+
+@dataclass(frozen=True)
+class RandomShooting(SearchSettings):
+    """Draws plans at random, round after round, and keeps the best.
+
+    Attributes:
+        num_samples: N, plans per round and world.
+
+    The others are those of `SearchSettings`.
+
+    Raises:
+        ValueError: If one of them is out of range; from `plan` if `action_probs` or `warm_start` do not fit.
+    """
+
+    num_samples: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples is {self.num_samples}; expected at least 1")
 
     def plan(
         self,
@@ -159,12 +178,6 @@ def action_prior(space: gym.spaces.Discrete, probs: tuple[float, ...] | None) ->
     if probs is not None and len(probs) != n:
         raise ValueError(f"action_probs has {len(probs)} entries; expected {n}, one for each action of the model")
     return torch.tensor(probs or (1 / n,) * n)
-
-
-def check_action_probs(probs: tuple[float, ...] | None) -> None:
-    """Raise unless they are probabilities."""
-    if probs is not None and (min(probs, default=-1) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-4)):
-        raise ValueError(f"action_probs is {probs}; expected probabilities that sum to 1")
 
 
 def with_first(plans: Tensor, beginning: Tensor | None) -> Tensor:

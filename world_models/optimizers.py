@@ -15,7 +15,7 @@ MUON_LR = 2.5  # times the learning rate of AdamW
 
 
 def optimizers(model: WorldModel, config: TrainingConfig) -> list[Optimizer]:
-    """Optimisers that share the parameters of a model.
+    """Optimisers that share the parameters of a model; `set_lr` before every step says how far they go.
 
     Muon makes every step of a matrix orthogonal, so that directions with small gradients are learned as fast as those
     with large ones. It is for matrices between hidden layers: what embeds, modulates or decodes is left to AdamW.
@@ -25,7 +25,6 @@ def optimizers(model: WorldModel, config: TrainingConfig) -> list[Optimizer]:
     made: list[Optimizer] = [AdamW(others, betas=(0.9, 0.99), weight_decay=config.weight_decay)]
     if by_muon:
         made.append(Muon(by_muon, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"))
-    set_lr(made, config.lr_at(0))
     return made
 
 

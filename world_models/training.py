@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import random_segments, to_frames
@@ -19,6 +18,7 @@ from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.optimizers import optimizers, set_lr
 from world_models.pretrained import load_mamba2, load_weights
+from world_models.progress import progress_bar
 from world_models.run_folder import RunFolder
 from world_models.state_monitor import state_metrics, steered
 from world_models.training_config import TrainingConfig
@@ -61,7 +61,7 @@ class Trainer:
         if not self.reckons:
             self.fit_odometry()
             self.checkpoint()
-        with _progress() as bar:
+        with progress_bar() as bar:
             task = bar.add_task("train", total=self.config.steps, completed=self.step, status="")
             recent: list[dict[str, float]] = []
             while self.step < self.config.steps:
@@ -91,7 +91,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         rng = np.random.default_rng(config.seed)
         candidates = np.flatnonzero(~dataset.is_first[1 : self.cut])
-        with _progress() as bar:
+        with progress_bar() as bar:
             task = bar.add_task("odometry", total=total, status="")
             for step in range(total):
                 optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
@@ -146,7 +146,7 @@ class Trainer:
         config, length = self.config, max(self.config.lengths)
         count, parts = max(1, config.frames_per_step // length), []
         batches = -(-config.head_sequences // count)
-        with _progress() as bar:
+        with progress_bar() as bar:
             task = bar.add_task("heads", total=batches, status="")
             for i in range(batches):
                 batch = self._batch(range(0, self.cut), count, length, config.steps + 1 + i, event_share=1.0)
@@ -332,13 +332,3 @@ def _side_by_side(real: NDArray[np.uint8], dream: NDArray[np.uint8]) -> NDArray[
 
 def _status(logs: dict[str, float]) -> str:
     return f"loss {logs['loss']:.3f}  {logs['frames_per_second']:.0f} frames/s  length {logs['length']:.0f}"
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-    )

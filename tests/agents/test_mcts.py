@@ -57,6 +57,12 @@ def test_a_warm_start_is_the_first_simulation() -> None:
     assert torch.equal(result.actions, way)
 
 
+def test_a_warm_start_that_does_not_fit_is_refused() -> None:
+    start = torch.zeros(1, 5, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"warm_start has shape .*expected \(1, 'at most 4'\)"):
+        MCTS().plan(Room(), room_state((0, 0)), 4, Budget(imagined_steps=8), keys(), warm_start=start)
+
+
 @pytest.mark.parametrize(
     "argument, value",
     [("num_leaves", 0), ("gamma", 0.0), ("exploration", 0.0), ("persistence", 1.0), ("action_probs", (0.5,))],
