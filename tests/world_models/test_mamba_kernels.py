@@ -5,11 +5,13 @@ import logging
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.world_models import scan_inputs
 from world_models import mamba_kernels
 from world_models.ssm import frame_scan, frame_scan_reference
 
@@ -17,17 +19,7 @@ ROOT = Path(__file__).parents[2]
 LEAVES = ("C", "x", "dt", "A", "B", "state")
 
 
-def inputs(seed, T=5, R=4, M=2, G=3, H=2, P=4, N=8, resets=0.3):
-    g = torch.Generator().manual_seed(seed)
-    return {
-        "C": torch.randn(G, T, R, N, generator=g),
-        "x": torch.randn(G, T, M, H, P, generator=g),
-        "dt": torch.rand(G, T, M, H, generator=g),
-        "A": -torch.rand(H, generator=g),
-        "B": torch.randn(G, T, M, N, generator=g),
-        "state": torch.randn(G, H, P, N, generator=g),
-        "is_first": torch.rand(G, T, generator=g) < resets,
-    }
+inputs = partial(scan_inputs.inputs, P=4, N=8)
 
 
 def results(scan, i):

@@ -3,21 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.world_models.scan_inputs import inputs
 from world_models import ssm
 from world_models.ssm import frame_delta_scan, frame_scan, frame_scan_reference
-
-
-def inputs(seed, T=5, R=4, M=2, G=3, H=2, P=3, N=4):
-    g = torch.Generator().manual_seed(seed)
-    return {
-        "C": torch.randn(G, T, R, N, generator=g),
-        "x": torch.randn(G, T, M, H, P, generator=g),
-        "dt": torch.rand(G, T, M, H, generator=g),
-        "A": -torch.rand(H, generator=g),
-        "B": torch.randn(G, T, M, N, generator=g),
-        "state": torch.randn(G, H, P, N, generator=g),
-        "is_first": torch.rand(G, T, generator=g) < 0.3,
-    }
 
 
 def part(i, frames):
