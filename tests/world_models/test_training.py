@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from world_models.actions import ActionSpec
-from world_models.data import DatasetSpec, Episode, EpisodeDataset, write_shard, write_spec
-from world_models.data.segments import motions, random_segments, segments, to_frames, to_uint8
+from world_models.data.segments import motions, random_segments, segments
 from world_models.geometry import EgoView
 from world_models.network import NetworkConfig
 from world_models.objective import ObjectiveConfig
@@ -18,29 +17,6 @@ from world_models.world_model import WorldModelConfig
 SMALL = NetworkConfig(
     d_model=16, block_sizes=(2, 1), map_layers=(0,), window=1, state_per_token=4, d_inner=16, headdim=8, head_dim=8
 )
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Episodes of a dot on a ring of 16 pixels' width: action 1 moves it right, 0 leaves it. Frames show the dot."""
-    folder, rng = tmp_path_factory.mktemp("dots"), np.random.default_rng(0)
-    episodes = []
-    for seed in range(12):
-        act = rng.integers(0, 2, 20)
-        act[0] = 0
-        x = (rng.integers(16) + act.cumsum()) % 16
-        obs = np.zeros((20, 16, 16, 3), np.uint8)
-        obs[np.arange(20), :, x] = 255
-        pose = np.stack([act.cumsum(), 0 * act, 0 * act], 1).astype(np.int32)
-        end = np.arange(20) == 19
-        rew = np.where(np.arange(20) > 0, x == 0, 0).astype(np.float32)
-        episodes.append(Episode(obs, act, rew, end & (seed % 2 == 0), end & (seed % 2 == 1), seed, pose))
-    write_shard(folder / "shard-00000.npz", episodes)
-    space = {"type": "Box", "low": 0, "high": 255, "shape": [16, 16, 3], "dtype": "uint8"}
-    spec = DatasetSpec("Dots-v0", {}, space, {"type": "Discrete", "n": 2}, "none", "uniform", 0, "train", 20, 240, 8192,
-                       "make dots", True, ["shard-00000.npz"])  # fmt: skip
-    write_spec(folder, spec)
-    return EpisodeDataset(folder)
 
 
 def model_config(dataset):
@@ -55,43 +31,6 @@ def config(out, **changes):
               "warmup": 1, "validation": 0.2, "odometry_steps": 3, "head_steps": 3,
               "head_sequences": 4}  # fmt: skip
     return TrainingConfig(out, **(values | changes))
-
-
-def test_segments_follow_the_convention(dataset):
-    batch = segments(dataset, np.array([3, 15]), 8)
-    assert batch.obs.shape == (2, 8, 3, 16, 16) and batch.act.shape == (2, 8)
-    assert batch.is_first[0].tolist() == [True] + [False] * 7
-    assert batch.is_first[1].tolist() == [True] + [False] * 4 + [True, False, False]  # runs into the next episode
-    x = batch.obs[0, :, 0, 0].argmax(-1)
-    assert torch.equal((x[1:] - x[:-1]) % 16, batch.act[0, 1:])  # act[t] led to frame t
-    assert torch.equal(batch.pose[0, :, 0], batch.act[0].cumsum(0) - batch.act[0, 0])  # from (0, 0, 0)
-    assert batch.pose[1, 5].tolist() == [0, 0, 0]
-
-
-def test_events_are_drawn_as_often_as_asked(dataset):
-    rng = np.random.default_rng(0)
-    for length in (5, 20):
-        batch = random_segments(dataset, range(40, 200), 32, length, rng, event_share=0.5)
-        event = batch.terminated | (batch.rew != 0)
-        assert event[:16, -max(1, length // 4) :].any(1).all()  # in their last quarter
-        assert not event[16:, -1].all()
-    late = random_segments(dataset, range(40, 200), 64, 5, rng, event_share=1.0)
-    assert late.obs.shape[0] == 64 and (late.terminated | (late.rew != 0))[:, -1:].any(1).all()
-
-
-def test_without_events_sequences_are_drawn_uniformly(dataset, monkeypatch):
-    monkeypatch.setattr(dataset, "events", np.array([], np.int64))
-    one, other = (random_segments(dataset, range(40, 200), 8, 5, np.random.default_rng(0), s) for s in (0.5, 0.0))
-    assert torch.equal(one.obs, other.obs)
-
-
-def test_frames_survive_the_round_trip():
-    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    assert np.array_equal(to_uint8(to_frames(frames)), frames)
-
-
-def test_motions_are_read_off_the_poses(dataset):
-    assert set(motions(dataset)) == {(0, 0, 0), (1, 0, 0)}
 
 
 def test_too_little_data_is_refused(dataset, tmp_path):
