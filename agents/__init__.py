@@ -7,6 +7,7 @@
 """
 
 from agents.actor_critic import ActorCritic
+from agents.following import FollowPolicy
 from agents.mcts import MCTS
 from agents.mpc import EpisodeRecord, MPCAgent, MPCState, run_episode
 from agents.planners import CEM, MPPI, RandomShooting
@@ -21,6 +22,7 @@ __all__ = [
     "Budget",
     "Curious",
     "EpisodeRecord",
+    "FollowPolicy",
     "Imaginer",
     "MPCAgent",
     "MPCState",

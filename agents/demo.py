@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio.v3 as iio
-import numpy as np
 from gymnasium.wrappers import TimeLimit
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from agents.films import film_gif
 from agents.mpc import EpisodeRecord, MPCAgent, run_episode
 from agents.planners import RandomShooting
 from agents.planning import Budget
@@ -56,7 +53,7 @@ def demo(config: DemoConfig) -> None:
     console.print("[bold]2/2[/bold] Planning in the dream of MiniGrid-Memory, acting in the real one ...")
     simulator = Simulator.load(config.memory)
     records = [act(simulator, config.seed + episode) for episode in range(config.episodes)]
-    gif = plan_gif(records)
+    gif = film_gif(records)
     write_bytes(config.out / "plan.gif", gif)
     plans = [
         {
@@ -85,18 +82,6 @@ def act(simulator: Simulator, seed: int) -> EpisodeRecord:
     agent = MPCAgent(SimulatorCore(simulator, 1), planner, horizon=10, budget=budget, seed=seed, replan_every=5)
     real = TimeLimit(make_real(simulator.config.env_id, **simulator.config.env_kwargs), 40)
     return run_episode(agent, real, seed=SPLITS["test"].start + seed)
-
-
-def plan_gif(records: list[EpisodeRecord]) -> bytes:
-    """Animate episodes one after the other: what came at the left, what the agent had expected at the right."""
-    pictures: list[NDArray[np.uint8]] = []
-    for record in records:
-        gap = np.full((len(record.foreseen), record.frames.shape[1], 2, 3), 255, np.uint8)
-        film = np.concatenate([record.frames[1:], gap, record.foreseen], axis=2)
-        pictures += [*film, *film[-1:].repeat(4, 0)]  # hold the end
-    buffer = io.BytesIO()
-    iio.imwrite(buffer, np.stack(pictures).repeat(4, 1).repeat(4, 2), extension=".gif", duration=250, loop=0)
-    return buffer.getvalue()
 
 
 def _print(console: Console, plans: list[dict[str, float]]) -> None:

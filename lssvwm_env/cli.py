@@ -1,4 +1,4 @@
-"""`lssvwm`: collect, train, compare, eval memory, demo. The one place where everything is put together."""
+"""`lssvwm`: collect, train, compare, imagine, judge, and the rest. The one place where everything is put together."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
     "train": ("lssvwm_env.train", "train", "TrainConfig", "train a world model on episodes and make it a simulator"),
     "compare": ("lssvwm_env.compare", "compare", "CompareConfig", "measure a simulator against its real environment"),
     "eval memory": ("lssvwm_env.eval_memory", "eval_memory", "EvalMemoryConfig", "examine what a simulator remembers"),
+    "imagine": ("agents.imagine", "imagine", "ImagineConfig", "teach a policy in the dreams of a simulator"),
+    "judge": ("agents.judge", "judge", "JudgeConfig", "let an agent play in the real environment, and count"),
     "list": ("lssvwm_env.listing", "list_simulators", "ListConfig", "show the simulators that have an id"),
     "demo": ("agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }

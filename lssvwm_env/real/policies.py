@@ -61,7 +61,9 @@ class WanderPolicy:
     It walks shortest paths to random cells (opening doors on the way), goes to look at things, picks them up
     and drops them elsewhere, breaks a box now and then, and spins to look around. Cells that end the episode
     (goals, lava, the two ends of the Memory hallway) are shunned until a random time is over; then one of
-    them is sought on purpose, successes and failures with equal odds.
+    them is sought on purpose, successes and failures with equal odds. Where there are such, some episodes make
+    haste: an end sought before anything was seen shows what does not follow from the rest. A model without them
+    believes that whoever knows nothing wins. And some spins are long, so that memories outlast them.
 
     Attributes:
         noise: Share of actions drawn uniformly at random.
@@ -70,6 +72,9 @@ class WanderPolicy:
     noise: float = 0.1
 
     _PATIENCE = (10, 70)  # steps before an end is sought: drawn per episode
+    _HASTE = 0.25  # share of episodes without any
+    _SPIN, _LONG_SPIN = (2, 5), (8, 41)  # turns in place
+    _LONG = 0.1  # share of long spins
 
     def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
         """Begin an episode.
@@ -81,6 +86,8 @@ class WanderPolicy:
         self._rng = rng
         self._wins, self._losses = _ends(world)
         self._patience = int(rng.integers(*self._PATIENCE))
+        if self._wins and rng.random() < self._HASTE:
+            self._patience = 0
         self._errand: _Errand | None = None
         self._then: deque[Actions] = deque()
 
@@ -117,7 +124,8 @@ class WanderPolicy:
             return _Errand(cell, face=True, then=(Actions.toggle if breaks else Actions.pickup,))
         if dice < 0.55:
             turn = Actions.left if self._rng.random() < 0.5 else Actions.right
-            return _Errand(here, then=(turn,) * int(self._rng.integers(2, 5)))
+            long = self._wins and self._rng.random() < self._LONG
+            return _Errand(here, then=(turn,) * int(self._rng.integers(*(self._LONG_SPIN if long else self._SPIN))))
         return _Errand(self._pick(free)) if free else _Errand(here, then=(Actions.left,))
 
     def _reachable_end(self, world: MiniGridEnv) -> Cell | None:

@@ -19,6 +19,8 @@ COMMANDS = (
     "train",
     "compare",
     "eval memory",
+    "imagine",
+    "judge",
     "list",
     "demo",
 )

@@ -1,5 +1,7 @@
 """WanderPolicy comes back, handles things, and ends episodes both ways."""
 
+from itertools import groupby
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from lssvwm_env.collect import run_episode
 from lssvwm_env.real import UniformPolicy, WanderPolicy, make_real
 from world_models.data import Episode
+
+WEST = 2  # the cue of MiniGrid-Memory lies there
 
 
 def wander(env_id: str, episodes: int, length: int = 400, **kwargs) -> list[Episode]:
@@ -21,9 +25,18 @@ def test_memory_ends_both_ways_after_visits_to_the_first_room() -> None:
     assert all(episode.terminated[-1] for episode in episodes)
     assert 0.35 < won.mean() < 0.65
     lengths = np.array([len(episode) for episode in episodes])
-    assert np.mean((lengths >= 20) & (lengths <= 80)) > 0.8
+    assert np.mean((lengths >= 20) & (lengths <= 110)) > 0.6
     visits = [(episode.pose[:, 0] <= 3).any() for episode in episodes]
-    assert np.mean(visits) > 0.9
+    assert np.mean(visits) > 0.65
+
+
+def test_some_memory_episodes_end_before_the_cue_was_seen_and_some_spins_are_long() -> None:
+    episodes = wander("MiniGrid-MemoryS9-v0", 100)
+    blind = [episode for episode in episodes if not (episode.pose[:, 2] == WEST).any()]
+    won = np.mean([episode.rew[-1] > 0 for episode in blind])
+    assert 5 < len(blind) < 40 and 0.2 < won < 0.8
+    spins = [max((len(list(group)) for turn, group in groupby(episode.act) if turn < 2)) for episode in episodes]
+    assert 10 < np.sum(np.array(spins) > 6) < 80
 
 
 def test_object_rooms_are_walked_and_objects_carried_about() -> None:
@@ -46,7 +59,7 @@ def test_lava_is_shunned_at_first_and_then_sought_at_times() -> None:
     episodes = wander("MiniGrid-LavaCrossingS9N1-v0", 40)
     won = np.mean([episode.rew[-1] > 0 for episode in episodes])
     assert 0.25 < won < 0.75
-    assert np.mean([len(episode) > 12 for episode in episodes]) > 0.8
+    assert np.mean([len(episode) > 12 for episode in episodes]) > 0.6
 
 
 def test_same_generator_same_actions() -> None:

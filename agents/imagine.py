@@ -1,0 +1,60 @@
+"""`lssvwm imagine`: teach an actor-critic in dreams alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from agents.actor_critic import ActorCritic
+from agents.imagination_training import POLICY, ImaginationConfig, ImaginationTrainer
+from lssvwm_env.core import SimulatorCore
+from lssvwm_env.simulator import Simulator
+from world_models.data import EpisodeDataset
+
+
+@dataclass(frozen=True)
+class ImagineConfig:
+    """Where to dream, and how to learn there.
+
+    Attributes:
+        simulator: Id or name of a simulator, or its folder.
+        dataset: Folder of recorded episodes of the same environment: what dreams begin from.
+        imagination: How; `policy.safetensors` goes into its `out`.
+        denoising_steps: Network passes per imagined frame; None: as many as the simulator takes.
+        bf16: Compute the model's matrix products in bfloat16.
+        threads: CPU threads of torch.
+        device: Where to dream.
+    """
+
+    simulator: str
+    dataset: Path
+    imagination: Annotated[ImaginationConfig, tyro.conf.arg(name="")]
+    denoising_steps: int | None = None
+    bf16: bool = True
+    threads: int = 2
+    device: str = "cpu"
+
+
+def imagine(config: ImagineConfig) -> ActorCritic:
+    """Train a policy, or go on with a training that was cut off.
+
+    Raises:
+        SimulatorError: If there is no such simulator, or it is damaged.
+        DatasetError: If the dataset is incomplete or damaged.
+        ValueError: If the dataset does not fit, or `out` holds another run.
+    """
+    torch.set_num_threads(config.threads)
+    simulator = Simulator.load(config.simulator)
+    core = SimulatorCore(simulator, 1, config.denoising_steps, config.device, bf16=config.bf16)
+    trainer = ImaginationTrainer(config.imagination, core, EpisodeDataset(config.dataset))
+    policy = trainer.run()
+    file = config.imagination.out / POLICY
+    print(
+        f"{trainer.imagined_steps:,} imagined steps in {trainer.seconds / 60:.0f} minutes; the policy is in {file}. "
+        f"Judge it with:\n  lssvwm judge --simulator {config.simulator} --agent policy --policy {file} --out runs/judge"
+    )
+    return policy

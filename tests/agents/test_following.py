@@ -1,0 +1,91 @@
+"""A policy in the place of a planner."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agents import Budget, FollowPolicy, MPCAgent, run_episode
+from agents.actor_critic import ActorCritic, ActorCriticConfig
+from tests.agents.room import DOWN, GOAL, RIGHT, SIZE, RealRoom, Room, keys, room_state
+from world_models.state import WorldModelState
+from world_models.world_model import Prediction
+
+
+class SeeingRoom(Room):
+    """Its features are the cell."""
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        frame, after = super().imagine(memory, act, keys)
+        return frame, WorldModelState((), (), after.latents, after.latents[:, 0], after.pose, after.age)
+
+
+def seen(state: WorldModelState) -> WorldModelState:
+    return WorldModelState((), (), state.latents, state.latents[:, 0], state.pose, state.age)
+
+
+class FirstRight(nn.Module):
+    """Logits of going right while there is room, and down from there."""
+
+    def forward(self, cell: Tensor) -> Tensor:
+        logits = torch.zeros(*cell.shape[:-1], 5)
+        logits[..., RIGHT], logits[..., DOWN] = 20 * (cell[..., 0] < SIZE - 1), 20 * (cell[..., 0] == SIZE - 1)
+        return logits
+
+
+class Expecting(nn.Module):
+    """The same, wherever it is."""
+
+    def __init__(self, expected: float) -> None:
+        super().__init__()
+        self.expected = expected
+
+    def forward(self, cell: Tensor) -> Tensor:
+        return torch.full(cell.shape[:-1], self.expected)
+
+
+def policy(expects: float = 0.0) -> ActorCritic:
+    made = ActorCritic(ActorCriticConfig(2, {"type": "Discrete", "n": 5}))
+    made.actor = FirstRight()
+    made.critic = Expecting(expects)
+    return made
+
+
+def test_the_plan_is_what_the_policy_does_in_its_dream_and_is_worth_what_that_earns() -> None:
+    found = FollowPolicy(policy(), gamma=0.9).plan(
+        SeeingRoom(), seen(room_state((0, 0), (4, 3))), 10, Budget(99), keys(2)
+    )
+    assert found.actions[0, :8].tolist() == [RIGHT] * 4 + [DOWN] * 4 and found.actions[1, 0] == DOWN
+    torch.testing.assert_close(found.value, torch.tensor([0.9**7, 1.0]))
+    assert found.imagined_steps == 2 * 10
+
+
+def test_the_critic_says_what_comes_after_the_dream_and_the_budget_ends_it() -> None:
+    found = FollowPolicy(policy(expects=0.5), gamma=0.9).plan(
+        SeeingRoom(), seen(room_state((0, 0))), 10, Budget(3), keys()
+    )
+    assert found.actions.shape == (1, 3) and found.imagined_steps == 3
+    torch.testing.assert_close(found.value, torch.tensor([0.9**3 * 0.5]))
+    at_goal = FollowPolicy(policy(expects=0.5)).plan(SeeingRoom(), seen(room_state((4, 3))), 2, Budget(9), keys())
+    torch.testing.assert_close(at_goal.value, torch.tensor([1.0]))  # nothing comes after the end
+
+
+def test_an_agent_acts_by_it() -> None:
+    class Remembering(SeeingRoom):
+        def nothing_seen(self, num_worlds: int) -> WorldModelState:
+            return seen(super().nothing_seen(num_worlds))
+
+        def remember(self, memory: WorldModelState, obs, act, is_first) -> WorldModelState:
+            return seen(super().remember(memory, obs, act, is_first))
+
+    record = run_episode(MPCAgent(Remembering(), FollowPolicy(policy()), 1, Budget(imagined_steps=1)), RealRoom())
+    assert record.terminated and record.actions.tolist() == [RIGHT] * 4 + [DOWN] * 4
+    assert GOAL == (4, 4) and record.imagined_steps == 8
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="gamma is 0"):
+        FollowPolicy(policy(), gamma=0)
+    with pytest.raises(ValueError, match="reads 2 features .* gives 1"):
+        FollowPolicy(policy()).plan(Room(), room_state((0, 0)), 1, Budget(1), keys())
