@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,12 @@ import tyro
 
 from agents.actor_critic import ActorCritic
 from agents.imagination_training import POLICY, ImaginationConfig, ImaginationTrainer
+from lssvwm_env.command import command
 from lssvwm_env.core import SimulatorCore
+from lssvwm_env.provenance import provenance
 from lssvwm_env.simulator import Simulator
 from world_models.data import EpisodeDataset
+from world_models.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class ImagineConfig:
     Attributes:
         simulator: Id or name of a simulator, or its folder.
         dataset: Folder of recorded episodes of the same environment: what dreams begin from.
-        imagination: How; `policy.safetensors` goes into its `out`.
+        imagination: How; `policy.safetensors` goes into its `out`, and `policy.json`, which says how it came about.
         denoising_steps: Network passes per imagined frame; None: as many as the simulator takes.
         bf16: Compute the model's matrix products in bfloat16.
         threads: CPU threads of torch.
@@ -53,6 +57,11 @@ def imagine(config: ImagineConfig) -> ActorCritic:
     trainer = ImaginationTrainer(config.imagination, core, EpisodeDataset(config.dataset))
     policy = trainer.run()
     file = config.imagination.out / POLICY
+    report = {"command": command("imagine", config), "recorded_frames": len(trainer.dataset)}
+    report |= {"imagined_steps": trainer.imagined_steps, "minutes": round(trainer.seconds / 60, 1)}
+    report |= {"data_hash": trainer.dataset.hash(), "weights_sha256": simulator.weights_sha256}
+    report |= provenance(config, core.device)
+    write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1, default=str) + "\n").encode())
     print(
         f"{trainer.imagined_steps:,} imagined steps in {trainer.seconds / 60:.0f} minutes; the policy is in {file}. "
         f"Judge it with:\n  lssvwm judge --simulator {config.simulator} --agent policy --policy {file} --out runs/judge"

@@ -130,6 +130,8 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     outcomes = play(agent, real, seeds, config.num_envs)
     report: dict[str, Any] = {"command": command("judge", config), "env_id": simulator.config.env_id}
     report |= provenance(config, core.device) | summary(outcomes, config.gamma)
+    if config.policy is not None and (about := config.policy.with_suffix(".json")).is_file():
+        report["training"] = json.loads(about.read_text())
     report["lengths"] = {"won": lengths(outcomes, True), "lost": lengths(outcomes, False)}
     write_bytes(config.out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
     if make is not None:

@@ -18,8 +18,8 @@ def _words(config: Any, prefix: str) -> Iterator[str]:
     for field in fields(config):
         value, flag = getattr(config, field.name), prefix + field.name.replace("_", "-")
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        if is_dataclass(value):  # "training" is spelled without a prefix, see TrainConfig
-            yield from _words(value, "" if field.name == "training" else f"{flag}.")
+        if is_dataclass(value):  # these two are spelled without a prefix, see TrainConfig and ImagineConfig
+            yield from _words(value, "" if field.name in ("training", "imagination") else f"{flag}.")
         elif isinstance(value, bool):
             if value != default:
                 yield f"--{flag}" if value else f"--{prefix}no-{field.name.replace('_', '-')}"

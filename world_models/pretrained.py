@@ -78,16 +78,17 @@ def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> 
     return Pretrained(layers, tuple(sorted(key for key in theirs if key not in taken)))
 
 
-def load_weights(model: WorldModel, file: str | Path) -> tuple[str, ...]:
+def load_weights(model: WorldModel, file: str | Path) -> None:
     """Let a model begin as a trained one, such as the `model.safetensors` of a simulator; all of it or nothing.
 
-    Returns:
-        the names of weights that the file does not have: parts that are new, and begin as ever.
+    But for the dead reckoning: it numbers motions by how frequent they are in the data it was trained on. It begins
+    afresh, as do parts that the file does not have.
 
     Raises:
         ValueError: If the file is no safetensors file, or has weights that do not fit; the message names them.
     """
-    theirs, ours = _read(Path(file)), model.state_dict()
+    ours = model.state_dict()
+    theirs = {k: v for k, v in _read(Path(file)).items() if not k.startswith("odometry.")}
     wrong = [f"{k} {tuple(v.shape)}, which this model has not" for k, v in theirs.items() if k not in ours]
     wrong += [
         f"{k} {tuple(v.shape)}, which is {tuple(ours[k].shape)} in this model"
@@ -100,7 +101,6 @@ def load_weights(model: WorldModel, file: str | Path) -> tuple[str, ...]:
             "preset, and on the environment, that it was trained with"
         )
     model.load_state_dict(theirs, strict=False)
-    return tuple(ours.keys() - theirs.keys())
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -38,7 +38,8 @@ class Trainer:
         check_objective(model_config, config.objective)
         torch.manual_seed(config.seed)
         self.model = WorldModel.fitted(model_config, self._sample_frames()).to(config.device)
-        new = load_weights(self.model, config.init) if config.init is not None else tuple(self.model.state_dict())
+        if config.init is not None:
+            load_weights(self.model, config.init)
         if config.pretrained_ssm is not None:
             print(load_mamba2(self.model.network, config.pretrained_ssm))
         about = {"data": dataset.hash(), "env": dataset.spec.env_id}
@@ -48,7 +49,7 @@ class Trainer:
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizers = optimizers(self.model, config)
         self.step, self.frames, self.seconds = 0, 0, 0.0
-        self.reckons = not any(name.startswith("odometry.") for name in new)
+        self.reckons = self.model.odometry is None
         self.stage, self.stage_losses = 0, list[float]()  # of the curriculum: which length, and how it went
         self.moments_strength = 1.0
         self.judges = not len(dataset.events[dataset.events < self.cut])

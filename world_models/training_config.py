@@ -29,8 +29,8 @@ class TrainingConfig:
             the scans leave the band of `state_monitor`, and lowered while they are inside, at every evaluation.
         checkpoint_blocks: keep only the states between blocks of frames, and compute what is inside a block again in
             the backward pass (gradient checkpointing): less memory for long sequences, for one more forward pass.
-        init: weights to begin with, the `model.safetensors` of a simulator of the same preset and environment. Its dead
-            reckoning is kept, too.
+        init: weights to begin with, the `model.safetensors` of a simulator of the same preset and environment. The
+            dead reckoning is learned anew.
         pretrained_ssm: a safetensors file of a trained Mamba-2 that the scans begin as; see `pretrained.load_mamba2`.
         optimizer: "muon" for the matrices inside the blocks and AdamW for the rest, or "adamw" for all.
         lr: peak learning rate of AdamW (Muon's is in proportion), after `warmup` steps and until the last `cooldown`

@@ -44,6 +44,8 @@ def test_from_recorded_episodes_to_a_policy_that_is_judged(folder: str, tmp_path
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
     assert report["episodes"] == 3 and report["env_id"] == WORLD and report["decision_seconds"]["mean"] > 0
     assert "--policy" in report["command"] and len(report["lengths"]["won"]) + len(report["lengths"]["lost"]) == 3
+    assert report["training"]["imagined_steps"] == 2 * 4 * 2 and report["training"]["recorded_frames"] == len(data)
+    assert report["training"]["command"].startswith("lssvwm imagine")
     assert iio.imread(tmp_path / "out" / "promises.png").ndim == 3
     films = list((tmp_path / "out").glob("overpromised-*.gif"))
     assert len(films) == min(1, len(report["overpromised"]))

@@ -121,10 +121,9 @@ def test_a_training_can_begin_with_the_weights_of_a_simulator(tmp_path):
     for parameter in trained.parameters():
         torch.nn.init.normal_(parameter)
     save_file({k: v.contiguous() for k, v in trained.state_dict().items() if ".erase." not in k}, tmp_path / "w")
-    new = load_weights(fresh, tmp_path / "w")
-    assert set(new) == {k for k in fresh.state_dict() if ".erase." in k}
-    same = {k: torch.equal(v, trained.state_dict()[k]) for k, v in fresh.state_dict().items() if k not in new}
-    assert all(same.values())
+    load_weights(fresh, tmp_path / "w")
+    other = {k for k, v in fresh.state_dict().items() if not torch.equal(v, trained.state_dict()[k])}
+    assert other and all(".erase." in k or k.startswith("odometry.") for k in other)
 
 
 def test_weights_of_another_model_are_refused_whole(tmp_path):
