@@ -298,6 +298,23 @@ class ActorCritic(nn.Module):
         return actor_critic
 
 
+def bundled_policy(env_id: str) -> Path:
+    """The file of the policy that this library brings for a real environment, such as "MiniGrid-MemoryS9-v0".
+
+    Raises:
+        FileNotFoundError: If it brings none.
+    """
+    folder = Path(__file__).parent / "policies"
+    file = folder / f"{env_id}.safetensors"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.safetensors"))) or "none"
+        raise FileNotFoundError(
+            f"no policy comes with this library for {env_id} (for {known}): train one with "
+            "`lssvwm imagine`, and name its file"
+        )
+    return file
+
+
 def mlp(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
     """Hidden layers with RMSNorm and SiLU, and a last one that begins at zero."""
     layers: list[nn.Module] = []

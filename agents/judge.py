@@ -17,7 +17,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, bundled_policy
 from agents.films import film_gif
 from agents.following import FollowPolicy
 from agents.judging import Agent, Outcome, play, promises, summary
@@ -46,8 +46,9 @@ class JudgeConfig:
         out: Folder for `report.json`, `promises.png` and films of the most broken promises.
         agent: "policy" does what an actor-critic does, "mcts", "cem", "mppi" and "shooting" plan, "uniform" acts at
             random.
-        policy: An actor-critic, as `lssvwm imagine` writes it: followed by "policy"; planners ask its critic, and
-            nothing else of it, what is still to be earned at the horizon.
+        policy: An actor-critic, as `lssvwm imagine` writes it, or "bundled" for the one that comes with this library:
+            followed by "policy"; planners ask its critic, and nothing else of it, what is still to be earned at the
+            horizon. None: "bundled" for "policy", and for planners nothing.
         episodes: Real episodes, of the test split.
         max_steps: Real steps after which an episode is given up; None: the simulator's horizon.
         horizon: Actions per plan; of a policy, steps of the dream that says what it promises.
@@ -67,7 +68,7 @@ class JudgeConfig:
     simulator: str
     out: Path
     agent: Literal["policy", "mcts", "cem", "mppi", "shooting", "uniform"] = "policy"
-    policy: Path | None = None
+    policy: Literal["bundled"] | Path | None = None
     episodes: int = 200
     max_steps: int | None = None
     horizon: int = 12
@@ -88,8 +89,6 @@ class JudgeConfig:
         for name in ("episodes", "num_envs", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.agent == "policy" and self.policy is None:
-            raise ValueError("policy is missing: name a policy.safetensors that `lssvwm imagine` wrote")
         if self.episodes > len(SPLITS["test"]):
             raise ValueError(f"episodes is {self.episodes}; there are {len(SPLITS['test'])} seeds in the test split")
 
@@ -119,7 +118,8 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     config.out.mkdir(parents=True, exist_ok=True)
     simulator = Simulator.load(config.simulator)
     core = SimulatorCore(simulator, 1, config.denoising_steps, bf16=config.bf16)
-    make = planning_agent(config, core)
+    file = policy_file(config, simulator.config.env_id)
+    make = planning_agent(config, core, file)
     seeds = SPLITS["test"][: config.episodes]
 
     def real() -> gym.Env[Any, Any]:
@@ -130,7 +130,7 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     outcomes = play(agent, real, seeds, config.num_envs)
     report: dict[str, Any] = {"command": command("judge", config), "env_id": simulator.config.env_id}
     report |= provenance(config, core.device) | summary(outcomes, config.gamma)
-    if config.policy is not None and (about := config.policy.with_suffix(".json")).is_file():
+    if file is not None and (about := file.with_suffix(".json")).is_file():
         report["training"] = json.loads(about.read_text())
     report["lengths"] = {"won": lengths(outcomes, True), "lost": lengths(outcomes, False)}
     write_bytes(config.out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
@@ -144,13 +144,20 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     return report
 
 
-def planning_agent(config: JudgeConfig, core: SimulatorCore) -> Any:
+def policy_file(config: JudgeConfig, env_id: str) -> Path | None:
+    """The actor-critic that is asked for."""
+    if config.policy == "bundled" or (config.policy is None and config.agent == "policy"):
+        return bundled_policy(env_id)
+    return config.policy
+
+
+def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None) -> Any:
     """The agent of a seed; None for one that does not think."""
     simulator = core.simulator
     critic: Value | None = None
     planner: Planner
-    if config.policy is not None:
-        actor_critic = ActorCritic.load(config.policy, simulator).to(core.device)
+    if policy is not None:
+        actor_critic = ActorCritic.load(policy, simulator).to(core.device)
         critic = actor_critic.critic
     if config.agent == "uniform":
         return None

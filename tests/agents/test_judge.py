@@ -11,7 +11,7 @@ import imageio.v3 as iio
 import pytest
 
 import agents.judge as module
-from agents.actor_critic import ActorCritic, ActorCriticConfig
+from agents.actor_critic import ActorCritic, ActorCriticConfig, bundled_policy
 from agents.imagination_training import ImaginationConfig
 from agents.imagine import ImagineConfig, imagine
 from agents.judge import JudgeConfig, judge
@@ -95,8 +95,26 @@ def test_luck_is_an_agent_without_promises(folder: str, tmp_path: Path) -> None:
     assert Counter(p.name for p in (tmp_path / "out").iterdir()) == {"report.json": 1}
 
 
+def test_the_bundled_policy_is_followed_unless_another_is_named(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def bundled(env_id: str) -> Path:
+        asked.append(env_id)
+        return tmp_path / "policy.safetensors"
+
+    simulator = Simulator.load(folder)
+    about = simulator.config
+    settings = ActorCriticConfig(about.model.feature_dim, about.action_space, 8, 1, simulator.weights_sha256)
+    ActorCritic(settings).save(tmp_path / "policy.safetensors")
+    monkeypatch.setattr(module, "bundled_policy", bundled)
+    judge(JudgeConfig(folder, tmp_path / "out", episodes=1, max_steps=2, horizon=1, threads=1))
+    assert asked == [WORLD]
+
+
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(ValueError, match="policy is missing: name a policy.safetensors"):
-        JudgeConfig("toy", Path("out"))
+    with pytest.raises(FileNotFoundError, match="no policy comes with this library for Chess-v0"):
+        bundled_policy("Chess-v0")
     with pytest.raises(ValueError, match="episodes is 0"):
         JudgeConfig("toy", Path("out"), "cem", episodes=0)

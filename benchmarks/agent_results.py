@@ -1,0 +1,155 @@
+"""Make docs/agents.md, with its pictures, of what is in benchmarks/records/agents.
+
+    python benchmarks/agent_results.py
+
+Nothing is measured here. The words are in agents_template.md; each {name} in it is replaced by a table, and a section
+whose records are not there is left out.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import tyro
+from matplotlib.figure import Figure
+from results import filled, show, table
+
+from world_models.figures import png, tidy
+from world_models.files import write_bytes
+
+ROOT: Final = Path(__file__).parents[1]
+TEMPLATE: Final = Path(__file__).parent / "agents_template.md"
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Args:
+    """Where to read and write.
+
+    Attributes:
+        records: Folder of reports, as `lssvwm judge` and `benchmarks/model_free.py` write them.
+        out: Folder for agents.md; pictures go into its img/.
+    """
+
+    records: Path = ROOT / "benchmarks" / "records" / "agents"
+    out: Path = ROOT / "docs"
+
+
+def world(report: Record) -> str:
+    """Its short name."""
+    return str(report["env_id"]).removeprefix("MiniGrid-").removesuffix("-v0")
+
+
+def rank(report: Record) -> str:
+    """The rank correlation of what was promised with what was paid."""
+    found = report.get("rank_correlation")
+    return "-" if found is None else f"{found:.2f}"
+
+
+def policies(reports: list[Record]) -> str:
+    """Policies that learned in dreams alone, beside luck."""
+    luck = {r["env_id"]: r for r in reports if r["config"]["agent"] == "uniform"}
+    rows = []
+    for r in (r for r in reports if r["config"]["agent"] == "policy"):
+        training, chance = r.get("training", {}), luck.get(r["env_id"])
+        rows.append([
+            world(r),
+            show(r["success"]),
+            show(chance["success"]) if chance else "-",
+            show(r["steps"], 1, interval=False),
+            rank(r),
+            f"{training['recorded_frames']:,}" if training else "-",
+            f"{training['imagined_steps']:,}" if training else "-",
+            f"{training['minutes']:.0f}" if training else "-",
+        ])  # fmt: skip
+    header = ["world", "success, %", "at random, %", "steps", "promised and paid: rank correlation", "real frames",
+              "imagined steps", "minutes in dreams"]  # fmt: skip
+    return table(header, rows)
+
+
+def planners(reports: list[Record]) -> str:
+    """Agents that plan, without a policy."""
+    rows = []
+    for r in (r for r in reports if r["config"]["agent"] not in ("policy", "uniform")):
+        asked, seconds = r["config"], r["decision_seconds"]
+        budget = [f"{asked[name]:,} {unit}" for name, unit in (("imagined_steps", "steps"), ("seconds", "s"))
+                  if asked[name]]  # fmt: skip
+        rows.append([
+            world(r),
+            asked["agent"].upper(),
+            "critic" if asked["policy"] else "nothing",
+            str(asked["horizon"]),
+            ", ".join(budget),
+            f"{seconds['mean']:.2f} ({seconds['most']:.2f})",
+            show(r["success"]),
+            rank(r),
+        ])  # fmt: skip
+    header = ["world", "planner", "beyond the horizon", "horizon", "budget per decision", "s per decision (most)",
+              "success, %", "promised and paid: rank correlation"]  # fmt: skip
+    return table(header, rows)
+
+
+def commands(reports: list[Record]) -> str:
+    """What made the reports."""
+    made = [r["training"]["command"] for r in reports if r["config"]["agent"] == "policy" and "training" in r]
+    return "\n".join(["```sh", *dict.fromkeys(made + [r["command"] for r in reports]), "```"])
+
+
+def curves_png(reports: list[Record], model_free: list[Record]) -> bytes:
+    """Success against real frames: model-free curves, and policies from dreams as points."""
+    ids = list(dict.fromkeys(m["args"]["env_id"] for m in model_free))
+    figure = Figure(figsize=(4.2 * len(ids), 3.6), layout="constrained")
+    for axis, env_id in zip(figure.subplots(1, len(ids), squeeze=False)[0], ids, strict=True):
+        for m in (m for m in model_free if m["args"]["env_id"] == env_id):
+            x = [max(1, p["real_steps"]) for p in m["curve"]]
+            label = "PPO with an LSTM" if m["args"]["recurrent"] else "PPO"
+            axis.plot(x, [100 * p["success"]["value"] for p in m["curve"]], label=f"{label}, on the real environment")
+        for r in reports:
+            if r["env_id"] == env_id and r["config"]["agent"] == "policy" and "training" in r:
+                axis.plot(r["training"]["recorded_frames"], 100 * r["success"]["value"], "*", markersize=12,
+                          label="learned in dreams")  # fmt: skip
+        axis.set(xlabel="real frames", ylabel="success, %", ylim=(-3, 103), title=env_id)
+        axis.legend(frameon=False, fontsize=8)
+        tidy(axis)
+    return png(figure, 110)
+
+
+def model_free_table(records: list[Record]) -> str:
+    """How far learning without a model came."""
+    rows = []
+    for m in records:
+        best = max(m["curve"], key=lambda p: p["success"]["value"])
+        last = m["curve"][-1]
+        name = "PPO with an LSTM" if m["args"]["recurrent"] else "PPO"
+        rows.append([
+            m["args"]["env_id"], name, f"{last['real_steps']:,}", show(last["success"]),
+            f"{100 * best['success']['value']:.0f} at {best['real_steps']:,}", f"{last['minutes']:.0f}",
+        ])  # fmt: skip
+    return table(["world", "agent", "real steps", "success at the end, %", "best on the way, %", "minutes"], rows)
+
+
+def main(args: Args) -> None:
+    """Fill the template, draw, and copy the pictures that the reports came with."""
+    reports = [json.loads(path.read_text()) for path in sorted(args.records.glob("*/report.json"))]
+    model_free = [json.loads(path.read_text()) for path in sorted(args.records.glob("model-free-*.json"))]
+    parts: dict[str, str] = {}
+    (args.out / "img").mkdir(parents=True, exist_ok=True)
+    if any(r["config"]["agent"] == "policy" for r in reports):
+        parts["policies"], parts["commands"] = policies(reports), commands(reports)
+    if any(r["config"]["agent"] not in ("policy", "uniform") for r in reports):
+        parts["planners"] = planners(reports)
+    if model_free:
+        parts["model_free"] = model_free_table(model_free)
+        write_bytes(args.out / "img" / "real_frames.png", curves_png(reports, model_free))
+    for folder in args.records.glob("*/"):
+        for picture in [*folder.glob("*.png"), *folder.glob("*.gif")]:
+            shutil.copy(picture, args.out / "img" / f"{folder.name}-{picture.name}")
+    write_bytes(args.out / "agents.md", filled(TEMPLATE.read_text(), parts).encode())
+    print(f"{args.out / 'agents.md'} is written")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
