@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import random_segments, to_frames
 from world_models.evaluation import dream, episode_lengths, openings, psnr
+from world_models.foresight import Following, Foresight
 from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.optimizers import optimizers, set_lr
@@ -114,14 +115,16 @@ class Trainer:
         """Train the heads of the averaged model afresh, on what its network, now finished, makes of events.
 
         Whether an end pays can depend on two things at once. From the few ends in a batch of `train_step`, in front of
-        a network that still moves, heads learn the average of all ends, and stay there.
+        a network that still moves, heads learn the average of all ends, and stay there. The features learn to foresee,
+        too: see `Foresight`.
         """
         config, model, started = self.config, self.ema, time.perf_counter()
-        tokens, around, rew, terminated = self._events_shown()
+        tokens, around, rew, terminated, following = self._events_shown()
         event = terminated | (rew != 0)
         groups = [group for group in (event.nonzero().flatten(), (~event).nonzero().flatten()) if len(group)]
         torch.manual_seed(config.seed)
-        fresh, parameters = WorldModel(model.config), []
+        fresh, foresight = WorldModel(model.config), Foresight(model.config.action, model.config.feature_dim)
+        parameters = [*foresight.to(config.device).parameters()]
         for name in ("features", "reward", "termination"):
             head = getattr(model, name)
             head.load_state_dict(getattr(fresh, name).state_dict())
@@ -130,22 +133,24 @@ class Trainer:
         for step in range(config.head_steps):
             optimizer.param_groups[0]["lr"] = config.lr * min(1.0, 2 * (1 - step / config.head_steps))
             i = torch.cat([group[torch.randint(len(group), (batch_size // len(groups),))] for group in groups])
-            seen = tokens[i].float(), None if around is None else around[i].float()
-            loss = model.head_loss(*seen, rew[i], terminated[i])
+            feats = model.features(tokens[i].float(), None if around is None else around[i].float())
+            now = model.head_loss(feats, rew[i], terminated[i])
+            later = foresight.loss(feats, Following(*(x[i] for x in following)))
             optimizer.zero_grad()
-            loss.backward()
+            (now + later).backward()
             optimizer.step()
         for parameter in parameters:
             parameter.requires_grad_(False)
-        self.folder.log(config.steps, {"head_loss": float(loss.detach())})
+        self.folder.log(config.steps, {"head_loss": float(now.detach()), "foresight_loss": float(later.detach())})
         self.judges, self.seconds = True, self.seconds + time.perf_counter() - started
 
-    def _events_shown(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    def _events_shown(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, Following]:
         """What the averaged network makes of K frames, with an event each or without: tokens (K, n, d), surroundings
-        (K, E, d_inner), and the rewards and ends (K,) that came with them. All have at least half a sequence before.
+        (K, E, d_inner), the rewards and ends (K,) that came with them, and what followed. All have at least half a
+        sequence before.
         """
         config, length = self.config, max(self.config.lengths)
-        count, parts = max(1, config.frames_per_step // length), []
+        count, parts, after = max(1, config.frames_per_step // length), [], list[Following]()
         batches = -(-config.head_sequences // count)
         with progress_bar() as bar:
             task = bar.add_task("heads", total=batches, status="")
@@ -153,13 +158,16 @@ class Trainer:
                 batch = self._batch(range(0, self.cut), count, length, config.steps + 1 + i, event_share=1.0)
                 with self._autocast():
                     tokens, around = self.ema.shown(batch, config.objective)
-                chosen = (batch.terminated | (batch.rew != 0)).cpu()
+                chosen = batch.terminated | (batch.rew != 0)
                 chosen[:, : length // 2] = False
                 chosen[torch.arange(count), torch.randint(length // 2, length, (count,))] = True
                 known = (tokens, around, batch.rew, batch.terminated)
-                parts.append([None if x is None else x[chosen.to(x.device)] for x in known])
+                parts.append([None if x is None else x[chosen] for x in known])
+                row, frame = chosen.nonzero(as_tuple=True)
+                after.append(Following.of(batch, row, frame))
                 bar.update(task, advance=1)
-        return tuple(None if x[0] is None else torch.cat(x) for x in zip(*parts, strict=True))  # type: ignore[return-value]
+        all_known = (None if x[0] is None else torch.cat(x) for x in zip(*parts, strict=True))
+        return *all_known, Following(*map(torch.cat, zip(*after, strict=True)))  # type: ignore[return-value]
 
     def length(self, step: int) -> int:
         """Frames per sequence at a step: of the schedule, or wherever the curriculum now stands."""

@@ -257,9 +257,9 @@ class WorldModel(nn.Module):
             around += [] if a is None else [a]
         return torch.cat(tokens, 1), torch.cat(around, 1) if around else None
 
-    def head_loss(self, tokens: Tensor, around: Tensor | None, rew: Tensor, terminated: Tensor) -> Tensor:
-        """The part of the loss that is about rewards and ends, for what `shown` gave of frames (...)."""
-        losses = event_losses(self, self.features(tokens, around), rew, terminated, torch.ones_like(terminated))
+    def head_loss(self, feats: Tensor, rew: Tensor, terminated: Tensor) -> Tensor:
+        """The part of the loss that is about rewards and ends, for the features (..., F) of frames."""
+        losses = event_losses(self, feats, rew, terminated, torch.ones_like(terminated))
         return torch.stack(list(losses.values())).sum()
 
     def commit(
