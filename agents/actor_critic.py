@@ -35,6 +35,7 @@ class ActorCriticConfig:
         feature_dim: F, length of the features.
         action_space: as in a simulator's config, e.g. `{"type": "Discrete", "n": 7}`, or a Box of vectors with bounds.
         width, depth: of the hidden layers, of the actor and of the critic each.
+        reach: the largest return, in size, that the critic can expect.
         weights_sha256: of the simulator whose features it was trained on; those of another mean nothing to it.
     """
 
@@ -42,12 +43,15 @@ class ActorCriticConfig:
     action_space: dict[str, Any]
     width: int = 256
     depth: int = 2
+    reach: float = 20.0
     weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("feature_dim", "width", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.reach <= 0:
+            raise ValueError(f"reach is {self.reach}; expected more than 0")
         space = space_from_json(self.action_space, "action_space")
         if isinstance(space, gym.spaces.Box) and not (len(space.shape) == 1 and space.is_bounded()):
             raise ValueError(f"action_space is {space}; expected Discrete, or a Box of vectors with finite bounds")
@@ -155,14 +159,17 @@ class Critic(nn.Module):
     Returns of sparse rewards are mostly zero, rarely large, and of unknown size: the gradients of a cross-entropy do
     not grow with them, as those of a regression would. Other than in the model's reward head, the mean is taken over
     the values of the bins and not over their symlogs: where one may win or lose, it must be the mean of the two.
+
+    The bins go no further than returns can (`reach`): what little probability is left in bins of 100 and more moves the
+    mean by several hundredths, and where an agent may stay for ever, bootstrapping multiplies that by 1 / (1 - gamma).
     """
 
     bins: Tensor
 
-    def __init__(self, feature_dim: int, width: int, depth: int, limit: float = 5.0, count: int = 65) -> None:
+    def __init__(self, feature_dim: int, width: int, depth: int, reach: float, count: int = 65) -> None:
         super().__init__()
         self.mlp = mlp(feature_dim, width, depth, count)
-        symlogs = torch.linspace(-limit, limit, count)
+        symlogs = torch.linspace(-math.log1p(reach), math.log1p(reach), count)
         self.register_buffer("bins", symlogs.sign() * torch.expm1(symlogs.abs()), persistent=False)
 
     def forward(self, feats: Tensor) -> Tensor:
@@ -197,7 +204,7 @@ class ActorCritic(nn.Module):
         else:
             outputs = 2 * self.action_space.shape[0]
         self.actor = mlp(config.feature_dim, config.width, config.depth, outputs)
-        self.critic = Critic(config.feature_dim, config.width, config.depth)
+        self.critic = Critic(config.feature_dim, config.width, config.depth, config.reach)
         self._rng = torch.Generator()
 
     def policy(self, feats: Tensor) -> Policy:

@@ -28,6 +28,7 @@ from world_models.state import WorldModelState
 
 POLICY: Final = "policy.safetensors"
 STIFFNESS: Final = 1.0  # weight of the policy's entropy, per share of spread that is missing
+REACH: Final = 2.0  # times the largest return ever recorded, that the critic may expect
 SCALE_DECAY: Final = 0.99  # of the running range of returns (DreamerV3)
 
 
@@ -149,7 +150,9 @@ class ImaginationTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             sizes = about.model.feature_dim, about.action_space, config.width, config.depth
-            self.actor_critic = ActorCritic(ActorCriticConfig(*sizes, core.simulator.weights_sha256)).to(core.device)
+            reach = REACH * largest_return(dataset, config.gamma)
+            made = ActorCriticConfig(*sizes, reach, core.simulator.weights_sha256)
+            self.actor_critic = ActorCritic(made).to(core.device)
         self.slow_critic = copy.deepcopy(self.actor_critic.critic).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.actor_critic.parameters(), config.lr, eps=1e-5)
         self.step, self.seconds, self.scale = 0, 0.0, 0.0
@@ -334,6 +337,15 @@ class ImaginationTrainer:
             setattr(self, name, checkpoint[name])
         for name in ("actor_critic", "slow_critic", "optimizer"):
             getattr(self, name).load_state_dict(checkpoint[name])
+
+
+def largest_return(dataset: EpisodeDataset, gamma: float) -> float:
+    """The largest discounted return from any recorded frame on, in size; 1 where there were no rewards."""
+    following, largest = 0.0, 0.0
+    for rew, first in zip(dataset.rew[::-1].tolist(), dataset.is_first[::-1].tolist(), strict=True):
+        following = rew + gamma * following
+        largest, following = max(largest, abs(following)), 0.0 if first else following
+    return largest or 1.0
 
 
 def context_ends(dataset: EpisodeDataset, context: int, horizon: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -99,7 +99,7 @@ def test_a_new_critic_expects_nothing_and_a_new_policy_prefers_nothing() -> None
 
 
 def test_the_critic_s_targets_have_the_mean_of_the_returns() -> None:
-    critic = Critic(1, 8, 1)
+    critic = Critic(1, 8, 1, reach=147)
     returns = torch.tensor([0.0, 0.3, 0.9, -2.5, 40.0])
     weights = torch.zeros(len(returns), len(critic.bins), requires_grad=True)
     critic.mlp = torch.nn.Sequential(torch.nn.Identity())
@@ -112,7 +112,7 @@ def test_the_critic_s_targets_have_the_mean_of_the_returns() -> None:
 
 def test_win_or_lose_is_worth_the_mean_of_the_two() -> None:
     torch.manual_seed(0)
-    critic, feats = Critic(1, 16, 1), torch.ones(2, 1)
+    critic, feats = Critic(1, 16, 1, reach=147), torch.ones(2, 1)
     optimizer = torch.optim.Adam(critic.parameters(), 1e-2)
     for _ in range(300):
         optimizer.zero_grad()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic
-from agents.imagination_training import ImaginationConfig, ImaginationTrainer, context_ends
+from agents.imagination_training import ImaginationConfig, ImaginationTrainer, context_ends, largest_return
 from lssvwm_env.core import SimulatorCore
 from lssvwm_env.simulator import Simulator
 from world_models.data.episodes import Episode, EpisodeDataset, write_shard
@@ -288,3 +288,12 @@ def test_another_run_is_not_continued(dataset: EpisodeDataset, tmp_path: Path) -
     trainer(tmp_path, dataset, updates=1).run()
     with pytest.raises(ValueError, match=r"imagination.horizon: 5 there, 6 now"):
         trainer(tmp_path, dataset, updates=1, horizon=6)
+
+
+def test_the_critic_reaches_twice_as_far_as_any_recorded_return(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    rew = np.array([0, 1, 0, -4, 0, 0, 2], np.float32)
+    first = np.array([1, 0, 0, 1, 0, 0, 0], bool)
+    toy = SimpleNamespace(rew=rew, is_first=first)
+    assert largest_return(toy, 0.5) == pytest.approx(4 - 2 * 0.5**3)  # from the loss on, there is the gain to come
+    assert largest_return(SimpleNamespace(rew=0 * rew, is_first=first), 0.5) == 1
+    assert trainer(tmp_path, dataset).actor_critic.config.reach == 2  # the corridor pays 1
