@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from world_models.run_folder import RunFolder
 from world_models.state_monitor import state_metrics, steered
 from world_models.training_config import TrainingConfig
 from world_models.world_model import Batch, WorldModel, WorldModelConfig
+
+QUIET: Final = 8  # frames of a sequence, besides its events, that the heads are shown
 
 
 class Trainer:
@@ -146,8 +148,9 @@ class Trainer:
 
     def _events_shown(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, Following]:
         """What the averaged network makes of K frames, with an event each or without: tokens (K, n, d), surroundings
-        (K, E, d_inner), the rewards and ends (K,) that came with them, and what followed. All have at least half a
-        sequence before.
+        (K, E, d_inner), the rewards and ends (K,) that came with them, and what followed. Events have at least half a
+        sequence before them; the others, several of each sequence, are anywhere: policies find every place that a head
+        mistakes for one that pays.
         """
         config, length = self.config, max(self.config.lengths)
         count, parts, after = max(1, config.frames_per_step // length), [], list[Following]()
@@ -160,7 +163,7 @@ class Trainer:
                     tokens, around = self.ema.shown(batch, config.objective)
                 chosen = batch.terminated | (batch.rew != 0)
                 chosen[:, : length // 2] = False
-                chosen[torch.arange(count), torch.randint(length // 2, length, (count,))] = True
+                chosen[torch.arange(count)[:, None], torch.randint(length, (count, QUIET))] = True
                 known = (tokens, around, batch.rew, batch.terminated)
                 parts.append([None if x is None else x[chosen] for x in known])
                 row, frame = chosen.nonzero(as_tuple=True)
