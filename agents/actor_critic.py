@@ -63,6 +63,9 @@ class Policy(Protocol):
     def sample(self, rng: torch.Generator) -> Tensor:
         """A choice per world, (B,) or (B, A); `rng` must be on the policy's device."""
 
+    def drawn(self, noise: Tensor) -> Tensor:
+        """The choice that standard normal noise (B,) or (B, A) stands for: a sample that belongs to one world."""
+
     def mode(self) -> Tensor:
         """The choice that is made where none shall be left to chance."""
 
@@ -85,6 +88,11 @@ class Categorical:
     def sample(self, rng: torch.Generator) -> Tensor:
         """See `Policy`."""
         return torch.multinomial(self.probs, 1, generator=rng)[:, 0]
+
+    def drawn(self, noise: Tensor) -> Tensor:
+        """See `Policy`."""
+        below = self.probs.cumsum(-1)[..., :-1] < torch.special.ndtr(noise).unsqueeze(-1)
+        return below.sum(-1)
 
     def mode(self) -> Tensor:
         """See `Policy`."""
@@ -116,6 +124,10 @@ class TanhGaussian:
     def sample(self, rng: torch.Generator) -> Tensor:
         """See `Policy`."""
         noise = torch.randn(self.mean.shape, generator=rng, device=self.mean.device)
+        return self.drawn(noise)
+
+    def drawn(self, noise: Tensor) -> Tensor:
+        """See `Policy`."""
         return self.mean + self.std * noise
 
     def mode(self) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from agents.actor_critic import ActorCritic
 from agents.planning import Budget, Imaginer, PlanResult
+from world_models.noise import frame_noise
 from world_models.state import WorldModelState
 
 
@@ -16,12 +17,13 @@ from world_models.state import WorldModelState
 class FollowPolicy:
     """Dreams of doing what a policy does, so that an `MPCAgent` acts by it, at the cost of `horizon` imagined steps.
 
-    Nothing is searched for: the plan is the policy's likeliest action now, and those that follow in its dream. What it
-    is worth says how well the policy believes to do.
+    Nothing is searched for: the plan is what the policy does now, and what it would then do in its dream. What that is
+    worth says how well the policy believes to do.
 
     Attributes:
         actor_critic: The policy, of features of the model that is dreamed with.
         gamma: Discount per step, in (0, 1].
+        deterministic: Take the likeliest action; else one is drawn, as while the policy learned.
 
     Raises:
         ValueError: If `gamma` is out of range; from `plan` if the features or the actions are not the policy's.
@@ -29,6 +31,7 @@ class FollowPolicy:
 
     actor_critic: ActorCritic
     gamma: float = 0.99
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma <= 1:
@@ -55,8 +58,11 @@ class FollowPolicy:
         steps = horizon if budget.imagined_steps is None else min(horizon, budget.imagined_steps)
         value, weight = torch.zeros_like(state.feats[:, 0]), torch.ones_like(state.feats[:, 0])
         actions = list[Tensor]()
-        for _ in range(steps):
-            actions.append(self.actor_critic.actions(self.actor_critic.policy(state.feats).mode()))
+        shape = core.action_space.shape or ()
+        for step in range(steps):
+            policy = self.actor_critic.policy(state.feats)
+            noise = frame_noise(keys, torch.full_like(keys, step), shape)
+            actions.append(self.actor_critic.actions(policy.mode() if self.deterministic else policy.drawn(noise)))
             frame, state = core.imagine(state, actions[-1], keys)
             value = value + weight * frame.rew
             weight = weight * self.gamma * (1 - frame.term_prob)

@@ -56,6 +56,7 @@ class JudgeConfig:
         replan_every: Real steps between decisions.
         action_probs: Probability of each discrete action in the plans that are tried; None: all alike.
         curiosity: What a square pays on whose look dreams disagree, see `Curious`; 0: nothing.
+        deterministic: Let a policy take its likeliest actions, and not draw them.
         gamma: Discount per step.
         denoising_steps: Network passes per imagined frame; None: as many as the simulator takes.
         num_envs: Episodes played side by side.
@@ -77,6 +78,7 @@ class JudgeConfig:
     replan_every: int = 1
     action_probs: tuple[float, ...] | None = None
     curiosity: float = 0.0
+    deterministic: bool = False
     gamma: float = 0.99
     denoising_steps: int | None = None
     num_envs: int = 8
@@ -162,7 +164,7 @@ def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None
     if config.agent == "uniform":
         return None
     if config.agent == "policy":
-        planner, limit = FollowPolicy(actor_critic, config.gamma), config.horizon
+        planner, limit = FollowPolicy(actor_critic, config.gamma, config.deterministic), config.horizon
     else:
         kind = {"mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
         planner = kind(gamma=config.gamma, action_probs=config.action_probs, value=critic)

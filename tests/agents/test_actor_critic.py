@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig, Critic, TanhGaussian, lambda_returns
+from agents.actor_critic import ActorCritic, ActorCriticConfig, Categorical, Critic, TanhGaussian, lambda_returns
 from lssvwm_env.memory_features import MemoryFeatures
 from lssvwm_env.sb3 import LSSVWMVecEnv
 from lssvwm_env.simulator import Simulator
@@ -151,6 +151,13 @@ def test_discrete_choices_come_as_often_as_they_are_likely() -> None:
     assert chance.sum().item() == pytest.approx(1) and chance.min() >= 0.01 / 3
     assert policy.entropy()[0].item() == pytest.approx(-float((chance * chance.log()).sum().detach()), abs=1e-5)
     assert policy.spread()[0].item() == pytest.approx(policy.entropy()[0].item() / math.log(3), abs=1e-5)
+
+
+def test_noise_stands_for_choices_as_likely_as_they_should_be() -> None:
+    policy = Categorical(torch.tensor([[0.0, 2.0, 1.0]]).expand(4000, 3))
+    share = policy.drawn(torch.randn(4000, generator=torch.Generator().manual_seed(0))).bincount(minlength=3) / 4000
+    torch.testing.assert_close(share, policy.probs[0], atol=0.02, rtol=0)
+    assert policy.drawn(torch.full((4000,), 40.0)).max() == 2 and policy.drawn(torch.full((4000,), -40.0)).min() == 0
 
 
 # --- predict ---

@@ -84,6 +84,18 @@ def test_an_agent_acts_by_it() -> None:
     assert GOAL == (4, 4) and record.imagined_steps == 8
 
 
+def test_actions_are_drawn_with_the_key_of_their_world() -> None:
+    made = policy()
+    made.actor = nn.Linear(2, 5, bias=False)
+    nn.init.zeros_(made.actor.weight)  # all actions alike
+    state, many = seen(room_state(*[(0, 0)] * 200)), keys(200)
+    drawn = [FollowPolicy(made).plan(SeeingRoom(), state, 3, Budget(3), k).actions for k in (many, many, many.flip(0))]
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2].flip(0))
+    assert drawn[0].flatten().bincount(minlength=5).min() > 80  # 120 are expected
+    likeliest = FollowPolicy(made, deterministic=True).plan(SeeingRoom(), state, 3, Budget(3), many).actions
+    assert len(likeliest.unique()) == 1
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="gamma is 0"):
         FollowPolicy(policy(), gamma=0)
