@@ -63,7 +63,8 @@ class WanderPolicy:
     (goals, lava, the two ends of the Memory hallway) are shunned until a random time is over; then one of
     them is sought on purpose, successes and failures with equal odds. Where there are such, some episodes make
     haste: an end sought before anything was seen shows what does not follow from the rest. A model without them
-    believes that whoever knows nothing wins. And some spins are long, so that memories outlast them.
+    believes that whoever knows nothing wins. Some spins are long, so that memories outlast them. And it runs
+    into things, which policies that learn in dreams do as soon as somebody seems to pay for it.
 
     Attributes:
         noise: Share of actions drawn uniformly at random.
@@ -75,6 +76,7 @@ class WanderPolicy:
     _HASTE = 0.25  # share of episodes without any
     _SPIN, _LONG_SPIN = (2, 5), (8, 41)  # turns in place
     _LONG = 0.1  # share of long spins
+    _BUMP, _BUMPS = 0.4, (1, 6)  # share of the things run into, and how often
 
     def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
         """Begin an episode.
@@ -120,6 +122,8 @@ class WanderPolicy:
         if things and dice < 0.4:
             cell = self._pick(things)
             thing = world.grid.get(*cell)
+            if self._wins and not isinstance(thing, Door) and self._rng.random() < self._BUMP:
+                return _Errand(cell, face=True, then=(Actions.forward,) * int(self._rng.integers(*self._BUMPS)))
             breaks = isinstance(thing, Door) or (isinstance(thing, Box) and self._rng.random() < 0.1)
             return _Errand(cell, face=True, then=(Actions.toggle if breaks else Actions.pickup,))
         if dice < 0.55:

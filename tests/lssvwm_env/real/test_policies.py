@@ -5,6 +5,8 @@ from itertools import groupby
 import gymnasium as gym
 import numpy as np
 import pytest
+from minigrid.core.actions import Actions
+from minigrid.core.constants import OBJECT_TO_IDX
 
 from lssvwm_env.collect import run_episode
 from lssvwm_env.real import UniformPolicy, WanderPolicy, make_real
@@ -37,6 +39,16 @@ def test_some_memory_episodes_end_before_the_cue_was_seen_and_some_spins_are_lon
     assert 5 < len(blind) < 40 and 0.2 < won < 0.8
     spins = [max((len(list(group)) for turn, group in groupby(episode.act) if turn < 2)) for episode in episodes]
     assert 10 < np.sum(np.array(spins) > 6) < 80
+
+
+def test_it_runs_into_the_cue() -> None:
+    episodes = wander("MiniGrid-MemoryS9-v0", 40)
+    bumps = 0
+    for episode in episodes:
+        still = (episode.pose[1:] == episode.pose[:-1]).all(1) & (episode.act[1:] == Actions.forward)
+        thing_ahead = np.isin(episode.tiles[:-1, 5, 3, 0], [OBJECT_TO_IDX["key"], OBJECT_TO_IDX["ball"]])
+        bumps += int((still & thing_ahead).sum())
+    assert bumps > 40
 
 
 def test_object_rooms_are_walked_and_objects_carried_about() -> None:
