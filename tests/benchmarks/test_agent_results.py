@@ -1,0 +1,58 @@
+"""Tables and pictures of agents are made of reports."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def made(program, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    return program("benchmarks/agent_results.py")
+
+
+def estimate(value):
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 200}
+
+
+def report(agent, success, **changes):
+    config = {"agent": agent, "policy": None, "horizon": 4, "imagined_steps": 64, "seconds": None}
+    return {
+        "env_id": "MiniGrid-DoorKey-6x6-v0",
+        "config": config,
+        "command": f"lssvwm judge --agent {agent}",
+        "success": estimate(success),
+        "steps": estimate(12),
+        "decision_seconds": {"mean": 0.2, "p95": 0.3, "most": 0.4},
+    } | changes
+
+
+def test_a_section_for_each_kind_of_record(made, tmp_path, monkeypatch):
+    training = {"recorded_frames": 40000, "imagined_steps": 256000, "minutes": 30.2, "command": "lssvwm imagine"}
+    reports = {
+        "a": report("policy", 0.9, training=training, rank_correlation=0.5),
+        "b": report("uniform", 0.2),
+        "c": report("mcts", 0.7, rank_correlation=None),
+    }
+    for name, content in reports.items():
+        (tmp_path / "records" / name).mkdir(parents=True)
+        (tmp_path / "records" / name / "report.json").write_text(json.dumps(content))
+    curve = [{"real_steps": n, "minutes": 1, "success": estimate(n / 1000)} for n in (0, 500, 400)]
+    args = {"env_id": "MiniGrid-DoorKey-6x6-v0", "recurrent": False}
+    (tmp_path / "records" / "model-free-x-0.json").write_text(json.dumps({"args": args, "curve": curve}))
+    (tmp_path / "records" / "a" / "promises.png").write_bytes(b"picture")
+    made.main(made.Args(tmp_path / "records", tmp_path / "docs"))
+    text = (tmp_path / "docs" / "agents.md").read_text()
+    assert "| DoorKey-6x6 | 90.0 [80.0, 100.0] | 20.0 [10.0, 30.0] | 12.0 | 0.50 | 40,000 | 256,000 | 30 |" in text
+    assert "| DoorKey-6x6 | MCTS | nothing | 4 | 64 steps | 0.20 (0.40) | 70.0 [60.0, 80.0] | - |" in text
+    assert "50 at 500" in text and "lssvwm judge --agent mcts" in text and "lssvwm imagine\n" in text
+    assert (tmp_path / "docs" / "img" / "real_frames.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "docs" / "img" / "a-promises.png").is_file()
+
+
+def test_without_records_only_words_are_left(made, tmp_path):
+    made.main(made.Args(tmp_path / "none", tmp_path / "docs"))
+    assert "# Agents" in (tmp_path / "docs" / "agents.md").read_text()
