@@ -3,7 +3,7 @@
 `planning` says what planners have in common: they search for actions in imagined worlds, many candidates at once.
 `planners` draw whole plans and keep the best, `mcts` grows a tree, `rewards` lets any of them plan for something else;
 `mpc` acts on what they find, one real frame at a time, and `judging` says how well. `actor_critic` is a policy that
-`imagination_training` teaches in dreams alone.
+`imagination_training` teaches in dreams alone, and `dyna` by turns of real life and dreams.
 """
 
 from agents.actor_critic import ActorCritic

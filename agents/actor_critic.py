@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -35,16 +36,16 @@ class ActorCriticConfig:
         feature_dim: F, length of the features.
         action_space: as in a simulator's config, e.g. `{"type": "Discrete", "n": 7}`, or a Box of vectors with bounds.
         width, depth: of the hidden layers, of the actor and of the critic each.
-        reach: the largest return, in size, that the critic can expect.
         weights_sha256: of the simulator whose features it was trained on; those of another mean nothing to it.
+        reach: the largest return, in size, that the critic can expect.
     """
 
     feature_dim: int
     action_space: dict[str, Any]
     width: int = 256
     depth: int = 2
-    reach: float = 20.0
     weights_sha256: str | None = None
+    reach: float = 20.0
 
     def __post_init__(self) -> None:
         for name in ("feature_dim", "width", "depth"):
@@ -276,7 +277,14 @@ class ActorCritic(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, whole or not at all."""
         metadata = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
-        write_bytes(path, save({k: v.contiguous() for k, v in self.state_dict().items()}, metadata))
+        write_bytes(path, self._weights(metadata))
+
+    def sha256(self) -> str:
+        """SHA-256 of the weights, in hexadecimal."""
+        return hashlib.sha256(self._weights()).hexdigest()
+
+    def _weights(self, metadata: dict[str, str] | None = None) -> bytes:
+        return save({k: v.contiguous() for k, v in self.state_dict().items()}, metadata)
 
     @staticmethod
     def load(path: str | Path, simulator: Simulator | None = None) -> ActorCritic:

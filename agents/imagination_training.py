@@ -128,6 +128,8 @@ class ImaginationTrainer:
         config: How.
         core: What is dreamed with, its device and precision included; its own worlds are left alone.
         dataset: Recorded episodes, of the environment that the simulator was trained on.
+        initial: What the actor-critic begins as, such as the last one of an agent whose simulator was trained on; None:
+            new.
 
     Attributes:
         actor_critic: What is trained, on the core's device; `policy.safetensors` in the run folder is its last copy.
@@ -135,10 +137,17 @@ class ImaginationTrainer:
         seconds: What these took.
 
     Raises:
-        ValueError: If the dataset is too short, the context too long, or the run folder holds another run.
+        ValueError: If the dataset is too short, the context too long, `initial` of another shape, or the run folder
+            holds another run.
     """
 
-    def __init__(self, config: ImaginationConfig, core: SimulatorCore, dataset: EpisodeDataset) -> None:
+    def __init__(
+        self,
+        config: ImaginationConfig,
+        core: SimulatorCore,
+        dataset: EpisodeDataset,
+        initial: ActorCritic | None = None,
+    ) -> None:
         self.config, self.core, self.dataset = config, core, dataset
         about, trained = core.simulator.config, core.simulator.config.trained_length
         self.context = trained if config.context is None else config.context
@@ -150,9 +159,12 @@ class ImaginationTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             sizes = about.model.feature_dim, about.action_space, config.width, config.depth
-            reach = REACH * largest_return(dataset, config.gamma)
-            made = ActorCriticConfig(*sizes, reach, core.simulator.weights_sha256)
+            reach = initial.config.reach if initial is not None else REACH * largest_return(dataset, config.gamma)
+            made = ActorCriticConfig(*sizes, core.simulator.weights_sha256, reach)
             self.actor_critic = ActorCritic(made).to(core.device)
+        if initial is not None:
+            _check_same_shape(initial.config, made)
+            self.actor_critic.load_state_dict(initial.state_dict())
         self.slow_critic = copy.deepcopy(self.actor_critic.critic).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.actor_critic.parameters(), config.lr, eps=1e-5)
         self.step, self.seconds, self.scale = 0, 0.0, 0.0
@@ -160,7 +172,7 @@ class ImaginationTrainer:
         self.folder = RunFolder(
             config.out,
             {"imagination": settings, "data": dataset.hash(), "simulator": core.simulator.weights_sha256}
-            | {"denoising_steps": core.denoising_steps},
+            | {"denoising_steps": core.denoising_steps, "initial": None if initial is None else initial.sha256()},
         )
         if (checkpoint := self.folder.load_checkpoint()) is not None:
             self._restore(checkpoint)
@@ -346,6 +358,15 @@ def largest_return(dataset: EpisodeDataset, gamma: float) -> float:
         following = rew + gamma * following
         largest, following = max(largest, abs(following)), 0.0 if first else following
     return largest or 1.0
+
+
+def _check_same_shape(found: ActorCriticConfig, wanted: ActorCriticConfig) -> None:
+    """Raise if weights of one actor-critic do not fit another; whose features it was trained on does not matter."""
+    theirs, ours = ({k: v for k, v in asdict(c).items() if k != "weights_sha256"} for c in (found, wanted))
+    if differing := [f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]]:
+        raise ValueError(
+            f"initial has {' and '.join(differing)}: give one of the same environment, width and depth, or None"
+        )
 
 
 def context_ends(dataset: EpisodeDataset, context: int, horizon: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

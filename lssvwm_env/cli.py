@@ -26,6 +26,7 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
     "eval memory": ("lssvwm_env.eval_memory", "eval_memory", "EvalMemoryConfig", "examine what a simulator remembers"),
     "imagine": ("agents.imagine", "imagine", "ImagineConfig", "teach a policy in the dreams of a simulator"),
     "judge": ("agents.judge", "judge", "JudgeConfig", "let an agent play in the real environment, and count"),
+    "dyna": ("agents.dyna", "dyna", "DynaConfig", "collect, train and imagine by turns, and get better at a world"),
     "list": ("lssvwm_env.listing", "list_simulators", "ListConfig", "show the simulators that have an id"),
     "demo": ("agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -103,11 +104,28 @@ class CollectConfig:
         return self.env_kwargs | {name: value for name, value in asked.items() if value != default[name]}
 
 
-def collect(config: CollectConfig) -> EpisodeDataset:
+@dataclass(frozen=True)
+class Player:
+    """Who acts in the place of one of the `POLICIES`, such as an agent that has learned since.
+
+    Attributes:
+        name: Says who it is, in `dataset.json`; a collection that another one began is not gone on with.
+        command: The shell command that lets it collect.
+        join: Given a new environment, returns it, perhaps wrapped so that there is more to see, and who acts in it.
+            Where there is more than one worker, it must survive pickling.
+    """
+
+    name: str
+    command: str
+    join: Callable[[gym.Env[Any, Any]], tuple[gym.Env[Any, Any], Policy]]
+
+
+def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDataset:
     """Collect a dataset, or finish one begun with the same config.
 
     Args:
         config: What to collect.
+        player: Who acts; None: `config.policy`, which counts for nothing otherwise.
 
     Returns:
         The finished dataset.
@@ -116,7 +134,7 @@ def collect(config: CollectConfig) -> EpisodeDataset:
         DatasetError: If the folder holds a dataset of another config, or shards of unknown origin.
         ValueError: If the environment's spaces cannot be recorded.
     """
-    spec = _describe(config)
+    spec = _describe(config, player)
     config.out.mkdir(parents=True, exist_ok=True)
     _check_same(config.out, spec)
 
@@ -127,7 +145,7 @@ def collect(config: CollectConfig) -> EpisodeDataset:
         with _progress() as progress:
             kept = config.frames - sum(sizes[shard] for shard in missing)
             task = progress.add_task(config.env_id, total=config.frames, completed=kept, kept=kept)
-            for shard in _collect_shards(config, {shard: sizes[shard] for shard in missing}):
+            for shard in _collect_shards(config, {shard: sizes[shard] for shard in missing}, player):
                 progress.advance(task, sizes[shard])
     write_spec(config.out, replace(spec, complete=True))
     return EpisodeDataset(config.out)
@@ -194,17 +212,18 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
     raise ValueError(f"Space {space} cannot be recorded: use Discrete(n) from 0 or Box, e.g. by TransformAction.")
 
 
-def _collect_shards(config: CollectConfig, sizes: dict[int, int]) -> Iterator[int]:
+def _collect_shards(config: CollectConfig, sizes: dict[int, int], player: Player | None) -> Iterator[int]:
     """Make shards with at least the given numbers of frames; yield each shard's number when it is written."""
+    make = _collect_shard if player is None else partial(_collect_shard, player=player)
     if config.workers == 1:
         for shard, frames in sizes.items():
-            _collect_shard(config, shard, frames)
+            make(config, shard, frames)
             yield shard
         return
     # "spawn", as forking a process that has threads (torch) can hang.
     workers = min(config.workers, len(sizes))
     with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_collect_shard, config, shard, frames): shard for shard, frames in sizes.items()}
+        futures = {pool.submit(make, config, shard, frames): shard for shard, frames in sizes.items()}
         try:
             for future in as_completed(futures):
                 future.result()
@@ -227,12 +246,12 @@ def _one_thread_each() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _collect_shard(config: CollectConfig, shard: int, frames: int) -> None:
-    """Collect and write one shard; all of it follows from the base seed, the split and the shard's number."""
+def _collect_shard(config: CollectConfig, shard: int, frames: int, player: Player | None = None) -> None:
+    """Collect and write one shard; all of it follows from the base seed, the split, the shard's number and who acts."""
     seeds = SPLITS[config.split]
     rng = np.random.default_rng([config.seed, seeds.start, shard])
-    env = make_real(config.env_id, **config.make_kwargs())
-    policy = POLICIES[_policy(config, env)]()
+    real = make_real(config.env_id, **config.make_kwargs())
+    env, policy = (real, POLICIES[policy_name(config, real)]()) if player is None else player.join(real)
     episodes: list[Episode] = []
     while frames > 0:
         seed = int(rng.integers(seeds.start, seeds.stop))
@@ -250,7 +269,7 @@ def _is_made(path: Path) -> bool:
     return True
 
 
-def _describe(config: CollectConfig) -> DatasetSpec:
+def _describe(config: CollectConfig, player: Player | None) -> DatasetSpec:
     """The dataset.json of a collection that has just begun."""
     env = make_real(config.env_id, **config.make_kwargs())
     spec = DatasetSpec(
@@ -259,13 +278,13 @@ def _describe(config: CollectConfig) -> DatasetSpec:
         observation_space=space_to_json(env.observation_space),
         action_space=space_to_json(env.action_space),
         preprocessing=_dreamed(env) or env.preprocessing,
-        policy=_policy(config, env),
+        policy=policy_name(config, env) if player is None else player.name,
         seed=config.seed,
         split=config.split,
         episode_length=config.episode_length,
         frames=config.frames,
         shard_frames=config.shard_frames,
-        command=command("collect", config),
+        command=command("collect", config) if player is None else player.command,
         complete=False,
         shards=[shard_name(shard) for shard in range(-(-config.frames // config.shard_frames))],
     )
@@ -273,7 +292,8 @@ def _describe(config: CollectConfig) -> DatasetSpec:
     return spec
 
 
-def _policy(config: CollectConfig, env: PixelEnv | PixelMiniGrid) -> str:
+def policy_name(config: CollectConfig, env: gym.Env[Any, Any]) -> str:
+    """Which of the `POLICIES` acts in an environment of `make_real`."""
     return config.policy or ("wander" if isinstance(env, PixelMiniGrid) else "uniform")
 
 

@@ -23,7 +23,8 @@ class MemoryFeatures(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: A real environment with the simulator's frames and actions; see `lssvwm_env.real.make_real`.
         simulator: A simulator, its folder, or the id or name of a registered one.
-        observation: "features", or "both" as a dict of features and frames.
+        observation: "features", or "both" as a dict of features and frames; or "frames", for those who ask
+            `core.features()` besides.
         device: Where the model runs.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from world_models.layers import Block, BlockScan
 from world_models.network import Network
-from world_models.world_model import WorldModel
+from world_models.world_model import WorldModel, WorldModelConfig
 
 # The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
 TAKEN: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
@@ -76,6 +76,18 @@ def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> 
             target.copy_(theirs[key])
     layers = {i: layer for layer, (i, _) in enumerate(scans)}
     return Pretrained(layers, tuple(sorted(key for key in theirs if key not in taken)))
+
+
+def begun_as(config: WorldModelConfig, file: str | Path) -> WorldModel:
+    """A model that begins as a trained one; see `load_weights`.
+
+    Its tokenizer is the trained one's, whose number of latents followed from the frames that it was fitted to, and not
+    from those that the model is trained on now.
+    """
+    encoder = _read(Path(file)).get("tokenizer.encoder")
+    model = WorldModel(config if encoder is None else replace(config, latent_dim=encoder.shape[-1]))
+    load_weights(model, file)
+    return model
 
 
 def load_weights(model: WorldModel, file: str | Path) -> None:

@@ -18,7 +18,7 @@ from world_models.foresight import Following, Foresight
 from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.optimizers import optimizers, set_lr
-from world_models.pretrained import load_mamba2, load_weights
+from world_models.pretrained import begun_as, load_mamba2
 from world_models.progress import progress_bar
 from world_models.run_folder import RunFolder
 from world_models.state_monitor import state_metrics, steered
@@ -40,9 +40,11 @@ class Trainer:
         self.cut = _validation_cut(dataset, config)  # whatever is refused is, before there is a run to be in the way
         check_objective(model_config, config.objective)
         torch.manual_seed(config.seed)
-        self.model = WorldModel.fitted(model_config, self._sample_frames()).to(config.device)
-        if config.init is not None:
-            load_weights(self.model, config.init)
+        if config.init is None:
+            model = WorldModel.fitted(model_config, self._sample_frames())
+        else:
+            model = begun_as(model_config, config.init)
+        self.model = model.to(config.device)
         if config.pretrained_ssm is not None:
             print(load_mamba2(self.model.network, config.pretrained_ssm))
         about = {"data": dataset.hash(), "env": dataset.spec.env_id}

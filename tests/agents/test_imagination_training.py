@@ -257,6 +257,23 @@ def test_it_dreams_in_simulators(toy_simulator: Simulator, toy_box_simulator: Si
         assert (core.memory.age == 0).all()  # the core's own worlds are left alone
 
 
+def test_it_can_begin_as_another_that_was_trained_before(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    first = trainer(tmp_path / "first", dataset, updates=40).run()
+    on = ImaginationTrainer(config(tmp_path / "on", updates=1), Corridor(), dataset, first)
+    assert on.actor_critic.sha256() == first.sha256()
+    slow = on.slow_critic.state_dict()
+    assert all(torch.equal(slow[key], value) for key, value in first.critic.state_dict().items())
+    on.run()
+    assert on.actor_critic.sha256() != first.sha256()
+    resumed = ImaginationTrainer(config(tmp_path / "on", updates=1), Corridor(), dataset, first)
+    assert resumed.step == 1 and resumed.actor_critic.sha256() == on.actor_critic.sha256()
+    with pytest.raises(ValueError, match="initial: .* there, None now"):
+        trainer(tmp_path / "on", dataset, updates=1)
+    with pytest.raises(ValueError, match="initial has width 32, not 16: give one of the same environment"):
+        ImaginationTrainer(config(tmp_path / "other", width=16), Corridor(), dataset, first)
+    assert not (tmp_path / "other").exists()
+
+
 # --- errors ---
 
 

@@ -55,9 +55,7 @@ def test_from_recorded_episodes_to_a_policy_that_is_judged(folder: str, tmp_path
 def test_every_planner_may_ask_a_critic_and_be_curious(agent: str, folder: str, tmp_path: Path) -> None:
     simulator = Simulator.load(folder)
     about = simulator.config
-    critic = ActorCritic(
-        ActorCriticConfig(about.model.feature_dim, about.action_space, 8, 1, 1.0, simulator.weights_sha256)
-    )
+    critic = ActorCritic(ActorCriticConfig(about.model.feature_dim, about.action_space, 8, 1, simulator.weights_sha256))
     critic.save(tmp_path / "critic.safetensors")
     config = JudgeConfig(
         folder, tmp_path / "out", agent, tmp_path / "critic.safetensors", episodes=1, max_steps=2, horizon=2,
@@ -108,7 +106,7 @@ def test_the_bundled_policy_is_followed_unless_another_is_named(
 
     simulator = Simulator.load(folder)
     about = simulator.config
-    settings = ActorCriticConfig(about.model.feature_dim, about.action_space, 8, 1, 1.0, simulator.weights_sha256)
+    settings = ActorCriticConfig(about.model.feature_dim, about.action_space, 8, 1, simulator.weights_sha256)
     ActorCritic(settings).save(tmp_path / "policy.safetensors")
     monkeypatch.setattr(module, "bundled_policy", bundled)
     judge(JudgeConfig(folder, tmp_path / "out", episodes=1, max_steps=2, horizon=1, threads=1))

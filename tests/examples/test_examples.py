@@ -15,7 +15,7 @@ import pytest
 from lssvwm_env.simulator import Simulator
 
 FOLDER = Path(__file__).parents[2] / "examples"
-TRIED = {"bring_your_own", "go_back_to_a_picture", "plan_in_a_dream", "ppo_in_a_dream", "save_and_fork"}
+TRIED = {"bring_your_own", "dyna", "go_back_to_a_picture", "plan_in_a_dream", "ppo_in_a_dream", "save_and_fork"}
 
 
 def test_no_example_is_forgotten() -> None:
@@ -44,6 +44,22 @@ def test_bring_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     printed = capsys.readouterr().out
     assert "terminated" in printed and "reward (F1)" in printed
     assert (tmp_path / "compare" / "dream_vs_real.gif").is_file()
+
+
+def test_dyna(
+    program: Callable[[str], ModuleType],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = program("examples/dyna.py")
+    short = {"lengths": (4, 8), "frames_per_step": 16, "head_sequences": 4, "head_steps": 2, "odometry_steps": 2}
+    monkeypatch.setattr(module, "RoundTraining", partial(module.RoundTraining, **short, validation=0.1))
+    monkeypatch.setattr(module, "RoundImagination", partial(module.RoundImagination, num_dreams=4, refresh=2))
+    module.main(module.Args(out=tmp_path, rounds=2, frames=150, steps=2, updates=1, episodes=1))
+    printed = capsys.readouterr().out
+    assert printed.count("% of 1 episodes won") == 2 and f"wrote {tmp_path / 'last_agent.gif'}" in printed
+    assert iio.imread(tmp_path / "last_agent.gif").shape[1:] == (4 * 64, 4 * 64, 3)
 
 
 def test_plan_in_a_dream(

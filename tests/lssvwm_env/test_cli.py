@@ -21,6 +21,7 @@ COMMANDS = (
     "eval memory",
     "imagine",
     "judge",
+    "dyna",
     "list",
     "demo",
 )
@@ -55,6 +56,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
         ("train --out x --dataset y --steps 0", "steps=0"),
         ("compare --simulator x --out y --card", "card=True needs a simulator folder"),
         ("eval memory --simulator x --out y --sequences 0", "sequences=0 must be at least 1"),
+        ("dyna --out x --env-id Any-v0 --rounds 0", "rounds is 0; expected at least 1"),
         ("demo --nonsense 1", "--nonsense"),
     ],
 )
@@ -77,6 +79,7 @@ def test_arguments_that_cannot_be_are_refused(words: str, message: str, capsys: 
         ("export-minari --dataset nowhere --dataset-id x-v0", "No dataset at nowhere"),
         ("compare --simulator nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
         ("eval memory --simulator nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
+        ("dyna --out x --env-id CartPole-v1", "expected pictures"),
         ("demo --rooms nowhere --out x", "nowhere is neither a folder nor a registered simulator"),
     ],
 )

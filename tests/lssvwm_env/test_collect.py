@@ -11,7 +11,7 @@ import tyro
 
 import lssvwm_env
 import lssvwm_env.collect as module
-from lssvwm_env.collect import CollectConfig, collect, run_episode, space_to_json
+from lssvwm_env.collect import CollectConfig, Player, collect, run_episode, space_to_json
 from lssvwm_env.command import command
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
@@ -236,6 +236,40 @@ def test_a_dream_is_collected_like_any_environment(toy_simulator: Simulator, tmp
     np.testing.assert_array_equal(world.reset(seed=episode.seed)[0], episode.obs[0])
     for obs, act in zip(episode.obs[1:], episode.act[1:], strict=True):
         np.testing.assert_array_equal(world.step(act)[0], obs)
+
+
+class Wait:
+    """Does the same all the time, and adds to what there is to see."""
+
+    def __init__(self, action: int) -> None:
+        self.action = action
+
+    def __call__(self, env):
+        return gym.wrappers.TransformReward(env, lambda reward: 5.0), self
+
+    def reset(self, env, rng) -> None:
+        assert isinstance(env, gym.wrappers.TransformReward)
+
+    def act(self, env) -> int:
+        return self.action
+
+
+def waiting(action: int = 1) -> Player:
+    return Player(f"waiting with {action}", "let it wait", Wait(action))
+
+
+def test_others_than_the_known_policies_can_act(tmp_path: Path) -> None:
+    asked = config(tmp_path / "one", frames=90, shard_frames=50)
+    data = collect(asked, waiting())
+    assert (data.act == ~data.is_first).all() and (data.rew == 5.0 * ~data.is_first).all()
+    assert (data.spec.policy, data.spec.command) == ("waiting with 1", "let it wait")
+    assert_same(collect(replace(asked, out=tmp_path / "two", workers=2), waiting()), data)
+    (tmp_path / "one" / "shard-00001.npz").unlink()
+    with pytest.raises(FileNotFoundError, match="let it wait"):
+        EpisodeDataset(tmp_path / "one")
+    assert_same(collect(asked, waiting()), data)
+    with pytest.raises(DatasetError, match="policy: 'waiting with 1' there, 'waiting with 2' asked for"):
+        collect(asked, waiting(2))
 
 
 @pytest.mark.parametrize(

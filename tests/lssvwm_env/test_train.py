@@ -118,7 +118,7 @@ def test_fidelity_stands_on_the_card_once(trained: Path, tmp_path: Path) -> None
                "--sequences", sequences, "--context", 4, "--horizon", 3)  # fmt: skip
     card = path.read_text()
     assert card.startswith(before.rstrip()) and card.count("## Fidelity") == 1
-    assert "2 episodes of the test split" in card and "1 episodes" not in card
+    assert "2 episodes of the test split" in card and " 1 episodes" not in card
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert f"{report['next_frame']['psnr']['value']:.1f}" in card
     Simulator.load(path.parent)  # still whole

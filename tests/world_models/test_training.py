@@ -85,6 +85,16 @@ def test_a_training_that_begins_with_weights_learns_to_reckon_anew(dataset, tmp_
     assert not torch.equal(on.model.state_dict()[weight], first.state_dict()[weight])
 
 
+def test_a_training_that_begins_with_weights_takes_their_tokenizer_whatever_its_size(dataset, tmp_path):
+    narrow = replace(model_config(dataset), latent_dim=2)
+    first = Trainer(config(tmp_path / "first", steps=1), narrow, dataset).run()
+    save_file({k: v.contiguous() for k, v in first.state_dict().items()}, tmp_path / "model.safetensors")
+    fresh = Trainer(config(tmp_path / "fresh"), model_config(dataset), dataset)
+    on = Trainer(config(tmp_path / "on", init=tmp_path / "model.safetensors"), model_config(dataset), dataset)
+    assert on.model.config.latent_dim == 2 < fresh.model.config.latent_dim
+    assert torch.equal(on.model.tokenizer.encoder, first.tokenizer.encoder)
+
+
 def test_dead_reckoning_is_learned_first(dataset, tmp_path):
     trainer = Trainer(config(tmp_path, odometry_steps=150), model_config(dataset), dataset)
     trainer.fit_odometry()

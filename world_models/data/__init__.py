@@ -2,7 +2,7 @@
 
 from world_models.data.episodes import Episode, EpisodeDataset, write_shard
 from world_models.data.spec import DatasetError, DatasetSpec, read_spec, write_spec
-from world_models.data.writing import NO_SEED, write_dataset
+from world_models.data.writing import NO_SEED, join_datasets, write_dataset
 
 __all__ = [
     "NO_SEED",
@@ -10,6 +10,7 @@ __all__ = [
     "DatasetSpec",
     "Episode",
     "EpisodeDataset",
+    "join_datasets",
     "read_spec",
     "write_dataset",
     "write_shard",

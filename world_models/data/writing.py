@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -13,6 +15,7 @@ from world_models.data.episodes import Episode, EpisodeDataset, shard_name, writ
 from world_models.data.spec import DatasetError, DatasetSpec, write_spec
 
 SHARD_FRAMES: Final = 8192
+SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split")
 NO_SEED: Final = -1
 """The seed of an episode whose environment was reset with an unknown one."""
 
@@ -82,6 +85,49 @@ def write_dataset(
         os.replace(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    return EpisodeDataset(folder)
+
+
+def join_datasets(folder: str | Path, parts: Sequence[EpisodeDataset], command: str = "") -> EpisodeDataset:
+    """Make one dataset folder of the episodes of several, in their order; or make it again, whatever had cut it off.
+
+    The shards are hard links to those of the parts, and copies only where the file system has no such links.
+
+    Args:
+        folder: The folder to make, or one that this function made.
+        parts: Of the same environment, seen in the same way.
+        command: As in `DatasetSpec`.
+
+    Raises:
+        DatasetError: If the parts do not go together.
+        ValueError: If there are none.
+    """
+    if not parts:
+        raise ValueError(f"there are no datasets for {folder}; give at least one")
+    specs, first = [part.spec for part in parts], parts[0]
+    for part, name in product(parts, SHARED):
+        if (other := getattr(part.spec, name)) != (known := getattr(first.spec, name)):
+            raise DatasetError(f"{part.folder} has {name} {other!r}, but {first.folder} has {known!r}: join others")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [part.folder / shard for part in parts for shard in part.spec.shards]
+    shards = [shard_name(i) for i in range(len(sources))]
+    for source, shard in zip(sources, shards, strict=True):
+        (folder / shard).unlink(missing_ok=True)
+        try:
+            os.link(source, folder / shard)
+        except OSError:
+            shutil.copyfile(source, folder / shard)
+    spec = replace(
+        specs[0],
+        policy=", then ".join(dict.fromkeys(spec.policy for spec in specs)),
+        episode_length=max(spec.episode_length for spec in specs),
+        frames=sum(spec.frames for spec in specs),
+        shard_frames=max(spec.shard_frames for spec in specs),
+        command=command,
+        shards=shards,
+    )
+    write_spec(folder, spec)
     return EpisodeDataset(folder)
 
 

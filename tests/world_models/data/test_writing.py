@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from world_models.data import DatasetError, Episode, EpisodeDataset, write_dataset, writing
+from world_models.data import DatasetError, Episode, EpisodeDataset, join_datasets, write_dataset, writing
 
 DISCRETE = {"type": "Discrete", "n": 5}
 
@@ -65,3 +65,46 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is there already"):
         write_dataset(out, EPISODES[:1], env_id="Mine", action_space=DISCRETE)
     assert EpisodeDataset(out).hash() == before
+
+
+def parts(folder: Path) -> list[EpisodeDataset]:
+    """Two datasets of the same episodes as one."""
+    return [
+        write_dataset(folder / name, some, env_id="Mine", action_space=DISCRETE, policy=name)
+        for name, some in (("first", EPISODES[:1]), ("second", EPISODES[1:]))
+    ]
+
+
+def test_datasets_are_joined_without_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "SHARD_FRAMES", 6)
+    whole = write_dataset(tmp_path / "whole", EPISODES, env_id="Mine", action_space=DISCRETE)
+    made = parts(tmp_path)
+    joined = join_datasets(tmp_path / "joined", made, "make it")
+    assert joined.hash() == whole.hash() and joined.spec.complete and joined.spec.command == "make it"
+    assert (joined.spec.frames, joined.spec.episode_length, joined.spec.policy) == (14, 5, "first, then second")
+    assert (tmp_path / "joined" / "shard-00000.npz").samefile(made[0].folder / "shard-00000.npz")
+    longer = join_datasets(tmp_path / "longer", [joined, made[0]])
+    assert len(longer) == 17 and longer.spec.policy == "first, then second, then first"
+
+
+def test_a_join_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = parts(tmp_path)
+    wanted = join_datasets(tmp_path / "wanted", made).hash()
+    (tmp_path / "joined").mkdir()
+    (tmp_path / "joined" / "shard-00001.npz").write_bytes(b"half")
+
+    def no_links(*paths: Path) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(writing.os, "link", no_links)
+    assert join_datasets(tmp_path / "joined", made).hash() == wanted
+    assert join_datasets(tmp_path / "joined", made).hash() == wanted
+
+
+def test_datasets_that_do_not_go_together_are_not_joined(tmp_path: Path) -> None:
+    other = write_dataset(tmp_path / "other", EPISODES, env_id="Yours", action_space=DISCRETE)
+    with pytest.raises(DatasetError, match="other has env_id 'Yours', but .*first has 'Mine': join others"):
+        join_datasets(tmp_path / "joined", [*parts(tmp_path), other])
+    with pytest.raises(ValueError, match="there are no datasets for .*joined; give at least one"):
+        join_datasets(tmp_path / "joined", [])
+    assert not (tmp_path / "joined").exists()
