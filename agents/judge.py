@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from agents.judging import Agent, Outcome, play, promises, summary
 from agents.mcts import MCTS
 from agents.mpc import MPCAgent, Rememberer, run_episode
 from agents.planners import CEM, MPPI, RandomShooting
-from agents.planning import Budget, Planner, Value
+from agents.planning import Budget, Planner
 from agents.rewards import Curious
 from lssvwm_env.collect import SPLITS
 from lssvwm_env.command import command
@@ -153,24 +154,22 @@ def policy_file(config: JudgeConfig, env_id: str) -> Path | None:
     return config.policy
 
 
-def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None) -> Any:
+def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None) -> Callable[[int], MPCAgent] | None:
     """The agent of a seed; None for one that does not think."""
-    simulator = core.simulator
-    critic: Value | None = None
-    planner: Planner
-    if policy is not None:
-        actor_critic = ActorCritic.load(policy, simulator).to(core.device)
-        critic = actor_critic.critic
+    actor_critic = None if policy is None else ActorCritic.load(policy, core.simulator).to(core.device)
     if config.agent == "uniform":
         return None
+    planner: Planner
+    steps = config.imagined_steps
     if config.agent == "policy":
-        planner, limit = FollowPolicy(actor_critic, config.gamma, config.deterministic), config.horizon
+        assert actor_critic is not None  # `policy_file` finds one, or raises
+        planner, steps = FollowPolicy(actor_critic, config.gamma, config.deterministic), steps or config.horizon
     else:
         kind = {"mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
-        planner = kind(gamma=config.gamma, action_probs=config.action_probs, value=critic)
-        limit = None
+        value = None if actor_critic is None else actor_critic.critic
+        planner = kind(gamma=config.gamma, action_probs=config.action_probs, value=value)
     world: Rememberer = Curious(core, config.curiosity) if config.curiosity else core
-    budget = Budget(config.imagined_steps or limit, config.seconds)
+    budget = Budget(steps, config.seconds)
     return lambda seed: MPCAgent(world, planner, config.horizon, budget, seed, config.replan_every)
 
 

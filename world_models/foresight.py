@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from world_models.actions import ActionEmbedding, ActionSpec
 from world_models.heads import RewardHead, TerminationHead
+from world_models.losses import event_losses
 from world_models.world_model import Batch
 
 STEPS: Final = 16  # that are foreseen
@@ -55,7 +56,4 @@ class Foresight(nn.Module):
         for step in steps.unbind(1):
             hidden.append(self.cell(step, hidden[-1] if hidden else feats))
         x = torch.stack(hidden, 1)  # (N, K, F)
-        each = self.reward.loss(x, rew) + self.termination.loss(x, terminated)
-        event = terminated | (rew != 0)
-        parts = [(each * where).sum() / where.sum().clamp(min=1) for where in (known & event, known & ~event)]
-        return torch.stack(parts).sum()
+        return torch.stack(list(event_losses(self, x, rew, terminated, known).values())).sum()

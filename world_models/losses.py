@@ -17,6 +17,7 @@ from world_models.state_monitor import scan_states
 from world_models.state_size import random_channels
 
 if TYPE_CHECKING:
+    from world_models.foresight import Foresight
     from world_models.world_model import Batch, WorldModel, WorldModelConfig
 
 Logs = dict[str, Tensor]
@@ -80,7 +81,7 @@ def summed(logs: Sequence[Logs]) -> Logs:
     return {k: torch.stack([log[k] for log in logs]).sum() for k in logs[0]}
 
 
-def event_losses(model: WorldModel, feats: Tensor, rew: Tensor, terminated: Tensor, where: Tensor) -> Logs:
+def event_losses(model: WorldModel | Foresight, feats: Tensor, rew: Tensor, terminated: Tensor, where: Tensor) -> Logs:
     """Losses of reward and termination. Both are rare: half comes from the frames where there is one of them."""
     event = terminated | (rew != 0)
     quiet, eventful = where & ~event, where & event

@@ -71,13 +71,11 @@ def test_a_film_shows_the_very_episode_whose_promise_was_broken(
     play, run_episode = module.play, module.run_episode
     monkeypatch.setattr(module, "play", lambda *a: played.extend(play(*a)) or played)
     monkeypatch.setattr(module, "run_episode", lambda *a: filmed.append(run_episode(*a)) or filmed[-1])
-    found = {"promised": 0}
+    real_summary = module.summary
 
     def summary(outcomes, gamma):
-        found["report"] = real_summary(outcomes, gamma) | {"overpromised": [o.seed for o in outcomes[1:3]]}
-        return found["report"]
+        return real_summary(outcomes, gamma) | {"overpromised": [o.seed for o in outcomes[1:3]]}
 
-    real_summary = module.summary
     monkeypatch.setattr(module, "summary", summary)
     judge(
         JudgeConfig(
