@@ -44,8 +44,8 @@ class ImaginationConfig:
         context: frames of a real context; None: as many as the simulator was trained on in one piece.
         refresh: contexts replaced before every update, a divisor of `num_dreams`: taking in a frame costs about as much
             as imagining one, so each context is dreamed from `num_dreams / refresh` times.
-        event_share: share of the contexts that a reward or a termination followed within a horizon; the others end
-            anywhere.
+        event_share, start_share: shares of the contexts that a reward or a termination followed within a horizon, and
+            that end with the first frame of an episode, where a policy will have to begin; the others end anywhere.
         passes, minibatches: how often the steps of a dream are gone through, and in how many parts. Imagining a step
             costs far more than learning from it. 1 and 1 is Dreamer's single gradient; the first gradient of more is
             the same, and those after it are held near the policy that dreamed by `clip_range`.
@@ -69,6 +69,7 @@ class ImaginationConfig:
     context: int | None = None
     refresh: int = 16
     event_share: float = 0.25
+    start_share: float = 0.25
     passes: int = 3
     minibatches: int = 4
     clip_range: float = 0.2
@@ -91,9 +92,10 @@ class ImaginationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         shares = {
             name: getattr(self, name)
-            for name in ("event_share", "gamma", "lambda_", "slow", "clip_range", "entropy_coef")
+            for name in ("event_share", "start_share", "gamma", "lambda_", "slow", "clip_range", "entropy_coef")
         }
         shares |= {"spread[0]": self.spread[0], "spread[1]": self.spread[1]}
+        shares["event_share + start_share"] = self.event_share + self.start_share
         for name, share in shares.items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}; expected a number from 0 to 1")
@@ -156,6 +158,7 @@ class ImaginationTrainer:
                 f"context is {self.context}; expected 1 to {trained} frames, what the model was trained on"
             )
         self.points, self.eventful = context_ends(dataset, self.context, config.horizon)
+        self.beginnings = self.points[dataset.is_first[self.points]]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             sizes = about.model.feature_dim, about.action_space, config.width, config.depth
@@ -318,9 +321,11 @@ class ImaginationTrainer:
         """The memories of `refresh` contexts, those of a round."""
         config, core = self.config, self.core
         rng = np.random.default_rng([config.seed, number])
-        ends = rng.choice(self.points, config.refresh)
-        if len(self.eventful) and (count := round(config.event_share * config.refresh)):
-            ends[:count] = rng.choice(self.eventful, count)
+        ends, filled = rng.choice(self.points, config.refresh), 0
+        for share, points in ((config.event_share, self.eventful), (config.start_share, self.beginnings)):
+            if len(points) and (count := round(share * config.refresh)):
+                ends[filled : filled + count] = rng.choice(points, count)
+                filled += count
         index = ends[:, None] + np.arange(1 - self.context, 1)  # (refresh, T)
         is_first = self.dataset.is_first[index]
         is_first[:, 0] = True

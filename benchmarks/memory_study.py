@@ -1,10 +1,12 @@
 """What makes a memory last? One world model per idea, trained on the same frames and judged on the same episodes.
 
     lssvwm collect --env-id MiniGrid-ObjectRooms-v0 --out data/object-rooms-train --frames 200000 --episode-length 200
-    python benchmarks/memory_study.py --variants ours window full-attention --seeds 0
+    python benchmarks/memory_study.py
+    python benchmarks/memory_study.py --steps 600 --variants ours window full-attention
 
-Every model is written to `benchmarks/records/NAME-SEED.json` as soon as it is judged; what has a record is not made
-again, and a training that was cut off goes on. `python benchmarks/results.py` makes docs/results.md of the records.
+Every model is written to `benchmarks/records/study/NAME-STEPS-SEED.json` as soon as it is judged; what has a record is
+not made again, and a training that was cut off goes on: several commands may share the work. `python
+benchmarks/results.py` makes docs/results.md of the records.
 """
 
 import os
@@ -29,7 +31,7 @@ from world_models.objective import ObjectiveConfig
 from world_models.training import Trainer, TrainingConfig
 from world_models.world_model import WorldModelConfig
 
-RECORDS: Final = Path(__file__).parent / "records"
+RECORDS: Final = Path(__file__).parent / "records" / "study"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Args:
     seeds: tuple[int, ...] = (0,)
     dataset: Path = Path("data/object-rooms-train")
     runs: Path = Path("runs/study")
-    steps: int = 600
+    steps: int = 300
     threads: int = 1
 
 
@@ -135,7 +137,7 @@ def configs(
 def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings: Recordings) -> dict[str, Any]:
     """Train a variant, or finish its training, and judge it."""
     training, model = configs(VARIANTS[name], seed, args, dataset)
-    trainer = Trainer(replace(training, out=args.runs / f"{name}-{seed}"), model, dataset)
+    trainer = Trainer(replace(training, out=args.runs / f"{name}-{args.steps}-{seed}"), model, dataset)
     trained = trainer.run()
     report = slim(run_suite(trained, recordings, suite()))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
@@ -173,10 +175,10 @@ def main(args: Args) -> None:
         raise SystemExit(f"--variants {' '.join(sorted(unknown))}: choose from {', '.join(VARIANTS)}")
     dataset = EpisodeDataset(args.dataset)
     recordings = record_suite(suite())
-    RECORDS.mkdir(exist_ok=True)
+    RECORDS.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for name in args.variants:
-            path = RECORDS / f"{name}-{seed}.json"
+            path = RECORDS / f"{name}-{args.steps}-{seed}.json"
             if path.exists():
                 continue
             text = json.dumps(judged(name, seed, args, dataset, recordings), indent=1, allow_nan=False, default=str)

@@ -50,12 +50,12 @@ class Args:
     out: Path = ROOT / "docs"
 
 
-def read(folder: Path) -> dict[str, list[Record]]:
-    """Records of the study by variant, in the order of seeds."""
-    found: dict[str, list[Record]] = {}
-    for path in sorted(folder.glob("*-[0-9].json")):
+def read(folder: Path) -> dict[int, dict[str, list[Record]]]:
+    """Records of the study by steps of training and by variant, in the order of seeds."""
+    found: dict[int, dict[str, list[Record]]] = {}
+    for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
-        found.setdefault(record["variant"], []).append(record)
+        found.setdefault(record["training"]["steps"], {}).setdefault(record["variant"], []).append(record)
     return found
 
 
@@ -268,12 +268,12 @@ def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     parts, pictures = {}, {}
     for path in folder.glob("*/memory.json"):
         parts[path.parent.name] = bundled_section(json.loads(path.read_text()))
-    if found := read(folder):
+    for steps, found in read(folder / "study").items():
         one = next(iter(found.values()))[0]
-        parts["made_of"] = made_of(found)
-        parts["compared"] = study_section(found, list(COMPARED))
-        parts["ablated"] = study_section(found, ["ours", *(name for name in found if name not in COMPARED)])
-        pictures["memory_distance.png"] = distance_png(found, one["training"]["lengths"][-1])
+        parts[f"made-of-{steps}"] = made_of(found)
+        parts[f"compared-{steps}"] = study_section(found, list(COMPARED))
+        parts[f"ablated-{steps}"] = study_section(found, ["ours", *(name for name in found if name not in COMPARED)])
+        pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
     if (path := folder / "cost-curves.json").exists():
         costs = json.loads(path.read_text())
         parts["costs"], pictures["cost_curves.png"] = cost_section(costs), cost_png(costs)

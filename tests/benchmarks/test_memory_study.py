@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_every_variant_differs_from_ours_and_sees_as_many_frames(program, datase
     for name, variant in study.VARIANTS.items():
         training, model = study.configs(variant, 0, args, dataset)
         assert name == "ours" or (training, model) != ours, name
-        assert training.steps * training.frames_per_step == 600 * 128, name
+        assert training.steps * training.frames_per_step == args.steps * 128, name
 
 
 def test_a_record_is_made_once(program, dataset, tmp_path, monkeypatch, capsys):
@@ -43,11 +44,11 @@ def test_a_record_is_made_once(program, dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "record_suite", lambda settings: None)
     made = []
     monkeypatch.setattr(study, "judged", lambda name, seed, *rest: made.append((name, seed)) or {"variant": name})
-    args = study.Args(variants=("ours", "window"), seeds=(0, 1), dataset=dataset.folder)
+    args = study.Args(variants=("ours", "window"), seeds=(0, 1), dataset=dataset.folder, steps=9)
     study.main(args)
     study.main(args)
     assert made == [("ours", 0), ("window", 0), ("ours", 1), ("window", 1)]
-    assert {path.name for path in tmp_path.iterdir()} == {f"{n}-{s}.json" for n, s in made}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{n}-9-{s}.json" for n, s in made}
 
 
 def test_an_unknown_variant_is_named(program):
@@ -83,3 +84,12 @@ def test_the_template_asks_for_what_is_made(program, tmp_path):
     results = program("benchmarks/results.py")
     results.main(results.Args(out=tmp_path))
     assert "# How long does it remember?" in (tmp_path / "results.md").read_text()
+
+
+def test_records_are_told_apart_by_how_long_they_were_trained(program, tmp_path):
+    results = program("benchmarks/results.py")
+    for steps in (300, 600):
+        record = {"variant": "ours", "seed": 0, "training": {"steps": steps}}
+        (tmp_path / f"ours-{steps}-0.json").write_text(json.dumps(record))
+    found = results.read(tmp_path)
+    assert {steps: list(variants) for steps, variants in found.items()} == {300: ["ours"], 600: ["ours"]}
