@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -87,12 +88,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One imagined frame per world: `obs` (B, C, H, W) in [-1, 1], `rew` (B,), `term_prob` (B,), `feats` (B, F)."""
+    """One imagined frame per world: `latents` (B, n, k), `rew` (B,), `term_prob` (B,), `feats` (B, F).
 
-    obs: Tensor
+    Planners and policies that live on features never look at frames, so these are decoded when somebody does.
+    """
+
+    latents: Tensor
     rew: Tensor
     term_prob: Tensor
     feats: Tensor
+    decode: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def obs(self) -> Tensor:
+        """The frames (B, C, H, W) in [-1, 1]."""
+        return self.decode(self.latents)
 
 
 class WorldModel(nn.Module):
@@ -174,7 +184,7 @@ class WorldModel(nn.Module):
         latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
         state, _, feats, _ = self.commit(state, latents, act, is_first, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
-        return Prediction(self.tokenizer.decode(latents[:, 0]), rew, term, state.feats), state
+        return Prediction(latents[:, 0], rew, term, state.feats, self.tokenizer.decode), state
 
     @torch.no_grad()
     def uncertainty(self, state: WorldModelState, act: Tensor, rng: Tensor, samples: int = 4, steps: int = 2) -> Tensor:

@@ -53,7 +53,8 @@ class Room:
         luck = self.luck * (keys % 1000).float()
         after = make_state(cell, memory.age + 1)
         feats = torch.zeros(len(cell), 1)
-        return Prediction(self.shown(after), self.reward * at_goal + luck, self.term_prob * at_goal, feats), after
+        paid, ended = self.reward * at_goal + luck, self.term_prob * at_goal
+        return Prediction(self.shown(after), paid, ended, feats, lambda obs: obs), after
 
     def shown(self, memory: WorldModelState) -> Tensor:
         cell = memory.latents[:, 0].round().long()

@@ -56,7 +56,7 @@ class Corridor:
         move = torch.tensor([-1, 1, 0])[act] if self.discrete else act[:, 0].round().long()
         seen = corridor_state((memory.feats.argmax(-1) + move).clamp(0, CELLS - 1))
         paid = seen.feats[:, GOAL]
-        return Prediction(torch.zeros(len(act), 3, 1, CELLS), paid, paid, seen.feats), seen
+        return Prediction(torch.zeros(len(act), 3, 1, CELLS), paid, paid, seen.feats, lambda obs: obs), seen
 
 
 def corridor_state(cell: Tensor) -> WorldModelState:
@@ -177,13 +177,21 @@ def test_contexts_end_anywhere_but_at_an_end(dataset: EpisodeDataset) -> None:
 
 
 def test_a_part_of_the_contexts_is_replaced_by_every_update(dataset: EpisodeDataset, tmp_path: Path) -> None:
-    made = trainer(tmp_path, dataset, event_share=1.0, num_dreams=6, refresh=2)
+    made = trainer(tmp_path, dataset, event_share=1.0, start_share=0.0, num_dreams=6, refresh=2)
     pools = []
     for _ in range(3):
         pools.append(made._starts().age)
         made.train_step()
     assert pools[0].min() >= 2  # within five steps of the goal, in the walk that comes to it
     assert torch.equal(pools[0][2:], pools[1][:4]) and torch.equal(pools[1][2:], pools[2][:4])
+
+
+def test_dreams_begin_where_episodes_do(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    shares = {"event_share": 0.5, "start_share": 0.5, "num_dreams": 8, "refresh": 4}
+    ages = trainer(tmp_path / "starts", dataset, **shares)._starts().age
+    assert ages.view(2, 4)[:, 2:].eq(1).all() and ages.view(2, 4)[:, :2].gt(1).all()
+    with pytest.raises(ValueError, match=r"event_share \+ start_share is 1.1"):
+        config(tmp_path, event_share=0.5, start_share=0.6)
 
 
 # --- runs ---

@@ -394,3 +394,14 @@ def test_truncation_without_scans_is_refused():
     model = make(network=NetworkConfig(d_model=32, block_sizes=(8,), map_layers=(), memory="attention"))
     with pytest.raises(ValueError, match=r"truncation=0.5 .* memory='attention'; set truncation=0"):
         model.loss(batch(T=4), ObjectiveConfig(truncation=0.5))
+
+
+def test_frames_are_decoded_when_somebody_looks_at_them(monkeypatch):
+    model = make()
+    decoded = []
+    decode = model.tokenizer.decode
+    monkeypatch.setattr(model.tokenizer, "decode", lambda latents: decoded.append(1) or decode(latents))
+    prediction, state = model.imagine(model.initial_state(2), torch.zeros(2, dtype=torch.long), torch.arange(2))
+    assert not decoded
+    assert torch.equal(prediction.obs, decode(state.latents)) and prediction.obs is prediction.obs
+    assert len(decoded) == 1
