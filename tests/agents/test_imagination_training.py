@@ -188,8 +188,8 @@ def test_a_part_of_the_contexts_is_replaced_by_every_update(dataset: EpisodeData
 
 def test_dreams_begin_where_episodes_do(dataset: EpisodeDataset, tmp_path: Path) -> None:
     shares = {"event_share": 0.5, "start_share": 0.5, "num_dreams": 8, "refresh": 4}
-    ages = trainer(tmp_path / "starts", dataset, **shares)._starts().age
-    assert ages.view(2, 4)[:, 2:].eq(1).all() and ages.view(2, 4)[:, :2].gt(1).all()
+    cells = trainer(tmp_path / "starts", dataset, **shares)._starts().age.view(2, 4)  # rounds of 4 contexts
+    assert (cells[:, :2] >= 2).all() and (cells[:, 2:] <= 1).all()  # near the goal, and where walks begin
     with pytest.raises(ValueError, match=r"event_share \+ start_share is 1.1"):
         config(tmp_path, event_share=0.5, start_share=0.6)
 
