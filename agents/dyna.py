@@ -164,7 +164,8 @@ class Round:
         return trainer
 
     def _core(self, simulator: Simulator) -> SimulatorCore:
-        return SimulatorCore(simulator, 1, device=self.config.model.device, bf16=self.config.model.bf16)
+        model = self.config.model
+        return SimulatorCore(simulator, 1, self.config.denoising_steps, model.device, bf16=model.bf16)
 
     def judge(self) -> Report:
         """Let the agent play real episodes that nobody learns from."""

@@ -58,6 +58,7 @@ class DynaConfig:
         model: How it is trained in every round, on all data. It goes on from the weights of the last round, or, in the
             first one, from `model.init`. Agent and dreams are on `model.device`, too.
         agent: How the actor-critic is trained in every round.
+        denoising_steps: Network passes per frame of the dreams that it is trained in; see `lssvwm imagine`.
         episodes: Real episodes to judge the agent in after every round, always the same ones of the test split. Their
             frames are neither learned from nor counted as `real_frames`.
         seed: Decides everything.
@@ -74,6 +75,7 @@ class DynaConfig:
     preset: Literal["debug", "tiny", "small"] = "tiny"
     model: RoundTraining = field(default_factory=RoundTraining)
     agent: RoundImagination = field(default_factory=RoundImagination)
+    denoising_steps: int = 2
     episodes: int = 50
     seed: int = 0
 

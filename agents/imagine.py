@@ -28,7 +28,8 @@ class ImagineConfig:
         simulator: Id or name of a simulator, or its folder.
         dataset: Folder of recorded episodes of the same environment: what dreams begin from.
         imagination: How; `policy.safetensors` goes into its `out`, and `policy.json`, which says how it came about.
-        denoising_steps: Network passes per imagined frame; None: as many as the simulator takes.
+        denoising_steps: Network passes per imagined frame. A single one dreams the mean of all that is possible where
+            nothing was seen yet, and so the same in every dream; it takes at least 2 to draw one of them.
         bf16: Compute the model's matrix products in bfloat16.
         threads: CPU threads of torch.
         device: Where to dream.
@@ -37,7 +38,7 @@ class ImagineConfig:
     simulator: str
     dataset: Path
     imagination: Annotated[ImaginationConfig, tyro.conf.arg(name="")]
-    denoising_steps: int | None = None
+    denoising_steps: int = 2
     bf16: bool = True
     threads: int = 2
     device: str = "cpu"
