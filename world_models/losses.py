@@ -81,15 +81,18 @@ def summed(logs: Sequence[Logs]) -> Logs:
     return {k: torch.stack([log[k] for log in logs]).sum() for k in logs[0]}
 
 
-def event_losses(model: WorldModel | Foresight, feats: Tensor, rew: Tensor, terminated: Tensor, where: Tensor) -> Logs:
-    """Losses of reward and termination. Both are rare: half comes from the frames where there is one of them."""
+def event_losses(
+    model: WorldModel | Foresight, feats: Tensor, rew: Tensor, terminated: Tensor, where: Tensor, share: float = 0.5
+) -> Logs:
+    """Losses of reward and termination. Both are rare: `share` comes from the frames where there is one of them."""
     event = terminated | (rew != 0)
     quiet, eventful = where & ~event, where & event
     losses = {
         "reward_loss": model.reward.loss(feats, rew),
         "termination_loss": model.termination.loss(feats, terminated),
     }
-    return {name: _mean(loss, quiet) + _mean(loss, eventful) for name, loss in losses.items()}
+    weights = 2 * (1 - share), 2 * share
+    return {n: weights[0] * _mean(loss, quiet) + weights[1] * _mean(loss, eventful) for n, loss in losses.items()}
 
 
 def _block(

@@ -121,10 +121,14 @@ class Trainer:
         Whether an end pays can depend on two things at once. From the few ends in a batch of `train_step`, in front of
         a network that still moves, heads learn the average of all ends, and stay there. The features learn to foresee,
         too: see `Foresight`.
+
+        At first events count as if every other frame had one, so that they are learned at all, and in the end as rare
+        as they are: heads that were told that half of all frames pay promise a little everywhere, and a policy then
+        lives on that instead of coming to an end.
         """
         config, model, started = self.config, self.ema, time.perf_counter()
         tokens, around, rew, terminated, following = self._events_shown()
-        event = terminated | (rew != 0)
+        event, rate = terminated | (rew != 0), np.count_nonzero(self.dataset.events < self.cut) / self.cut
         groups = [group for group in (event.nonzero().flatten(), (~event).nonzero().flatten()) if len(group)]
         torch.manual_seed(config.seed)
         fresh, foresight = WorldModel(model.config), Foresight(model.config.action, model.config.feature_dim)
@@ -138,7 +142,8 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = config.lr * min(1.0, 2 * (1 - step / config.head_steps))
             i = torch.cat([group[torch.randint(len(group), (batch_size // len(groups),))] for group in groups])
             feats = model.features(tokens[i].float(), None if around is None else around[i].float())
-            now = model.head_loss(feats, rew[i], terminated[i])
+            share = 0.5 * (2 * rate) ** min(1.0, step / (0.75 * config.head_steps))
+            now = model.head_loss(feats, rew[i], terminated[i], share)
             later = foresight.loss(feats, Following(*(x[i] for x in following)))
             optimizer.zero_grad()
             (now + later).backward()

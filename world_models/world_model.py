@@ -267,9 +267,10 @@ class WorldModel(nn.Module):
             around += [] if a is None else [a]
         return torch.cat(tokens, 1), torch.cat(around, 1) if around else None
 
-    def head_loss(self, feats: Tensor, rew: Tensor, terminated: Tensor) -> Tensor:
-        """The part of the loss that is about rewards and ends, for the features (..., F) of frames."""
-        losses = event_losses(self, feats, rew, terminated, torch.ones_like(terminated))
+    def head_loss(self, feats: Tensor, rew: Tensor, terminated: Tensor, share: float) -> Tensor:
+        """The part of the loss that is about rewards and ends, for the features (..., F) of frames; `share` of it comes
+        from the frames with one of them."""
+        losses = event_losses(self, feats, rew, terminated, torch.ones_like(terminated), share)
         return torch.stack(list(losses.values())).sum()
 
     def commit(

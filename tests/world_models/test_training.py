@@ -137,6 +137,17 @@ def test_the_heads_are_trained_last_on_a_network_that_stays_as_it_is(dataset, tm
     assert told[paid].mean() > 0.3 and told[~paid].mean() < 0.1
 
 
+def test_heads_that_cannot_tell_know_how_rare_events_are(dataset, tmp_path, monkeypatch):
+    trainer = Trainer(config(tmp_path, head_steps=300, lr=1e-2), model_config(dataset), dataset)
+    tokens, around, rew, terminated, following = trainer._events_shown()
+    nothing = tokens[:1].expand_as(tokens), around[:1].expand_as(around)
+    monkeypatch.setattr(trainer, "_events_shown", lambda: (*nothing, rew, terminated, following))
+    trainer.fit_heads()
+    told = trainer.ema.reward(trainer.ema.features(*(x[:1].float() for x in nothing))).item()
+    usual = dataset.rew[: trainer.cut].mean()
+    assert 0.5 * usual < told < 2 * usual < 0.5
+
+
 def test_a_run_killed_while_its_heads_are_trained_finishes_as_if_it_had_not_been(dataset, tmp_path, monkeypatch):
     whole = Trainer(config(tmp_path / "whole"), model_config(dataset), dataset).run()
     killed = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset)
