@@ -43,7 +43,7 @@ def random_world_model(action: ActionSpec, view: EgoView | None) -> WorldModel:
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Import a program of this repository by its path, such as "benchmarks/step_speed.py"."""
+    """Import a program of this repository by its path, such as "benchmarks/speed_card.py"."""
 
     def load(path: str) -> ModuleType:
         file = Path(__file__).parents[1] / path
