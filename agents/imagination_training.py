@@ -323,7 +323,7 @@ class ImaginationTrainer:
         rng = np.random.default_rng([config.seed, number])
         ends, filled = rng.choice(self.points, config.refresh), 0
         for share, points in ((config.event_share, self.eventful), (config.start_share, self.beginnings)):
-            if len(points) and (count := round(share * config.refresh)):
+            if len(points) and (count := min(round(share * config.refresh), config.refresh - filled)):
                 ends[filled : filled + count] = rng.choice(points, count)
                 filled += count
         index = ends[:, None] + np.arange(1 - self.context, 1)  # (refresh, T)

@@ -190,6 +190,8 @@ def test_dreams_begin_where_episodes_do(dataset: EpisodeDataset, tmp_path: Path)
     shares = {"event_share": 0.5, "start_share": 0.5, "num_dreams": 8, "refresh": 4}
     cells = trainer(tmp_path / "starts", dataset, **shares)._starts().age.view(2, 4)  # rounds of 4 contexts
     assert (cells[:, :2] >= 2).all() and (cells[:, 2:] <= 1).all()  # near the goal, and where walks begin
+    odd = shares | {"num_dreams": 6, "refresh": 3}
+    assert len(trainer(tmp_path / "odd", dataset, **odd)._starts().age) == 6
     with pytest.raises(ValueError, match=r"event_share \+ start_share is 1.1"):
         config(tmp_path, event_share=0.5, start_share=0.6)
 
