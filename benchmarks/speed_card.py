@@ -21,13 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import numpy as np
 import torch
 import tyro
+from cost_curves import timed
 from matplotlib.figure import Figure
+from results import table
 from torch.utils.flop_counter import FlopCounterMode
 
 from lssvwm_env.core import CoreState, SimulatorCore
@@ -51,6 +52,9 @@ env.reset(seed=0)
 env.step(env.action_space.sample())
 print(torch_there - began, imported - torch_there, time.perf_counter() - imported)
 """
+
+REAL_STEPS: Final = 500  # of the real environment, timed together
+PRECISIONS: Final = "float32", "bfloat16"
 
 Record = dict[str, Any]
 
@@ -85,19 +89,6 @@ class Args:
     docs: Path = ROOT / "docs"
 
 
-def timed(work: dict[Any, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[Any, float]:
-    """Median seconds of each piece of work; they take turns, and the first turn does not count."""
-    seconds = defaultdict(list)
-    for _ in range(rounds + 1):
-        for setting, do in work.items():
-            began = time.perf_counter()
-            do()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            seconds[setting].append(time.perf_counter() - began)
-    return {setting: median(s[1:]) for setting, s in seconds.items()}
-
-
 def starting(args: Args) -> Record:
     """Seconds until torch is there, then until the library is, and then until a first frame is dreamt."""
     code = STARTING.format(simulator=args.simulator)
@@ -127,14 +118,14 @@ def stepping(core: SimulatorCore) -> Callable[[], object]:
     return lambda: core.step(np.stack([core.action_space.sample() for _ in range(core.num_envs)]))
 
 
-def real_step(simulator: Simulator, seed: int, steps: int = 500) -> Callable[[], object]:
+def real_steps(simulator: Simulator, seed: int) -> Callable[[], object]:
     """Some steps of the real environment."""
     env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
     env.action_space.seed(seed)
     env.reset(seed=seed)
 
     def walk() -> None:
-        for _ in range(steps):
+        for _ in range(REAL_STEPS):
             _, _, terminated, truncated, _ = env.step(env.action_space.sample())
             if terminated or truncated:
                 env.reset()
@@ -144,7 +135,7 @@ def real_step(simulator: Simulator, seed: int, steps: int = 500) -> Callable[[],
 
 def dreaming(args: Args, simulator: Simulator) -> Record:
     """Frames per second by precision, denoising steps and batch size, and steps per second of the real environment."""
-    work: dict[Any, Callable[[], object]] = {"real": real_step(simulator, args.seed)}
+    work: dict[Any, Callable[[], object]] = {"real": real_steps(simulator, args.seed)}
     for bf16 in (False, True):
         for steps in args.denoising_steps:
             core = SimulatorCore(simulator, 1, steps, args.device, bf16=bf16)
@@ -156,13 +147,13 @@ def dreaming(args: Args, simulator: Simulator) -> Record:
         for bf16 in (False, True)
         for steps in args.denoising_steps
     ]
-    return {"real": 500 / seconds["real"], "rows": rows}
+    return {"real": REAL_STEPS / seconds["real"], "rows": rows}
 
 
 def remembering(args: Args, simulator: Simulator) -> list[Record]:
     """A step, in milliseconds, and what it costs to keep and to fork a world, by the frames it has lived."""
     core = SimulatorCore(simulator, 1, device=args.device)
-    memories, keys = lived(core, args.histories), core.keys + 1
+    memories, keys = lived(core, args.histories), core.keys
     act = torch.from_numpy(simulator.starts.act[0, -1:]).to(core.device)
     work: dict[Any, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -252,21 +243,13 @@ def main(args: Args) -> None:
         print(f"{path} is written")
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
-
-
 def written(record: Record) -> str:
     """docs/speed.md."""
     config, start, dreams, lives = record["config"], record["starting"], record["dreaming"], record["remembering"]
     envs = list(dreams["rows"][0]["speed"])
     speeds = table(
         ["precision", "denoising steps", *(f"{n} envs" for n in envs)],
-        [
-            [("float32", "bfloat16")[r["bf16"]], str(r["steps"]), *(f"{r['speed'][n]:,.0f}" for n in envs)]
-            for r in dreams["rows"]
-        ],
+        [[PRECISIONS[r["bf16"]], str(r["steps"]), *(f"{r['speed'][n]:,.0f}" for n in envs)] for r in dreams["rows"]],
     )
     by_history = table(
         ["frames lived", "bytes", "step, ms", f"fork into {config['forks']:,}, ms", "to disk, ms", "from disk, ms"],
@@ -278,7 +261,7 @@ def written(record: Record) -> str:
     floors = table(
         ["step of", "ms", "GFLOP", "GB moved", "floor, ms", "floor / time", "scan", "attention", "MLP", "rest"],
         [
-            [f"{f['envs']} envs, {('float32', 'bfloat16')[f['bf16']]}", f"{f['ms']:.0f}", f"{f['gflop']:.1f}"]
+            [f"{f['envs']} envs, {PRECISIONS[f['bf16']]}", f"{f['ms']:.0f}", f"{f['gflop']:.1f}"]
             + [f"{f['gbytes']:.2f}", f"{f['floor_ms']:.1f}", f"{f['floor_ms'] / f['ms']:.0%}"]
             + [f"{f['parts'][name]:.0%}" for name in ("scan", "attention", "mlp", "rest")]
             for f in record["floors"]
@@ -329,7 +312,7 @@ def drawn(record: Record) -> bytes:
     speed, history = figure.subplots(1, 2)
     for row in record["dreaming"]["rows"]:
         envs = [int(n) for n in row["speed"]]
-        label = f"{('float32', 'bfloat16')[row['bf16']]}, {row['steps']} step(s)"
+        label = f"{PRECISIONS[row['bf16']]}, {row['steps']} step(s)"
         style = "o-" if row["bf16"] else "o--"
         speed.plot(envs, list(row["speed"].values()), style, color=f"C{row['steps'] - 1}", label=label, markersize=3)
     speed.axhline(record["dreaming"]["real"], color="grey", linestyle=":", label="real, one core")
@@ -337,7 +320,12 @@ def drawn(record: Record) -> bytes:
     speed.legend(frameon=False, fontsize=7)
     lives = record["remembering"]
     history.plot([x["frames"] for x in lives], [x["step"] for x in lives], "o-")
-    history.set(xscale="log", ylim=(0, None), xlabel="frames lived", ylabel="ms per step of one world")
+    history.set(
+        xscale="log",
+        ylim=(0, 1.2 * max(x["step"] for x in lives)),
+        xlabel="frames lived",
+        ylabel="ms per step of one world",
+    )
     for axis in (speed, history):
         tidy(axis)
     return png(figure, 110)

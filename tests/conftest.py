@@ -43,10 +43,11 @@ def random_world_model(action: ActionSpec, view: EgoView | None) -> WorldModel:
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Import a program of this repository by its path, such as "benchmarks/speed_card.py"."""
+    """Import a program of this repository by its path, such as "benchmarks/speed_card.py"; it finds its neighbours."""
 
     def load(path: str) -> ModuleType:
         file = Path(__file__).parents[1] / path
+        monkeypatch.syspath_prepend(file.parent)
         spec = importlib.util.spec_from_file_location(f"program_{file.stem}", file)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)

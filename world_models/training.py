@@ -57,7 +57,8 @@ class Trainer:
         self.reckons = self.model.odometry is None
         self.stage, self.stage_losses = 0, list[float]()  # of the curriculum: which length, and how it went
         self.moments_strength = 1.0
-        self.judges = not len(dataset.events[dataset.events < self.cut])
+        self.event_rate = np.count_nonzero(dataset.events < self.cut) / self.cut
+        self.judges = not self.event_rate
         if (checkpoint := self.folder.load_checkpoint()) is not None:
             self._restore(checkpoint)
         self.folder.rewind(self.step)
@@ -128,7 +129,7 @@ class Trainer:
         """
         config, model, started = self.config, self.ema, time.perf_counter()
         tokens, around, rew, terminated, following = self._events_shown()
-        event, rate = terminated | (rew != 0), np.count_nonzero(self.dataset.events < self.cut) / self.cut
+        event = terminated | (rew != 0)
         groups = [group for group in (event.nonzero().flatten(), (~event).nonzero().flatten()) if len(group)]
         torch.manual_seed(config.seed)
         fresh, foresight = WorldModel(model.config), Foresight(model.config.action, model.config.feature_dim)
@@ -142,7 +143,7 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = config.lr * min(1.0, 2 * (1 - step / config.head_steps))
             i = torch.cat([group[torch.randint(len(group), (batch_size // len(groups),))] for group in groups])
             feats = model.features(tokens[i].float(), None if around is None else around[i].float())
-            share = 0.5 * (2 * rate) ** min(1.0, step / (0.75 * config.head_steps))
+            share = 0.5 * (2 * self.event_rate) ** min(1.0, step / (0.75 * config.head_steps))
             now = model.head_loss(feats, rew[i], terminated[i], share)
             later = foresight.loss(feats, Following(*(x[i] for x in following)))
             optimizer.zero_grad()

@@ -1,16 +1,12 @@
 """Tables and pictures of agents are made of reports."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def made(program, monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
+def made(program):
     return program("benchmarks/agent_results.py")
 
 
