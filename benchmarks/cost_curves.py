@@ -39,7 +39,7 @@ MODELS: Final[dict[str, dict[str, Any]]] = {  # the same as in memory_study.py
     "ours": {},
     "window": {"memory": "attention", "memory_window": 8, "mlp_ratio": 3},
     "full-attention": {"memory": "attention", "mlp_ratio": 3},
-    "mamba2": {"map_layers": (), "block_sizes": (8, 8, 8, 8)},
+    "mamba2": {"map_layers": (), "block_sizes": (4, 4, 4, 4), "mlp_ratio": 3},
     "blocks-1": {"map_layers": (), "block_sizes": (1, 1, 1, 1), "mlp_ratio": 4},
 }
 

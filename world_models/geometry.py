@@ -92,6 +92,7 @@ def place_frequencies(pairs: int, map_size: int) -> Tensor:
     """
     half = [(u, v) for u in range(map_size) for v in range(map_size) if (u, v) < (-u % map_size, -v % map_size)]
     waves = torch.tensor(half, dtype=torch.float64)
+    waves = (waves + map_size // 2) % map_size - map_size // 2  # the slowest that are the same at all cells
     order = torch.randperm(len(half), generator=torch.Generator().manual_seed(0))
     index = torch.arange(pairs) % len(half)
     return (waves[order[index]] * (2 * math.pi / map_size)).float()

@@ -16,17 +16,17 @@ class FeatureHead(nn.Module):
     cue there, both are facts of the present, and comparing them is no longer a matter of long credit assignment.
 
     Args:
-        tokens: n, of the frame. d_model: their width.
+        tokens: n, of the frame. d_model: their width. parts: places per token.
         surroundings: E, places around, perhaps 0. d_inner: width of what is remembered of each.
         width: of the features.
     """
 
     def __init__(
-        self, tokens: int, d_model: int, surroundings: int, d_inner: int, width: int, per_place: int = 8
+        self, tokens: int, d_model: int, parts: int, surroundings: int, d_inner: int, width: int, per_place: int = 8
     ) -> None:
         super().__init__()
-        self.squeeze, self.squeeze_around = nn.Linear(d_model, per_place), nn.Linear(d_inner, per_place)
-        self.mix = nn.Linear((tokens + surroundings) * per_place, width)
+        self.squeeze, self.squeeze_around = nn.Linear(d_model, parts * per_place), nn.Linear(d_inner, per_place)
+        self.mix = nn.Linear((tokens * parts + surroundings) * per_place, width)
         self.norm = RMSNorm(width)
 
     def forward(self, x: Tensor, around: Tensor | None) -> Tensor:
@@ -34,8 +34,11 @@ class FeatureHead(nn.Module):
         places = self.squeeze(F.layer_norm(x, x.shape[-1:]))
         if around is not None:  # normalised all together, so that what was never seen stays near zero
             around = F.rms_norm(around, around.shape[-2:], eps=1e-5)
-            places = torch.cat([places, self.squeeze_around(around).to(places.dtype)], -2)
-        return self.norm(self.mix(F.silu(places).flatten(-2)))
+            around = self.squeeze_around(around).to(places.dtype)
+            places = torch.cat([places.flatten(-2), around.flatten(-2)], -1)
+        else:
+            places = places.flatten(-2)
+        return self.norm(self.mix(F.silu(places)))
 
 
 class RewardHead(nn.Module):

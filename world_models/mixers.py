@@ -14,7 +14,7 @@ from world_models.layers import Frames, PlaceAttention
 
 
 class CausalAttention(PlaceAttention):
-    """Attention over the frames before this one, all of them or the last `window`, in the place of `BlockScan`.
+    """Attention over the frames before this one, all of them or the last `window`, in the place of a scan.
 
     Its state is a cache of keys and values. With a window its size is fixed; without, it grows by every frame, and so
     does the time that a frame takes: this is the quadratic reference of the paper.
@@ -25,16 +25,16 @@ class CausalAttention(PlaceAttention):
 
     _EXTRA = 8  # channels added for the slope; only one is used, but odd widths are slow
 
-    def __init__(self, d_model: int, head_dim: int, window: int | None, map_size: int) -> None:
+    def __init__(self, d_model: int, head_dim: int, tokens: int, window: int | None, map_size: int) -> None:
         super().__init__(d_model, head_dim, map_size)
-        self.window = window
+        self.tokens, self.window = tokens, window
         self.log_slope = nn.Parameter(torch.linspace(0.5, 0.001, self.n_heads).log())
         self.nothing = nn.Parameter(0.1 * torch.randn(2, self.n_heads, head_dim))
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
-    def state_shape(self, batch_size: int, tokens: int) -> tuple[int, ...]:
+    def state_shape(self, batch_size: int) -> tuple[int, ...]:
         """(B, frames, 2, H, n, head_dim) of an empty cache: keys and values, oldest first."""
-        return batch_size, self.window or 0, 2, self.n_heads, tokens, self.head_dim
+        return batch_size, self.window or 0, 2, self.n_heads, self.tokens, self.head_dim
 
     def forward(self, x: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor, None]:
         """x (B, T, S, n, d), state (B, F, 2, H, n, e) -> y like x, the state, and nothing remembered around."""

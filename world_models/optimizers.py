@@ -33,7 +33,7 @@ def hidden_matrices(model: WorldModel) -> list[Tensor]:
     return [
         module.weight
         for name, module in model.network.blocks.named_modules()
-        if isinstance(module, nn.Linear) and not name.endswith(("modulation", "erase"))
+        if isinstance(module, nn.Linear) and not name.endswith("modulation")
     ]
 
 

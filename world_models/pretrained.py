@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from world_models.layers import Block, BlockScan
+from world_models.layers import Block
 from world_models.network import Network
+from world_models.scans import BlockScan
 from world_models.world_model import WorldModel, WorldModelConfig
 
 # The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.

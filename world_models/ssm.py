@@ -13,9 +13,6 @@ a half-denoised frame read the memory without ever entering it.
 Two forms compute the same numbers and `frame_scan` picks the cheaper one: *masked* (attention-like, for small
 tubes), *carried* (one state per frame, for large tubes). Where Mamba-2's Triton kernels are installed, they run it on
 CUDA (`mamba_kernels.py`). `frame_scan_reference` is the recurrence itself, for tests.
-
-`frame_delta_scan` is a rule of writing for maps: what was at a place can be erased before it is written to. mamba-ssm
-has no kernel for it: it runs in PyTorch everywhere.
 """
 
 from __future__ import annotations
@@ -113,52 +110,6 @@ def _masked(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor) 
     last = (values * kept.to(values.dtype)).flatten(3).flatten(1, 2)  # (G, TM, HP)
     last = last.transpose(1, 2) @ B.to(values.dtype).flatten(1, 2)  # (G, HP, TM) (G, TM, N) -> (G, HP, N)
     return y, state * decay[:, :, T, 0, None, None] + last.view(G, H, P, N).float()
-
-
-def frame_delta_scan(
-    C: Tensor,
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    state: Tensor,
-    is_first: Tensor,
-    erase: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """`frame_scan` that also erases: the delta rule with a strength of its own (RWKV-7: Peng et al. 2025).
-
-    A sum can only be outvoted: an object that was looked at twenty times and then taken away stays for twenty frames.
-    Here every frame first takes away a share of what is at the keys it is going to write,
-
-        S <- S - sum over tokens of erase * (S k) k^T,   k = B / |B|,
-
-    and then decays and writes as `frame_scan` does. Nothing erased is the sum; everything erased is the delta rule,
-    which remembers one look only, and so drowns sooner in the crosstalk of what is written elsewhere. All tokens of a
-    frame erase at once, so where their keys overlap, they share one erasure: the state cannot grow by it.
-
-    Args:
-        erase: (G, T, M, H) shares, from 0 to 1. The others, and what is returned, are as for `frame_scan`.
-    """
-    H = x.shape[3]
-    key = F.normalize(B.float(), dim=-1)
-    overlap = (key @ key.transpose(-1, -2)).abs() @ erase.float()  # (G, T, M, M) (G, T, M, H)
-    share = (erase / overlap.clamp(min=1)).transpose(2, 3).repeat_interleave(x.shape[-1], 2)  # (G, T, HP, M)
-    decay = (dt.float().sum(2) * A).exp().repeat_interleave(x.shape[-1], 2).unsqueeze(-1)  # (G, T, HP, 1)
-    values = _write_weights(x, dt, A).flatten(3).transpose(2, 3)  # (G, T, HP, M)
-    keys = torch.cat([B.to(values.dtype), key.to(values.dtype)], 2)  # (G, T, 2 M, N): to write at, and to erase at
-    state, before = state.flatten(1, 2), []  # (G, HP, N)
-    # Unbound, not indexed: the gradient of an index is as large as all frames together, for each frame anew.
-    frames = (v.unbind(1) for v in (key, share, decay, values, keys, is_first))
-    for reset, k, e, a, v, kk, first in zip(is_first.any(0).tolist(), *frames, strict=True):
-        if reset:
-            state = torch.where(first[:, None, None], 0.0, state)
-        before.append(state)
-        gone = a * e * (state @ k.transpose(1, 2))  # (G, HP, N) (G, N, M), decayed with the rest
-        change = torch.cat([v, -gone.to(v.dtype)], 2) @ kk  # (G, HP, 2 M) (G, 2 M, N)
-        state = torch.addcmul(change.float(), a, state)
-    states = torch.stack(before, 1) if len(before) > 1 else before[0].unsqueeze(1)
-    y = C @ states.transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP)
-    return y.unflatten(-1, (H, -1)), state.unflatten(1, (H, -1))
 
 
 def frame_scan_reference(

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from world_models.figures import png
-from world_models.layers import Block, BlockScan
+from world_models.layers import Block
 from world_models.network import Network
+from world_models.scans import Scan
 
 if TYPE_CHECKING:
     from world_models.world_model import WorldModel
@@ -22,7 +23,7 @@ LIMITS: Final = (1 / 32, 32.0)  # of the strength of the controller
 def scan_states(network: Network, ssm: tuple[Tensor, ...]) -> dict[int, Tensor]:
     """The states (B, tubes, H, P, N) of the layers that have a scan, by layer."""
     pairs = enumerate(zip(network.blocks, ssm, strict=True))
-    return {i: s for i, (block, s) in pairs if isinstance(block, Block) and isinstance(block.scan, BlockScan)}
+    return {i: s for i, (block, s) in pairs if isinstance(block, Block) and isinstance(block.scan, Scan)}
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
 """How many channels of its memory a world needs: they are put in order in training, and counted afterwards.
 
-The state of a scan is (B, tubes, H, P, N). Its P value channels never meet: both rules of writing compute the news of a
-channel from that channel alone, so those at the end can be left out and the others stay what they are. Training with
-reads that see only the first few, a random number of them (nested dropout: Rippel et al. 2014; Matryoshka: Kusupati et
-al. 2022), makes the first ones the most important. Then every tube can keep as many as it needs.
+The state of a scan is (B, tubes, H, P, N). Its P value channels never meet, so those at the end can be left out and the
+others stay what they are. Training with reads that see only the first few, a random number of them (nested dropout:
+Rippel et al. 2014; Matryoshka: Kusupati et al. 2022), makes the first ones the most important. Then every tube can keep
+as many as it needs.
 """
 
 from __future__ import annotations

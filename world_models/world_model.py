@@ -120,7 +120,12 @@ class WorldModel(nn.Module):
         self.odometry = Odometry(config.view, config.action, tokens, config.latent_dim) if config.view else None
         self.network = Network(config.network, config.grid, config.latent_dim, config.action)
         self.features = FeatureHead(
-            tokens, config.network.d_model, self.network.surroundings, config.network.d_inner, width
+            self.network.tokens,
+            config.network.d_model,
+            self.network.parts,
+            self.network.surroundings,
+            config.network.d_inner,
+            width,
         )
         self.reward, self.termination = RewardHead(width), TerminationHead(width)
 
@@ -341,29 +346,25 @@ class WorldModel(nn.Module):
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
-    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (7.5 M parameters, one GPU)."""
+    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (9 M parameters, one GPU)."""
     networks = {
         "debug": NetworkConfig(
             d_model=32,
-            block_sizes=(8, 2),
+            block_sizes=(4, 2),
             map_layers=(0,),
-            window=2,
             state_per_token=1,
             d_inner=32,
             head_dim=16,
             headdim=16,
-            map_rule="delta",
+            map_size=8,
         ),
-        "tiny": NetworkConfig(map_rule="delta"),
+        "tiny": NetworkConfig(),
         "small": NetworkConfig(
-            d_model=192,
-            block_sizes=(8, 1, 2, 8, 2, 4, 8),
-            map_layers=(0, 3),
-            window=8,
-            d_inner=384,
+            d_model=256,
+            block_sizes=(4, 1, 4, 2, 4),
+            map_layers=(0, 2),
+            d_inner=256,
             headdim=64,
-            mlp_ratio=4,
-            map_rule="delta",
         ),
     }
     if name not in networks:

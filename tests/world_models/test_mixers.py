@@ -10,10 +10,10 @@ from world_models.network import NetworkConfig
 from world_models.world_model import Batch, WorldModel, preset
 
 VIEW = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
-SIZES = {"d_model": 32, "block_sizes": (8, 2), "map_layers": (0,), "window": 2, "state_per_token": 1}
-SIZES |= {"d_inner": 32, "head_dim": 16, "headdim": 16}
+SIZES = {"d_model": 32, "block_sizes": (4, 2), "map_layers": (0,), "window": 2, "state_per_token": 1}
+SIZES |= {"d_inner": 32, "head_dim": 16, "headdim": 16, "map_size": 8}
 CHANGES = {
-    "delta": {"map_rule": "delta"},
+    "tokens of one patch": {"merge": 1, "block_sizes": (8, 2)},
     "overlap": {"overlap": True},
     "convolution": {"mixing": "convolution"},
     "attention to the last 3": {"memory": "attention", "memory_window": 3},

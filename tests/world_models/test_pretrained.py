@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from world_models.actions import ActionSpec
-from world_models.layers import BlockScan, Frames
+from world_models.layers import Frames
 from world_models.network import Network, NetworkConfig
 from world_models.pretrained import load_mamba2, load_weights
+from world_models.scans import BlockScan
 from world_models.world_model import WorldModel, preset
 
 D, INNER, HEADDIM, STATE = 16, 32, 8, 16
@@ -16,7 +17,7 @@ HEADS = INNER // HEADDIM
 def network():
     """Two scans whose tubes are 2 x 2 tokens: keys of length 16."""
     torch.manual_seed(0)
-    config = NetworkConfig(D, (2, 2), (), 1, STATE // 4, INNER, HEADDIM, 8)
+    config = NetworkConfig(D, 1, (2, 2), (), 1, STATE // 4, INNER, HEADDIM, 8)
     return Network(config, grid=4, latent_dim=3, action=ActionSpec("discrete", 2))
 
 
@@ -68,14 +69,14 @@ def test_the_layout_means_the_same_here():
     """A frame of one token, from an empty state: Mamba-2 without its convolution and C B, as reads are of the past."""
     g = torch.Generator().manual_seed(0)
     weights = {k.rsplit("mixer.")[-1]: v for k, v in mamba2(layers=1).items() if "mixer" in k}
-    scan = BlockScan(D, INNER, HEADDIM, grid=1, block=1, d_state=STATE, map_size=None)
+    scan = BlockScan(D, INNER, HEADDIM, grid=1, block=1, d_state=STATE)
     scan.load_state_dict({k: v for k, v in weights.items() if "conv1d" not in k}, strict=False)
     u = torch.randn(D, generator=g)
     z, x, _, _, _ = (weights["in_proj.weight"] @ u).split([INNER, INNER, STATE, STATE, HEADS])
     y = x * weights["D"].repeat_interleave(HEADDIM) * F.silu(z)
     expected = weights["out_proj.weight"] @ (y * (y.square().mean() + 1e-5).rsqrt() * weights["norm.weight"])
     places, first = torch.zeros(1, 1, 1, 2), torch.tensor([[True]])
-    frames = Frames.of(places, None, first, torch.zeros(1, dtype=torch.long), writes=True)
+    frames = Frames.of(places, 1, None, first, torch.zeros(1, dtype=torch.long), writes=True)
     actual, *_ = scan(u.view(1, 1, 1, 1, D), frames, torch.zeros(1, 1, HEADS, HEADDIM, STATE))
     torch.testing.assert_close(actual.flatten(), expected)
 
@@ -120,10 +121,10 @@ def test_a_training_can_begin_with_the_weights_of_a_simulator(tmp_path):
     trained, fresh = model(), model()
     for parameter in trained.parameters():
         torch.nn.init.normal_(parameter)
-    save_file({k: v.contiguous() for k, v in trained.state_dict().items() if ".erase." not in k}, tmp_path / "w")
+    save_file({k: v.contiguous() for k, v in trained.state_dict().items() if ".look" not in k}, tmp_path / "w")
     load_weights(fresh, tmp_path / "w")
     other = {k for k, v in fresh.state_dict().items() if not torch.equal(v, trained.state_dict()[k])}
-    assert other and all(".erase." in k or k.startswith("odometry.") for k in other)
+    assert other and all(".look" in k or k.startswith("odometry.") for k in other)
 
 
 def test_weights_of_another_model_are_refused_whole(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.world_models.scan_inputs import inputs
 from world_models import ssm
-from world_models.ssm import frame_delta_scan, frame_scan, frame_scan_reference
+from world_models.ssm import frame_scan, frame_scan_reference
 
 
 def part(i, frames):
@@ -72,62 +72,3 @@ def test_gradients_of_both_forms_agree_through_the_carried_state():
         y, state = form(i["C"], values, i["B"], i["state"], decay)
         grads.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
     close(*grads)
-
-
-def erasures(i, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    return torch.rand(i["dt"].shape, generator=g)
-
-
-def delta_recurrence(C, x, dt, A, B, state, is_first, erase):
-    """`frame_delta_scan`, written key by key for tokens whose keys are orthogonal."""
-    ys = []
-    for t in range(x.shape[1]):
-        state = torch.where(is_first[:, t, None, None, None], torch.zeros_like(state), state)
-        ys.append(torch.einsum("grn,ghpn->grhp", C[:, t], state))
-        for m in range(x.shape[2]):
-            key = B[:, t, m] / B[:, t, m].norm(dim=-1, keepdim=True)
-            there = torch.einsum("gn,ghpn->ghp", key, state)
-            state = state - torch.einsum("gh,ghp,gn->ghpn", erase[:, t, m], there, key)
-        for m in range(x.shape[2]):
-            decay = (dt[:, t, m] * A).exp()[..., None, None]  # (G, H, 1, 1)
-            state = decay * state + torch.einsum("gh,ghp,gn->ghpn", dt[:, t, m], x[:, t, m], B[:, t, m])
-    return torch.stack(ys, 1), state
-
-
-def orthogonal(seed, M=3, N=8):
-    i = inputs(seed, M=M, N=N)
-    i["B"] = torch.linalg.qr(i["B"].transpose(2, 3)).Q.transpose(2, 3) * 3
-    return i
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6))
-def test_the_delta_rule_equals_its_recurrence(seed):
-    i = orthogonal(seed)
-    i["erase"] = erasures(i, seed)
-    close(frame_delta_scan(**i), delta_recurrence(**i))
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6))
-def test_without_erasing_the_delta_rule_is_the_scan(seed):
-    i = inputs(seed)
-    close(frame_delta_scan(**i, erase=torch.zeros_like(i["dt"])), frame_scan(**i))
-
-
-def test_what_is_erased_is_replaced():
-    i = orthogonal(0) | {"A": torch.zeros(2), "is_first": torch.zeros(3, 5, dtype=torch.bool)}
-    i["B"] = i["B"][:, :1].expand_as(i["B"]) / 3  # the same places in every frame
-    i["dt"] = torch.ones_like(i["dt"])
-    _, state = frame_delta_scan(**i, erase=torch.ones_like(i["dt"]))
-    torch.testing.assert_close(
-        torch.einsum("gmn,ghpn->gmhp", i["B"][:, -1], state), i["x"][:, -1], rtol=1e-4, atol=1e-4
-    )
-
-
-def test_erasing_never_overshoots_where_keys_overlap():
-    i = inputs(0, T=200, M=8, N=4)  # twice as many keys as there are dimensions
-    i |= {"A": torch.zeros(2), "x": torch.zeros_like(i["x"]), "is_first": torch.zeros_like(i["is_first"])}
-    _, state = frame_delta_scan(**i, erase=torch.ones_like(i["dt"]))
-    assert state.norm() < 0.1 * i["state"].norm()

@@ -187,9 +187,9 @@ def test_a_compact_state_shares_no_memory_with_what_expands_from_it():
 
 # What reads see in training is what is left of a state that was truncated.
 
-SIZES = {"d_model": 32, "block_sizes": (8, 2), "map_layers": (0,), "window": 2, "state_per_token": 1}
-SIZES |= {"d_inner": 32, "head_dim": 16, "headdim": 16}
-CHANGES = {"add": {}, "delta": {"map_rule": "delta"}, "overlap": {"block_sizes": (8, 2, 2), "overlap": True}}
+SIZES = {"d_model": 32, "block_sizes": (4, 2), "map_layers": (0,), "window": 2, "state_per_token": 1}
+SIZES |= {"d_inner": 32, "head_dim": 16, "headdim": 16, "map_size": 8}
+CHANGES = {"map and tubes": {}, "overlap": {"block_sizes": (4, 2, 2), "overlap": True}}
 
 
 def model_of(changes):

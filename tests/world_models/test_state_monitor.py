@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -36,8 +34,7 @@ def test_drift_scale_and_dead_channels_are_told():
 
 def test_a_model_is_measured_half_way_and_at_the_end_layer_by_layer():
     torch.manual_seed(0)
-    config = preset("debug", ActionSpec("discrete", 3))
-    model = WorldModel(replace(config, network=replace(config.network, map_rule="add"))).eval()
+    model = WorldModel(preset("debug", ActionSpec("discrete", 3))).eval()
     for block in model.network.blocks:
         block.scan.A_log.data.fill_(-20.0)  # nothing is forgotten, so that states grow
     obs, act = torch.rand(1, 1, 3, 64, 64).expand(2, 8, -1, -1, -1), torch.ones(2, 8, dtype=torch.long)

@@ -135,7 +135,7 @@ def test_state_bytes_do_not_grow_with_history():
         make(ActionSpec("box", 2), view=None),
         make(view=None, frame_size=48, patch=6),
         make(view=None, frame_size=32, patch=4, channels=1, latent_dim=16),
-        make(frame_size=64, patch=16, network=NetworkConfig(32, (4, 2), (0,), 2, 1, 32, 16, 16)),
+        make(frame_size=64, patch=16, network=NetworkConfig(32, 1, (4, 2), (0,), 2, 1, 32, 16, 16)),
     ],
     ids=["box actions", "48 px", "grey 32 px", "patches of two cells"],
 )
@@ -169,10 +169,10 @@ def test_wrong_inputs_are_named():
     with pytest.raises(ValueError, match="steps is 0; a frame takes at least 1"):
         MODEL.imagine(state, act[:, 0], torch.tensor([1, 2]), steps=0)
     with pytest.raises(ValueError, match=r"map_layers=\(1,\) must be layers whose tube is the whole frame"):
-        make(network=NetworkConfig(32, (8, 2), (1,), 2, 1, 32, 16, 16))
+        make(network=NetworkConfig(32, block_sizes=(4, 2), map_layers=(1,)))
     with pytest.raises(ValueError, match="frame_size is 60, not divisible by patch 8"):
         WorldModelConfig(DISCRETE, frame_size=60)
-    with pytest.raises(ValueError, match="block_sizes has 8, which does not divide the grid of 6 x 6"):
+    with pytest.raises(ValueError, match="block_sizes has 4, which does not divide the grid of 3 x 3"):
         make(view=None, frame_size=48)
     with pytest.raises(ValueError, match="no preset is named 'huge'; choose from debug, tiny, small"):
         preset("huge", DISCRETE)
@@ -312,8 +312,8 @@ def test_recall_teaches_what_writes_the_memory():
         model.zero_grad()
         model.loss(data, ObjectiveConfig(recall=weight))[0].backward()
         gradients.append(model.network.blocks[0].scan.in_proj.weight.grad.clone())
-    *_, write_keys, _, steps = (gradients[1] - gradients[0]).split(model.network.blocks[0].scan.split)
-    assert write_keys.abs().max() > 1e-6 and steps.abs().max() > 1e-6
+    *_, values, steps = (gradients[1] - gradients[0]).split(model.network.blocks[0].scan.split * 4)
+    assert values.abs().max() > 1e-6 and steps.abs().max() > 1e-6
 
 
 def test_recall_without_a_view_is_refused():
@@ -365,7 +365,7 @@ def test_computing_blocks_again_gives_the_same_gradients_and_keeps_less(bf16):
 
 def test_without_truncation_nothing_is_drawn_and_all_channels_are_read(monkeypatch):
     monkeypatch.setattr("world_models.losses.random_channels", None)  # asking it would fail
-    monkeypatch.setattr("world_models.layers.first_channels", None)
+    monkeypatch.setattr("world_models.scans.first_channels", None)
     loss, _ = MODEL.loss(batch(T=6), ObjectiveConfig(recall=1.0))
     assert loss.isfinite()
 
@@ -391,7 +391,7 @@ def test_truncation_gives_every_sequence_and_layer_a_number_of_channels_for_all_
 
 
 def test_truncation_without_scans_is_refused():
-    model = make(network=NetworkConfig(d_model=32, block_sizes=(8,), map_layers=(), memory="attention"))
+    model = make(network=NetworkConfig(d_model=32, block_sizes=(4,), map_layers=(), memory="attention"))
     with pytest.raises(ValueError, match=r"truncation=0.5 .* memory='attention'; set truncation=0"):
         model.loss(batch(T=4), ObjectiveConfig(truncation=0.5))
 

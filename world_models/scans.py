@@ -1,0 +1,236 @@
+"""The memory of a block: Mamba-2 scans, of tubes of tokens addressed by content, or of the world addressed by place.
+
+Shapes: B batch, T frames, S streams, n tokens per frame, d width, H heads, P their width, N length of the keys. See
+`layers` for streams.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.geometry import place_frequencies, place_rotation
+from world_models.layers import Frames, KeyNorm, RMSNorm
+from world_models.ssm import frame_scan
+from world_models.state_size import first_channels
+
+
+class Scan(nn.Module):
+    """What all scans have of Mamba-2: step sizes, decay rates per head, a way past the state (D), a gate, a norm.
+
+    Args:
+        d_model: d. d_inner: width of the values; H = d_inner / headdim.
+        tubes: how many states there are. written: how many values a frame writes into each.
+        d_state: N, the length of the keys. projected: how many of a token's keys (B, C) come from what it shows.
+        parts: how many values each token is written and read as.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_inner: int,
+        headdim: int,
+        tubes: int,
+        written: int,
+        d_state: int,
+        projected: int,
+        parts: int = 1,
+    ) -> None:
+        super().__init__()
+        self.headdim, self.n_heads, self.parts = headdim, d_inner // headdim, parts
+        self.tubes, self.d_state = tubes, d_state
+        self.split = (d_inner, d_inner, *[d_state] * projected, self.n_heads)  # z, x, B, C, dt: Mamba-2's layout
+        self.in_proj = nn.Linear(d_model, parts * sum(self.split), bias=False)
+        # A step size of a tenth to one writes well; time constants of 4 to 1,000 frames spread over the heads.
+        dt = torch.exp(torch.empty(self.n_heads).uniform_(math.log(0.1), 0))
+        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
+        lifetime = torch.logspace(math.log10(4), 3, self.n_heads)
+        self.A_log = nn.Parameter(-torch.log(lifetime * dt * written))
+        self.D = nn.Parameter(torch.ones(self.n_heads))
+        self.norm = RMSNorm(d_inner, eps=1e-5)
+        self.out_proj = nn.Linear(parts * d_inner, d_model, bias=False)
+
+    def state_shape(self, batch_size: int) -> tuple[int, ...]:
+        """(B, tubes, H, P, N)."""
+        return batch_size, self.tubes, self.n_heads, self.headdim, self.d_state
+
+    def by_head(self, values: Tensor) -> Tensor:
+        """(..., d_inner) -> (..., H, P)."""
+        return values.unflatten(-1, (self.n_heads, self.headdim))
+
+    def step_sizes(self, dt: Tensor) -> Tensor:
+        """Positive step sizes (..., H), in float32."""
+        return F.softplus(dt.float() + self.dt_bias)
+
+    def finished(self, y: Tensor, value: Tensor, z: Tensor) -> Tensor:
+        """What was read, y (..., n * parts, H, P), with the tokens' own values past the state -> (..., n, d)."""
+        y = self.norm((y + value * self.D[:, None].to(value.dtype)).flatten(-2) * F.silu(z))
+        return self.out_proj(y.unflatten(-2, (-1, self.parts)).flatten(-2))
+
+
+class BlockScan(Scan):
+    """Mamba-2 over tubes of `block` x `block` tokens (paper section 4.1), addressed by content.
+
+    Departures from Mamba-2, as in Mamba-3: no short convolution (the attention mixes neighbours); B and C are
+    normalised and have biases.
+
+    Args:
+        d_model, d_inner, headdim: see `Scan`.
+        grid, block: tokens per side of the frame and of a tube.
+        d_state: N, the length of the keys.
+        overlap: whether half of the heads cut the frame into tubes half a tube further on, so that tubes overlap; it
+            goes round at the border of the frame.
+    """
+
+    def __init__(
+        self, d_model: int, d_inner: int, headdim: int, grid: int, block: int, d_state: int, overlap: bool = False
+    ) -> None:
+        super().__init__(d_model, d_inner, headdim, (grid // block) ** 2, block**2, d_state, projected=2)
+        self.grid, self.block = grid, block
+        self.shift = block // 2 if overlap and 1 < block < grid else 0
+        self.B_norm, self.C_norm = KeyNorm(d_state, bias=1.0), KeyNorm(d_state, bias=1.0)
+
+    def forward(self, x: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Read the state, and let stream 0 write it.
+
+        Args:
+            x: (B, T, S, n, d). state: as `state_shape`.
+
+        Returns:
+            y like x, the state, and nothing remembered around.
+        """
+        z, value, B, C, dt = self.in_proj(x).split(self.split, -1)
+        value, C = self.by_head(value), self.C_norm(C) * self.d_state**-0.5
+        if frames.writes:
+            B, dt = self.B_norm(B[:, :, :1]) * self.d_state**-0.5, self.step_sizes(dt[:, :, :1])
+        if self.shift:  # heads of the two cuts take turns
+            parts = [
+                self._scan_tubes(
+                    C, value[..., i::2, :], B, dt[..., i::2], state[:, :, i::2], self.A_log[i::2], s, frames
+                )
+                for i, s in enumerate((0, self.shift))
+            ]
+            y = torch.stack([part[0] for part in parts], 5).flatten(4, 5)
+            state = torch.stack([part[1] for part in parts], 3).flatten(2, 3)
+        else:
+            y, state = self._scan_tubes(C, value, B, dt, state, self.A_log, 0, frames)
+        return self.finished(y, value, z), state, None
+
+    def _scan_tubes(
+        self,
+        C: Tensor,
+        value: Tensor,
+        B: Tensor,
+        dt: Tensor,
+        state: Tensor,
+        A_log: Tensor,
+        shift: int,
+        frames: Frames,
+    ) -> tuple[Tensor, Tensor]:
+        """Scan with some of the heads, and the frame cut into tubes from `shift` tokens on."""
+        batch, tubes, H = state.shape[:3]
+        state, reads = state.flatten(0, 1), self._to_tubes(C, shift)  # G = B * tubes: (G, H, P, N), (G, T, S * m, N)
+        if frames.writes:
+            first = frames.is_first.repeat_interleave(tubes, 0)
+            written, key, step = (self._to_tubes(v, shift) for v in (value[:, :, :1].flatten(-2), B, dt))
+            written = written.unflatten(-1, (H, self.headdim))
+            y, state = frame_scan(reads, written, step, -A_log.exp(), key, state, first)
+        else:
+            y = read_once(reads, state)
+        if frames.channels is not None:
+            y = y * first_channels(frames.channels, self.headdim).repeat_interleave(tubes, 0)[:, None, None, None]
+        y = self._from_tubes(y.flatten(-2), value.shape[:4], shift).view_as(value)
+        return y, state.unflatten(0, (batch, tubes))
+
+    def _to_tubes(self, x: Tensor, shift: int) -> Tensor:
+        """(B, T, S, n, c) -> (B * tubes, T, S * block ** 2, c)."""
+        batch, T, S, _, c = x.shape
+        k, b = self.grid // self.block, self.block
+        if shift:
+            x = x.unflatten(3, (self.grid, self.grid)).roll((-shift, -shift), (3, 4))
+        return x.reshape(batch, T, S, k, b, k, b, c).permute(0, 3, 5, 1, 2, 4, 6, 7).reshape(-1, T, S * b * b, c)
+
+    def _from_tubes(self, x: Tensor, lead: tuple[int, ...], shift: int) -> Tensor:
+        """(B * tubes, T, S * block ** 2, c) -> (B, T, S, n, c)."""
+        batch, T, S, n = lead
+        k, b = self.grid // self.block, self.block
+        x = x.reshape(batch, k, k, T, S, b, b, -1).permute(0, 3, 4, 1, 5, 2, 6, 7)  # (B, T, S, k, b, k, b, c)
+        if shift:
+            x = x.reshape(batch, T, S, self.grid, self.grid, -1).roll((shift, shift), (3, 4))
+        return x.reshape(batch, T, S, n, -1)
+
+
+class PlaceMap(Scan):
+    """Mamba-2 over the whole frame, addressed by place: its state is a map of the world.
+
+    B and C are codes of the places that a frame shows, rotated as in Mamba-3 (see `geometry`), and not of what is seen
+    there: that is the values'. All that is written at a place adds up, and fades. Each patch of a frame is written and
+    read at its own place, however many of them a token stands for.
+
+    A map that `looks_around` also reads places out of view, as blurred as those are wide.
+
+    Args:
+        d_model, d_inner, headdim: see `Scan`.
+        patches: of a frame.
+        parts: patches per token.
+        map_size: side, in cells, of the torus on which places are told apart; N = map_size ** 2.
+        looks_around: whether `forward` returns a view of the surroundings.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self,
+        d_model: int,
+        d_inner: int,
+        headdim: int,
+        patches: int,
+        parts: int,
+        map_size: int,
+        looks_around: bool = False,
+    ) -> None:
+        super().__init__(d_model, d_inner, headdim, 1, patches, map_size**2, projected=0, parts=parts)
+        frequencies = place_frequencies(self.d_state // 2, map_size)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.B, self.C = nn.Parameter(torch.ones(self.d_state)), nn.Parameter(torch.ones(self.d_state))
+        # What averaging over a square of 2 x 2 cells leaves of each frequency.
+        self.look = nn.Parameter((frequencies / 2).cos().prod(-1).repeat(2)) if looks_around else None
+
+    def forward(self, x: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Read the map, and let stream 0 write it.
+
+        Args:
+            x: (B, T, S, n, d). state: as `state_shape`.
+
+        Returns:
+            y like x, the state, and (B, T, E, d_inner), what is remembered of the places around; None from layers
+            that do not look or write.
+        """
+        z, value, dt = self.in_proj(x).unflatten(-1, (self.parts, -1)).flatten(3, 4).split(self.split, -1)
+        value = self.by_head(value)  # (B, T, S, M, H, P), M patches
+        place = place_rotation(frames.patch_places, self.frequencies, x.dtype)
+        scale, state = self.d_state**-0.5, state.squeeze(1)
+        reads, remembered = place(self.C.to(x.dtype) * scale), None  # (B, T, M, N), the same for all streams
+        if frames.writes:
+            if self.look is not None and frames.around is not None:
+                around = place_rotation(frames.around, self.frequencies, x.dtype)
+                reads = torch.cat([reads, around(self.look.to(x.dtype) * scale)], 2)  # (B, T, M + E, N)
+            keys, step = place(self.B.to(x.dtype) * scale), self.step_sizes(dt[:, :, 0])
+            y, state = frame_scan(reads, value[:, :, 0], step, -self.A_log.exp(), keys, state, frames.is_first)
+        else:
+            y = read_once(reads, state)
+        if frames.channels is not None:
+            y = y * first_channels(frames.channels, self.headdim)[:, None, None, None]
+        M = value.shape[3]
+        if y.shape[2] > M:
+            remembered = y[:, :, M:].flatten(-2)
+        return self.finished(y[:, :, None, :M], value, z), state.unsqueeze(1), remembered
+
+
+def read_once(C: Tensor, state: Tensor) -> Tensor:
+    """What keys C (G, 1, R, N) of one frame read from a state (G, H, P, N) that it does not write: (G, 1, R, H, P)."""
+    y = C.flatten(1, 2) @ state.flatten(1, 2).transpose(1, 2).to(C.dtype)
+    return y.view(len(C), 1, -1, *state.shape[1:3])
