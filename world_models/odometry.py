@@ -48,6 +48,17 @@ class Odometry(nn.Module):
         return torch.stack(poses, 1)
 
     def loss(self, latents: Tensor, act: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Cross-entropy of the motions from poses `before` to `after`, both (N, 3), by act from frames (N, n, k)."""
+        """Cross-entropy of the motions from poses `before` to `after`, both (N, 3), by act from frames (N, n, k).
+
+        The frames are made worse than they were: those of a dream are, and their motions must be read as surely.
+        """
         truth = (ego_motion(before, after)[:, None, :] == self.motions).all(-1)  # (N, motions)
-        return F.cross_entropy(self(latents, act), truth.int().argmax(-1))
+        return F.cross_entropy(self(_worse(latents), act), truth.int().argmax(-1))
+
+
+def _worse(latents: Tensor) -> Tensor:
+    """Latents (N, n, k) with up to 0.45 of every patch taken from another frame, and noise of up to unit variance."""
+    N, n, _ = latents.shape
+    other, noise = latents[torch.randperm(N)], torch.randn_like(latents)
+    share, scale = 0.45 * torch.rand(N, n, 1), torch.rand(N, 1, 1)
+    return latents.lerp(other, share.to(latents.device)) + scale.to(latents.device) * noise

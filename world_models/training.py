@@ -16,7 +16,7 @@ from world_models.data.segments import random_segments, to_frames
 from world_models.evaluation import dream, episode_lengths, openings, psnr
 from world_models.foresight import Following, Foresight
 from world_models.losses import check_objective, summed
-from world_models.objective import ObjectiveConfig, context_noised
+from world_models.objective import ObjectiveConfig
 from world_models.optimizers import optimizers, set_lr
 from world_models.pretrained import begun_as, load_mamba2
 from world_models.progress import progress_bar
@@ -104,7 +104,6 @@ class Trainer:
                 optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
                 i = np.sort(rng.choice(candidates, batch_size))
                 latents = self.model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
-                latents = context_noised(latents, config.objective)
                 before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
                 loss = odometry.loss(latents, torch.from_numpy(dataset.act[i + 1]).to(config.device), before, after)
                 optimizer.zero_grad()

@@ -1,0 +1,138 @@
+"""Is it faster than it was? This checkout against an earlier commit, in turns, in one run.
+
+    python benchmarks/speed_against.py --commit 4c08ef3
+
+Both get the preset `tiny` with untrained weights, whose speed is that of trained ones. What is timed: frames that are
+dreamt, decoded and committed, with one denoising step; and training steps, forward and backward.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import tyro
+from results import table
+
+from lssvwm_env.train import hardware
+from world_models.files import write_bytes
+
+ROOT: Final = Path(__file__).parents[1]
+
+# Run by both commits, with their own packages on the path: only names that both have.
+TIMED: Final = """
+import json, statistics, sys, time
+import torch
+from world_models.actions import ActionSpec
+from world_models.geometry import EgoView
+from world_models.world_model import Batch, WorldModel, preset
+
+asked = json.loads(sys.argv[1])
+torch.set_num_threads(asked["threads"])
+torch.manual_seed(0)
+view = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
+model = WorldModel(preset("tiny", ActionSpec("discrete", 7), view=view, latent_dim=21))
+
+def timed(do):
+    do()
+    seconds = []
+    for _ in range(asked["repeats"]):
+        began = time.perf_counter()
+        do()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+def dream(n, bf16):
+    state, act, keys = model.initial_state(n), torch.ones(n, dtype=torch.long), torch.arange(n)
+    def step():
+        nonlocal state
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            frame, state = model.imagine(state, act, keys)
+        frame.obs
+    return n / timed(step)
+
+def train(length):
+    n, quiet = max(1, 128 // length), torch.zeros(max(1, 128 // length), length, dtype=torch.bool)
+    batch = Batch(torch.rand(n, length, 3, 64, 64) * 2 - 1, quiet.long(), quiet.float(), quiet, quiet,
+                  torch.zeros(n, length, 3, dtype=torch.long))
+    def step():
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = model.loss(batch)
+        loss.backward()
+    return n * length / timed(step)
+
+found = {f"dreams, {n} worlds, {'bfloat16' if b else 'float32'}": dream(n, b) for b in (False, True) for n in (1, 64)}
+found |= {f"training, {length} frames per sequence": train(length) for length in (16, 64)}
+print(json.dumps(found))
+"""
+
+
+@dataclass
+class Args:
+    """What to compare.
+
+    Attributes:
+        commit: The earlier one.
+        rounds: Turns each commit gets; the median counts.
+        repeats: Measurements per turn, of which the median counts.
+        threads: CPU threads.
+        out: The record.
+    """
+
+    commit: str = "4c08ef3"
+    rounds: int = 3
+    repeats: int = 5
+    threads: int = 2
+    out: Path = ROOT / "benchmarks" / "records" / "speed-against.json"
+
+
+def speeds(checkout: Path, args: Args) -> dict[str, float]:
+    """Frames per second of what a checkout does."""
+    asked = json.dumps({"threads": args.threads, "repeats": args.repeats})
+    made = subprocess.run(
+        [sys.executable, "-c", TIMED, asked], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return dict(json.loads(made.stdout))
+
+
+def main(args: Args) -> None:
+    """Compare, and print the table."""
+    turns: dict[str, list[dict[str, float]]] = {"before": [], "now": []}
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            ["git", "worktree", "add", "--detach", "--force", f"{folder}/then", args.commit],
+            cwd=ROOT, check=True, capture_output=True,
+        )  # fmt: skip
+        try:
+            for _ in range(args.rounds):
+                turns["before"].append(speeds(Path(folder) / "then", args))
+                turns["now"].append(speeds(ROOT, args))
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", f"{folder}/then"], cwd=ROOT, check=True)
+    found = {who: {what: median(turn[what] for turn in each) for what in each[0]} for who, each in turns.items()}
+    record: dict[str, Any] = {
+        "args": {k: v for k, v in asdict(args).items() if k != "out"}, "hardware": hardware("cpu"), "speeds": found
+    }  # fmt: skip
+    write_bytes(args.out, (json.dumps(record, indent=1) + "\n").encode())
+    print(compared(record))
+
+
+def compared(record: dict[str, Any]) -> str:
+    """The table, in markdown."""
+    before, now = record["speeds"]["before"], record["speeds"]["now"]
+    rows = [[what, f"{before[what]:,.0f}", f"{now[what]:,.0f}", f"{now[what] / before[what]:.1f}"] for what in now]
+    return table(["frames per second", record["args"]["commit"], "now", "times as fast"], rows)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
