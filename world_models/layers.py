@@ -7,8 +7,8 @@ it, and of the frame itself only their own tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ class Frames:
     age: Tensor
     writes: bool
     channels: Tensor | None = None
+    _rotations: dict[str, Rotation] = field(default_factory=dict)
 
     @staticmethod
     def of(places: Tensor, parts: int, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool) -> Frames:
@@ -55,6 +56,14 @@ class Frames:
         first = torch.where(is_first, frame, -1).cummax(1).values  # (B, T)
         past = torch.where(first >= 0, frame - first, frame + age.unsqueeze(1))
         return Frames(places, places.unflatten(2, (-1, parts)).mean(3), around, is_first, past, age, writes)
+
+    def rotation(
+        self, of: Literal["patch_places", "places", "around"], frequencies: Tensor, dtype: torch.dtype
+    ) -> Rotation:
+        """The rotation that encodes some of the places; made once, as all layers have the same frequencies for each."""
+        if of not in self._rotations:
+            self._rotations[of] = place_rotation(getattr(self, of), frequencies, dtype)
+        return self._rotations[of]
 
     def visible(self, window: int) -> Tensor:
         """(B, T, window) bool, oldest first: which of the last frames belong to the frame's own episode."""
@@ -112,7 +121,8 @@ class FrameLocalAttention(PlaceAttention):
         """x (B, T, S, n, d), state as `state_shape` -> y like x, state."""
         T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        place = place_rotation(frames.places.unsqueeze(2), self.frequencies, q.dtype)  # (B, T, 1, n, H, e / 2)
+        tables = frames.rotation("places", self.frequencies, q.dtype)
+        place = Rotation(*(table.unsqueeze(2) for table in tables))  # (B, T, 1, n, H, e / 2)
         q = self.placed_query(q, place).transpose(3, 4)  # (B, T, S, H, n, e)
         k = self.placed_key(k, place)
         own = torch.stack([k, v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import Rotation, place_rotation
+from world_models.geometry import Rotation
 from world_models.layers import Frames, PlaceAttention
 
 
@@ -40,7 +40,8 @@ class CausalAttention(PlaceAttention):
         """x (B, T, S, n, d), state (B, F, 2, H, n, e) -> y like x, the state, and nothing remembered around."""
         T, S = x.shape[1:3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        place = place_rotation(frames.places.unsqueeze(2), self.frequencies, q.dtype)  # (B, T, 1, n, H, e / 2)
+        tables = frames.rotation("places", self.frequencies, q.dtype)
+        place = Rotation(*(table.unsqueeze(2) for table in tables))  # (B, T, 1, n, H, e / 2)
         q = self.placed_query(q, place) * self.head_dim**-0.5
         q = torch.cat([q, self._slope(q)], -1).transpose(3, 4)  # (B, T, S, H, n, e + 8)
         kept, F_ = state.to(q.dtype), state.shape[1]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import place_frequencies, place_rotation
+from world_models.geometry import place_frequencies
 from world_models.layers import Frames, KeyNorm, RMSNorm
 from world_models.ssm import frame_scan
 from world_models.state_size import first_channels
@@ -211,12 +211,12 @@ class PlaceMap(Scan):
         """
         z, value, dt = self.in_proj(x).unflatten(-1, (self.parts, -1)).flatten(3, 4).split(self.split, -1)
         value = self.by_head(value)  # (B, T, S, M, H, P), M patches
-        place = place_rotation(frames.patch_places, self.frequencies, x.dtype)
+        place = frames.rotation("patch_places", self.frequencies, x.dtype)
         scale, state = self.d_state**-0.5, state.squeeze(1)
         reads, remembered = place(self.C.to(x.dtype) * scale), None  # (B, T, M, N), the same for all streams
         if frames.writes:
             if self.look is not None and frames.around is not None:
-                around = place_rotation(frames.around, self.frequencies, x.dtype)
+                around = frames.rotation("around", self.frequencies, x.dtype)
                 reads = torch.cat([reads, around(self.look.to(x.dtype) * scale)], 2)  # (B, T, M + E, N)
             keys, step = place(self.B.to(x.dtype) * scale), self.step_sizes(dt[:, :, 0])
             y, state = frame_scan(reads, value[:, :, 0], step, -self.A_log.exp(), keys, state, frames.is_first)
