@@ -60,7 +60,8 @@ def dream(n, bf16):
     return n / timed(step)
 
 def train(length):
-    n, quiet = max(1, 128 // length), torch.zeros(max(1, 128 // length), length, dtype=torch.bool)
+    n = max(1, 128 // length)
+    quiet = torch.zeros(n, length, dtype=torch.bool)
     batch = Batch(torch.rand(n, length, 3, 64, 64) * 2 - 1, quiet.long(), quiet.float(), quiet, quiet,
                   torch.zeros(n, length, 3, dtype=torch.long))
     def step():
@@ -70,8 +71,10 @@ def train(length):
         loss.backward()
     return n * length / timed(step)
 
-found = {f"dreams, {n} worlds, {'bfloat16' if b else 'float32'}": dream(n, b) for b in (False, True) for n in (1, 64)}
-found |= {f"training, {length} frames per sequence": train(length) for length in (16, 64)}
+found = {}
+for bf16, name in enumerate(("float32", "bfloat16")):
+    found |= {f"dreams, {n} side by side, {name}": dream(n, bool(bf16)) for n in asked["worlds"]}
+found |= {f"training, sequences of {length}": train(length) for length in asked["lengths"]}
 print(json.dumps(found))
 """
 
@@ -82,6 +85,8 @@ class Args:
 
     Attributes:
         commit: The earlier one.
+        worlds: Dreamt side by side.
+        lengths: Of training sequences, 128 frames of them at a time.
         rounds: Turns each commit gets; the median counts.
         repeats: Measurements per turn, of which the median counts.
         threads: CPU threads.
@@ -89,6 +94,8 @@ class Args:
     """
 
     commit: str = "4c08ef3"
+    worlds: tuple[int, ...] = (1, 64)
+    lengths: tuple[int, ...] = (16, 64)
     rounds: int = 3
     repeats: int = 5
     threads: int = 2
@@ -97,7 +104,7 @@ class Args:
 
 def speeds(checkout: Path, args: Args) -> dict[str, float]:
     """Frames per second of what a checkout does."""
-    asked = json.dumps({"threads": args.threads, "repeats": args.repeats})
+    asked = json.dumps({k: v for k, v in asdict(args).items() if k not in ("commit", "out")})
     made = subprocess.run(
         [sys.executable, "-c", TIMED, asked], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
         capture_output=True, text=True, check=True,

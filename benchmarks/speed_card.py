@@ -29,6 +29,7 @@ import tyro
 from cost_curves import timed
 from matplotlib.figure import Figure
 from results import table
+from speed_against import compared
 from torch.utils.flop_counter import FlopCounterMode
 
 from lssvwm_env.core import CoreState, SimulatorCore
@@ -233,9 +234,11 @@ def main(args: Args) -> None:
         "remembering": remembering(args, simulator),
         "floors": [floor(args, simulator, n, bf16=b) for n, b in ((1, False), (largest, False), (largest, True))],
     } | provenance(args, torch.device(args.device))
+    before = args.records / "speed-against.json"
+    earlier = json.loads(before.read_text()) if before.exists() else None
     for path, text in {
         args.records / "speed-card.json": (json.dumps(record, indent=1) + "\n").encode(),
-        args.docs / "speed.md": written(record).encode(),
+        args.docs / "speed.md": written(record, earlier).encode(),
         args.docs / "img" / "speed.png": drawn(record),
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,8 +246,8 @@ def main(args: Args) -> None:
         print(f"{path} is written")
 
 
-def written(record: Record) -> str:
-    """docs/speed.md."""
+def written(record: Record, earlier: Record | None) -> str:
+    """docs/speed.md; with what `speed_against.py` measured, if it has."""
     config, start, dreams, lives = record["config"], record["starting"], record["dreaming"], record["remembering"]
     envs = list(dreams["rows"][0]["speed"])
     speeds = table(
@@ -268,6 +271,19 @@ def written(record: Record) -> str:
         ],
     )
     machine = record["hardware"]
+    against = (
+        ""
+        if earlier is None
+        else f"""
+## Against an earlier version
+
+`python benchmarks/speed_against.py`: commit `{earlier["args"]["commit"]}`, from before there was any work on speed, and
+this one, {earlier["args"]["rounds"]} turns each in one run with {earlier["args"]["threads"]} thread(s). Both are the
+preset `tiny`.
+
+{compared(earlier)}
+"""
+    )
     return f"""# Speed card
 
 `python benchmarks/speed_card.py`, {config["simulator"]}, {machine["torch_threads"]} threads of {machine["cpu_count"]},
@@ -303,7 +319,7 @@ A step after {lives[-1]["frames"]:,} frames takes {lives[-1]["step"] / lives[1][
 The floor is what a step would take if its matrix products ran as fast as one large product does here, and if its memory
 and weights were moved once per pass, at the speed of a copy. The rest is spent on many small element-wise operations:
 norms, rotations, gates, softmax.
-"""
+{against}"""
 
 
 def drawn(record: Record) -> bytes:

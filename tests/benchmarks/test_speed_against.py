@@ -1,0 +1,24 @@
+"""Speeds of two checkouts are measured in turns and compared."""
+
+import pytest
+
+
+def test_a_checkout_is_timed_by_its_own_packages_and_compared(program):
+    against = program("benchmarks/speed_against.py")
+    args = against.Args(worlds=(1,), lengths=(4,), repeats=1, threads=1)
+    speeds = against.speeds(against.ROOT, args)
+    assert set(speeds) == {
+        "dreams, 1 side by side, float32", "dreams, 1 side by side, bfloat16", "training, sequences of 4",
+    }  # fmt: skip
+    assert all(v > 0 for v in speeds.values())
+    twice = {k: 2 * v for k, v in speeds.items()}
+    lines = against.compared({"args": {"commit": "abc"}, "speeds": {"before": speeds, "now": twice}}).splitlines()
+    assert "abc" in lines[0] and all(line.endswith("| 2.0 |") for line in lines[2:])
+
+
+def test_packages_of_another_checkout_are_not_this_ones(program, tmp_path):
+    against = program("benchmarks/speed_against.py")
+    (tmp_path / "world_models").mkdir()
+    (tmp_path / "world_models" / "__init__.py").write_text("raise SystemExit('I am another')")
+    with pytest.raises(Exception, match="non-zero exit status 1"):
+        against.speeds(tmp_path, against.Args(repeats=1, threads=1))
