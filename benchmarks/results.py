@@ -24,7 +24,6 @@ ROOT: Final = Path(__file__).parents[1]
 TEMPLATE: Final = Path(__file__).parent / "results_template.md"
 COMPARED: Final = (
     "ours",
-    "added",
     "full-attention",
     "window",
     "mamba2",

@@ -1,7 +1,7 @@
-"""Where tokens are in the world: ego poses, token coordinates, and rotary codes of place.
+"""Where patches are in the world: ego poses, coordinates of patches, and rotary codes of place.
 
 The paper gives its networks the camera pose as the action (section 5.1). Here the pose is dead-reckoned from the
-agent's own actions (`odometry.py`), and every token of a frame gets the coordinates of the place it shows. Queries
+agent's own actions (`odometry.py`), and every patch of a frame gets the coordinates of the place it shows. Queries
 and keys are rotated by these coordinates (as RoPE does for text, and Mamba-3 for B and C), so both the attention
 and the state-space memory can ask "what is at this place?" from wherever the agent now stands.
 """
@@ -54,10 +54,10 @@ def _axes(heading: Tensor) -> tuple[Tensor, Tensor]:
     return forward, torch.stack([-forward[..., 1], forward[..., 0]], -1)
 
 
-def token_places(pose: Tensor | None, view: EgoView | None, grid: int, patch: int, lead: tuple[int, ...]) -> Tensor:
-    """World coordinates (*lead, grid * grid, 2) of the centres of the tokens, in cells.
+def patch_places(pose: Tensor | None, view: EgoView | None, grid: int, patch: int, lead: tuple[int, ...]) -> Tensor:
+    """World coordinates (*lead, grid * grid, 2) of the centres of the patches, in cells.
 
-    Without a view the frame itself is the world: the place of a token is its column and row.
+    Without a view the frame itself is the world: the place of a patch is its column and row.
     """
     device = None if pose is None else pose.device
     index = torch.arange(grid, device=device, dtype=torch.float32)

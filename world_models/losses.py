@@ -155,7 +155,7 @@ def _recall(
 
 
 def _error(model: WorldModel, denoised: Tensor, latents: Tensor) -> Tensor:
-    """Squared errors (B, T) of frames (B, T, n, k)."""
+    """Squared errors (B, T) of frames (B, T, M, k)."""
     return ((denoised - latents).square() * model.tokenizer.importance()).mean((2, 3))
 
 

@@ -57,7 +57,7 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Streams:
-    """What the network is shown: latents (B, T, S, n, k) at noise levels tau (B, T, S); stream 0 writes the memory.
+    """What the network is shown: latents (B, T, S, M, k) at noise levels tau (B, T, S); stream 0 writes the memory.
 
     `target` is the stream whose prediction is judged, `weight` (B, T) which of its frames count, and `clean` (B, T)
     which frames of stream 0 are clean enough to read reward and termination from.
@@ -76,12 +76,12 @@ class Streams:
 
 
 def noisy_streams(latents: Tensor, config: ObjectiveConfig) -> Streams:
-    """Deal out noise for clean latents (B, T, n, k)."""
+    """Deal out noise for clean latents (B, T, M, k)."""
     return (_clean_noisy if config.kind == "clean_noisy" else _diffusion_forcing)(latents, config)
 
 
 def context_noised(latents: Tensor, config: ObjectiveConfig) -> Tensor:
-    """Latents (B, ..., n, k) a little wrong, each sequence in its own measure, as dreamt frames are."""
+    """Latents (B, ..., M, k) a little wrong, each sequence in its own measure, as dreamt frames are."""
     size = config.context_noise * torch.rand(len(latents), *[1] * (latents.dim() - 1), device=latents.device)
     return latents + size * torch.randn_like(latents)
 

@@ -21,23 +21,23 @@ class Odometry(nn.Module):
 
     motions: Tensor
 
-    def __init__(self, view: EgoView, action: ActionSpec, tokens: int, latent_dim: int, width: int = 128) -> None:
+    def __init__(self, view: EgoView, action: ActionSpec, patches: int, latent_dim: int, width: int = 128) -> None:
         super().__init__()
         self.register_buffer("motions", torch.tensor(view.motions), persistent=False)
         self.embed_action = ActionEmbedding(action, width)
-        self.embed_frame = nn.Linear(tokens * latent_dim, width)
+        self.embed_frame = nn.Linear(patches * latent_dim, width)
         self.classify = nn.Sequential(
             nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(view.motions))
         )
 
     def forward(self, latents: Tensor, act: Tensor) -> Tensor:
-        """Logits (..., motions) for the motion caused by act (...) taken at the frame with latents (..., n, k)."""
+        """Logits (..., motions) for the motion caused by act (...) taken at the frame with latents (..., M, k)."""
         no_reset = torch.zeros(act.shape[: latents.dim() - 2], dtype=torch.bool, device=latents.device)
         # Whitened latents of rare objects reach tens of units; what matters here is what they are, not how rare.
         return self.classify(self.embed_frame(latents.tanh().flatten(-2)) + self.embed_action(act, no_reset))
 
     def track(self, pose: Tensor, latents: Tensor, previous: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
-        """Poses (B, T, 3) of frames with latents (B, T, n, k), after pose (B, 3) and previous latents (B, n, k)."""
+        """Poses (B, T, 3) of frames with latents (B, T, M, k), after pose (B, 3) and previous latents (B, M, k)."""
         before = torch.cat([previous.unsqueeze(1), latents[:, :-1]], 1)
         with torch.autocast(before.device.type, enabled=False):  # an error here lasts, and precision is cheap
             motion = self.motions[self(before, act).argmax(-1)]  # (B, T, 3)
@@ -48,7 +48,7 @@ class Odometry(nn.Module):
         return torch.stack(poses, 1)
 
     def loss(self, latents: Tensor, act: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Cross-entropy of the motions from poses `before` to `after`, both (N, 3), by act from frames (N, n, k).
+        """Cross-entropy of the motions from poses `before` to `after`, both (N, 3), by act from frames (N, M, k).
 
         The frames are made worse than they were: those of a dream are, and their motions must be read as surely.
         """
@@ -57,8 +57,8 @@ class Odometry(nn.Module):
 
 
 def _worse(latents: Tensor) -> Tensor:
-    """Latents (N, n, k) with up to 0.45 of every patch taken from another frame, and noise of up to unit variance."""
-    N, n, _ = latents.shape
+    """Latents (N, M, k) with up to 0.45 of every patch taken from another frame, and noise of up to unit variance."""
+    N, M, _ = latents.shape
     other, noise = latents[torch.randperm(N)], torch.randn_like(latents)
-    share, scale = 0.45 * torch.rand(N, n, 1), torch.rand(N, 1, 1)
+    share, scale = 0.45 * torch.rand(N, M, 1), torch.rand(N, 1, 1)
     return latents.lerp(other, share.to(latents.device)) + scale.to(latents.device) * noise

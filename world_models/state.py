@@ -28,7 +28,7 @@ class WorldModelState:
     Attributes:
         ssm: per layer, (B, tubes, H, P, N) float32: the tubes' state-space states.
         kv: per layer, (B, window, 2, H, n, head_dim): keys and values of the last frames, oldest first.
-        latents: (B, n, k): the last committed frame.
+        latents: (B, M, k): the last committed frame.
         feats: (B, F): its features.
         pose: (B, 3) long: x, y, heading, dead-reckoned since the episode or context began; zeros without odometry.
         age: (B,) long: frames committed since the episode or context began.

@@ -1,4 +1,4 @@
-"""Frames to tokens and back: a linear autoencoder of patches, fitted in closed form.
+"""Frames to latents and back: a linear autoencoder of patches, fitted in closed form.
 
 Small objects carry little pixel energy, so in pixel space a model learns walls long before keys. The tokenizer
 whitens the patches (PCA of the training frames): every latent has about unit variance, so what is rare weighs as much
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 
 class PatchTokenizer(nn.Module):
-    """Frames (..., C, H, W) in [-1, 1] <-> latents (..., tokens, latent_dim).
+    """Frames (..., C, H, W) in [-1, 1] <-> latents (..., patches, latent_dim).
 
     Args:
         patch: side of a square patch, in pixels.
         channels: C.
-        latent_dim: latents per token, at most channels * patch ** 2.
+        latent_dim: latents per patch, at most channels * patch ** 2.
     """
 
     mean: Tensor
@@ -45,7 +45,7 @@ class PatchTokenizer(nn.Module):
         `floor` of it are kept but not amplified to unit variance. At most `most` latents are kept.
         """
         tokenizer = cls(patch, frames.shape[1], 1)
-        patches = tokenizer._patches(frames).flatten(0, -2).double()  # (N * tokens, pixels)
+        patches = tokenizer._patches(frames).flatten(0, -2).double()  # (N * patches, pixels)
         mean = patches.mean(0)
         covariance = (patches - mean).T @ (patches - mean) / len(patches)
         variance, directions = torch.linalg.eigh(covariance)
@@ -59,7 +59,7 @@ class PatchTokenizer(nn.Module):
 
     @property
     def latent_dim(self) -> int:
-        """Latents per token."""
+        """Latents per patch."""
         return self.encoder.shape[1]
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class PatchTokenizer(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Frames of latents, clipped to [-1, 1]."""
         with torch.autocast(latents.device.type, enabled=False):
-            patches = latents.float() @ self.decoder + self.mean  # (..., tokens, pixels)
+            patches = latents.float() @ self.decoder + self.mean  # (..., patches, pixels)
         grid, p = round(latents.shape[-2] ** 0.5), self.patch
         patches = patches.unflatten(-1, (self.channels, p, p)).unflatten(-4, (grid, grid))
         frames = patches.movedim(-3, -5).movedim(-2, -3)  # (..., C, grid, p, grid, p)
@@ -86,6 +86,6 @@ class PatchTokenizer(nn.Module):
         return weight / weight.mean()
 
     def _patches(self, frames: Tensor) -> Tensor:
-        """(..., C, H, W) -> (..., tokens, C * patch * patch)."""
+        """(..., C, H, W) -> (..., patches, C * patch * patch)."""
         patches = frames.unfold(-2, self.patch, self.patch).unfold(-2, self.patch, self.patch)  # (..., C, g, g, p, p)
         return patches.movedim(-5, -3).flatten(-3).flatten(-3, -2)

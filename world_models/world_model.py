@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from world_models.actions import ActionSpec
-from world_models.geometry import EgoView, surrounding_places, token_places
+from world_models.geometry import EgoView, surrounding_places, patch_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
 from world_models.losses import block_losses, check_objective, drawn_channels, event_losses, summed
 from world_models.network import Network, NetworkConfig
@@ -29,7 +29,7 @@ class WorldModelConfig:
     Attributes:
         action: the action space.
         frame_size, channels: frames are (channels, frame_size, frame_size).
-        patch: side of a token, in pixels. latent_dim: k, numbers per token (see `WorldModel.fitted`).
+        patch: side of a patch, in pixels. latent_dim: k, numbers per patch (see `WorldModel.fitted`).
         network: sizes of the network.
         feature_dim: length of the feature vector read off each frame.
         block_frames: frames per temporal block; longer sequences are processed block by block with the memory carried.
@@ -54,7 +54,7 @@ class WorldModelConfig:
 
     @property
     def grid(self) -> int:
-        """Tokens per side of a frame."""
+        """Patches per side of a frame."""
         return self.frame_size // self.patch
 
 
@@ -88,7 +88,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One imagined frame per world: `latents` (B, n, k), `rew` (B,), `term_prob` (B,), `feats` (B, F).
+    """One imagined frame per world: `latents` (B, M, k), `rew` (B,), `term_prob` (B,), `feats` (B, F).
 
     Planners and policies that live on features never look at frames, so these are decoded when somebody does.
     """
@@ -115,9 +115,9 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
-        tokens, width = config.grid**2, config.feature_dim
+        width = config.feature_dim
         self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim)
-        self.odometry = Odometry(config.view, config.action, tokens, config.latent_dim) if config.view else None
+        self.odometry = Odometry(config.view, config.action, config.grid**2, config.latent_dim) if config.view else None
         self.network = Network(config.network, config.grid, config.latent_dim, config.action)
         self.features = FeatureHead(
             self.network.tokens,
@@ -133,7 +133,7 @@ class WorldModel(nn.Module):
     def fitted(cls, config: WorldModelConfig, frames: Tensor) -> WorldModel:
         """An untrained model whose tokenizer is fitted to frames (N, C, H, W) in [-1, 1].
 
-        `config.latent_dim` is the most latents per token; the model's own config tells how many were needed.
+        `config.latent_dim` is the most latents per patch; the model's own config tells how many were needed.
         """
         tokenizer = PatchTokenizer.fit(frames, config.patch, config.latent_dim)
         model = cls(replace(config, latent_dim=tokenizer.latent_dim))
@@ -222,7 +222,7 @@ class WorldModel(nn.Module):
     def _sample(
         self, state: WorldModelState, act: Tensor, is_first: Tensor, pose: Tensor | None, keys: Tensor, steps: int
     ) -> Tensor:
-        """Latents (B, S, n, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass."""
+        """Latents (B, S, M, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass."""
         batch, S = keys.shape
         places = self.places(pose, (batch, 1))
         read = act, is_first, places, None, state.ssm, state.kv, state.age
@@ -289,10 +289,10 @@ class WorldModel(nn.Module):
         tau: Tensor | None = None,
         channels: Tensor | None = None,
     ) -> tuple[WorldModelState, Tensor, Tensor, Tensor | None]:
-        """Write frames (B, T, n, k) into the memory; returns it, the tokens of all streams, features (B, T, F), and the
+        """Write frames (B, T, M, k) into the memory; returns it, the tokens of all streams, features (B, T, F), and the
         surroundings (B, T, E, d_inner) that these are made of besides the tokens.
 
-        Training passes its own streams (B, T, S, n, k) at levels tau (B, T, S), the first of which is written, and may
+        Training passes its own streams (B, T, S, M, k) at levels tau (B, T, S), the first of which is written, and may
         let reads see only the first `channels` (B, L) of the memory in each layer.
         """
         if streams is None or tau is None:
@@ -322,8 +322,8 @@ class WorldModel(nn.Module):
         return self.odometry.track(state.pose, latents, state.latents, act, is_first)
 
     def places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-        """Where the tokens of frames seen from poses (*lead, 3) are: (*lead, n, 2)."""
-        places = token_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
+        """Where the patches of frames seen from poses (*lead, 3) are: (*lead, M, 2)."""
+        places = patch_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
         return places.to(self.device)
 
     def _check(self, batch_size: int, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:

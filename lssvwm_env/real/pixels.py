@@ -17,7 +17,7 @@ from lssvwm_env.real.flat_actions import FlatActions
 from lssvwm_env.real.minigrid import PixelMiniGrid
 
 SIZE: Final = 64  # pixels along each side of a frame, where pictures do not fit as they are
-MULTIPLE: Final = 8  # a frame is cut into 8x8 tokens
+MULTIPLE: Final = 8  # a frame is cut into 8x8 patches
 
 
 @dataclass(frozen=True)

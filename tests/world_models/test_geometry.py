@@ -9,7 +9,7 @@ from world_models.geometry import (
     place_frequencies,
     place_rotation,
     surrounding_places,
-    token_places,
+    patch_places,
 )
 
 VIEW = EgoView(cell=8, row=6, col=3, motions=())
@@ -30,7 +30,7 @@ def test_a_step_forward_east_then_a_right_turn_then_a_step():
 
 @given(pose=poses)
 def test_the_agents_token_is_where_the_agent_is(pose):
-    places = token_places(pose, VIEW, grid=8, patch=8, lead=())
+    places = patch_places(pose, VIEW, grid=8, patch=8, lead=())
     assert torch.equal(places.view(8, 8, 2)[6, 3], pose[:2].float())
 
 
@@ -38,19 +38,19 @@ def test_the_agents_token_is_where_the_agent_is(pose):
 def test_places_do_not_move_when_the_agent_turns_and_looks_back(pose):
     """The cell two ahead and one to the right is found again, elsewhere in the view, after a turn to the right."""
     turned = advance(pose, torch.tensor([0, 0, 1]))
-    before = token_places(pose, VIEW, 8, 8, ()).view(8, 8, 2)
-    after = token_places(turned, VIEW, 8, 8, ()).view(8, 8, 2)
+    before = patch_places(pose, VIEW, 8, 8, ()).view(8, 8, 2)
+    after = patch_places(turned, VIEW, 8, 8, ()).view(8, 8, 2)
     assert torch.equal(before[4, 4], after[5, 1])
 
 
 def test_large_patches_are_placed_at_their_centre():
-    places = token_places(torch.zeros(3), VIEW, grid=4, patch=16, lead=()).view(4, 4, 2)
-    small = token_places(torch.zeros(3), VIEW, grid=8, patch=8, lead=()).view(8, 8, 2)
+    places = patch_places(torch.zeros(3), VIEW, grid=4, patch=16, lead=()).view(4, 4, 2)
+    small = patch_places(torch.zeros(3), VIEW, grid=8, patch=8, lead=()).view(8, 8, 2)
     torch.testing.assert_close(places[1, 2], small[2:4, 4:6].mean((0, 1)))
 
 
 def test_without_a_view_a_token_is_at_its_column_and_row():
-    places = token_places(None, None, grid=3, patch=8, lead=(2,))
+    places = patch_places(None, None, grid=3, patch=8, lead=(2,))
     assert places.shape == (2, 9, 2) and places[1, 5].tolist() == [2, 1]
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from world_models.actions import ActionSpec
-from world_models.geometry import surrounding_places, token_places
+from world_models.geometry import surrounding_places, patch_places
 from world_models.layers import Frames
 from world_models.network import Network, NetworkConfig
 from world_models.scans import PlaceMap
@@ -14,7 +14,7 @@ def test_a_layer_that_looks_around_finds_what_it_wrote_where_it_wrote_it():
     pose = torch.tensor([[[3, -2, 1], [3, -2, 1]]])
     around = surrounding_places(pose, 16)  # (1, 2, 64, 2)
     square = 37
-    places = token_places(None, None, 2, 1, (1, 2)) - 0.5 + around[:, :1, square : square + 1]  # fills one square
+    places = patch_places(None, None, 2, 1, (1, 2)) - 0.5 + around[:, :1, square : square + 1]  # fills one square
     frames = Frames.of(places, 1, around, torch.zeros(1, 2).bool(), torch.zeros(1).long(), writes=True)
     _, _, remembered = scan(torch.randn(1, 2, 1, 4, 8), frames, torch.zeros(scan.state_shape(1)))
     strength = remembered.norm(dim=-1)[0]  # (T, 64)
@@ -25,7 +25,7 @@ def test_a_layer_that_looks_around_finds_what_it_wrote_where_it_wrote_it():
 
 def test_layers_that_do_not_look_around_return_nothing_remembered():
     scan = PlaceMap(8, 8, 4, patches=4, parts=1, map_size=16)
-    places = token_places(None, None, 2, 1, (1, 1))
+    places = patch_places(None, None, 2, 1, (1, 1))
     frames = Frames.of(places, 1, places, torch.zeros(1, 1).bool(), torch.zeros(1).long(), writes=True)
     _, _, remembered = scan(torch.randn(1, 1, 1, 4, 8), frames, torch.zeros(scan.state_shape(1)))
     assert remembered is None
@@ -35,7 +35,7 @@ def recall_of_a_trained_scan(truncation):
     """The error with which a scan tells what it saw a frame ago, reading m = 0 to 8 channels; 1 is knowing nothing."""
     torch.manual_seed(0)
     scan = PlaceMap(8, 8, 8, patches=4, parts=1, map_size=4)
-    places, first = token_places(None, None, 2, 1, (32, 2)), torch.zeros(32, 2).bool()
+    places, first = patch_places(None, None, 2, 1, (32, 2)), torch.zeros(32, 2).bool()
     scale = 0.6 ** torch.arange(8.0)  # some of what there is to remember is worth more than the rest
     mixed = torch.linalg.qr(torch.randn(8, 8)).Q
 
@@ -65,7 +65,7 @@ def test_patches_that_share_a_token_are_written_at_their_own_places():
     torch.manual_seed(0)
     scan = PlaceMap(8, 8, 4, patches=4, parts=4, map_size=8)
     first, age = torch.zeros(1, 2).bool(), torch.zeros(1).long()
-    places = token_places(None, None, 2, 1, (1, 2))
+    places = patch_places(None, None, 2, 1, (1, 2))
     x = torch.randn(1, 2, 1, 1, 8)
 
     def second_read(written_at, read_at):
