@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from world_models.actions import ActionSpec
-from world_models.geometry import EgoView, surrounding_places, patch_places
+from world_models.geometry import EgoView, patch_places, surrounding_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
 from world_models.losses import block_losses, check_objective, drawn_channels, event_losses, summed
 from world_models.network import Network, NetworkConfig

@@ -6,10 +6,10 @@ from world_models.geometry import (
     EgoView,
     advance,
     ego_motion,
+    patch_places,
     place_frequencies,
     place_rotation,
     surrounding_places,
-    patch_places,
 )
 
 VIEW = EgoView(cell=8, row=6, col=3, motions=())

@@ -1,7 +1,7 @@
 import torch
 
 from world_models.actions import ActionSpec
-from world_models.geometry import surrounding_places, patch_places
+from world_models.geometry import patch_places, surrounding_places
 from world_models.layers import Frames
 from world_models.network import Network, NetworkConfig
 from world_models.scans import PlaceMap
