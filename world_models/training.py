@@ -15,6 +15,7 @@ from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import random_segments, to_frames
 from world_models.evaluation import dream, episode_lengths, openings, psnr
 from world_models.foresight import Following, Foresight
+from world_models.geometry import ego_motion
 from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig
 from world_models.optimizers import optimizers, set_lr
@@ -90,7 +91,11 @@ class Trainer:
         return self.ema
 
     def fit_odometry(self, batch_size: int = 256, lr: float = 2e-3) -> None:
-        """Train the dead reckoning on single steps drawn from all of the training frames."""
+        """Train the dead reckoning on single steps drawn from all of the training frames.
+
+        As many of each action with each motion that it had: recorded agents seldom run into things, and what is seldom
+        seen is taken for what is common as soon as frames are noisy.
+        """
         config, dataset, odometry = self.config, self.dataset, self.model.odometry
         assert odometry is not None and dataset.pose is not None
         started, total = time.perf_counter(), config.odometry_steps
@@ -98,11 +103,17 @@ class Trainer:
         torch.manual_seed(config.seed)
         rng = np.random.default_rng(config.seed)
         candidates = np.flatnonzero(~dataset.is_first[1 : self.cut])
+        ends = (torch.from_numpy(dataset.pose[j]).long() for j in (candidates, candidates + 1))
+        kinds = ego_motion(*ends)
+        if self.model.config.action.kind == "discrete":
+            kinds = torch.cat([kinds, torch.from_numpy(dataset.act[candidates + 1]).view(-1, 1)], 1)
+        kinds, kind = kinds.unique(dim=0, return_inverse=True)
+        groups = [candidates[kind.numpy() == i] for i in range(len(kinds))]
         with progress_bar() as bar:
             task = bar.add_task("odometry", total=total, status="")
             for step in range(total):
                 optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
-                i = np.sort(rng.choice(candidates, batch_size))
+                i = np.sort(np.concatenate([rng.choice(group, batch_size // len(groups)) for group in groups]))
                 latents = self.model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
                 before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
                 loss = odometry.loss(latents, torch.from_numpy(dataset.act[i + 1]).to(config.device), before, after)
