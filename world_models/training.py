@@ -93,8 +93,8 @@ class Trainer:
     def fit_odometry(self, batch_size: int = 256, lr: float = 2e-3) -> None:
         """Train the dead reckoning on single steps drawn from all of the training frames.
 
-        As many of each action with each motion that it had: recorded agents seldom run into things, and what is seldom
-        seen is taken for what is common as soon as frames are noisy.
+        Actions with motions that they seldom have are drawn more often than they are (by the square root): recorded
+        agents hardly run into things, and what is hardly ever seen is taken for what is common.
         """
         config, dataset, odometry = self.config, self.dataset, self.model.odometry
         assert odometry is not None and dataset.pose is not None
@@ -107,13 +107,14 @@ class Trainer:
         kinds = ego_motion(*ends)
         if self.model.config.action.kind == "discrete":
             kinds = torch.cat([kinds, torch.from_numpy(dataset.act[candidates + 1]).view(-1, 1)], 1)
-        kinds, kind = kinds.unique(dim=0, return_inverse=True)
-        groups = [candidates[kind.numpy() == i] for i in range(len(kinds))]
+        _, kind, count = kinds.unique(dim=0, return_inverse=True, return_counts=True)
+        chance = count.double().rsqrt()[kind].numpy()
+        chance /= chance.sum()
         with progress_bar() as bar:
             task = bar.add_task("odometry", total=total, status="")
             for step in range(total):
                 optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
-                i = np.sort(np.concatenate([rng.choice(group, batch_size // len(groups)) for group in groups]))
+                i = np.sort(rng.choice(candidates, batch_size, p=chance))
                 latents = self.model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
                 before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
                 loss = odometry.loss(latents, torch.from_numpy(dataset.act[i + 1]).to(config.device), before, after)
