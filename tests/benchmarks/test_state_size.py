@@ -44,7 +44,7 @@ def test_recall_against_bytes(
     for line in (whole, everything):
         assert line["kept"] == [{"least": 16.0, "mean": 16.0, "most": 16.0}] * 2
         assert (
-            line["state_bytes"] == report["whole_bytes"] + 16 + 16 * 16
+            line["state_bytes"] == report["whole_bytes"] + 16 + 16 * 4
         )  # a byte per channel and tube says it is kept
         assert line["objects_seen"] == whole["objects_seen"] and line["tiles_seen"]["n"] > 0
     walks = module.recorded(args, simulator)

@@ -147,11 +147,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing field": (edit_config(horizon=None), r"config lacks horizon"),
     "deep unknown field": (edit_network(depth=3), r"config.model.network has the unknown field depth"),
     "wrong type": (edit_config(horizon="long"), r"config.horizon is 'long'; expected int"),
-    "wrong item": (edit_network(block_sizes=[8, "2"]), r"config.model.network.block_sizes\[1\] is '2'; expected int"),
+    "wrong item": (edit_network(block_sizes=[4, "2"]), r"config.model.network.block_sizes\[1\] is '2'; expected int"),
     "bad number": (edit_config(horizon=0), r"horizon is 0; expected at least 1"),
-    "bad network": (edit_network(block_sizes=[8, 3]), r"describes no world model: block_sizes has 3"),
+    "bad network": (edit_network(block_sizes=[4, 3]), r"describes no world model: block_sizes has 3"),
     "no patch": (edit_model(patch=0), r"config.json is damaged, or of another release"),
-    "other network": (edit_network(window=5), r"blocks.0.attention.lag_bias: found .*, 3\), expected .*, 6\)"),
+    "other network": (edit_network(window=5), r"blocks.0.attention.lag_bias: found .*, 2\), expected .*, 6\)"),
     "other frames": (
         edit_config(observation_space={"type": "Box", "low": 0, "high": 255, "shape": [56, 56, 3], "dtype": "uint8"}),
         r"observation_space is Box.*56.*, but the model makes Box.*64",
@@ -172,7 +172,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "missing tensor": (
         edit_weights(lambda t: t.pop("network.position")),
-        r"network.position: found nothing, expected torch.float32 \(64, 32\)",
+        r"network.position: found nothing, expected torch.float32 \(16, 32\)",
     ),
     "unexpected tensor": (
         edit_weights(lambda t: t.update(extra=torch.zeros(2))),
@@ -180,7 +180,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "wrong shape": (
         edit_weights(lambda t: t.update({"network.position": torch.zeros(4, 32)})),
-        r"network.position: found torch.float32 \(4, 32\), expected torch.float32 \(64, 32\)",
+        r"network.position: found torch.float32 \(4, 32\), expected torch.float32 \(16, 32\)",
     ),
     "starts no archive": (lambda f: (f / "starts.npz").write_bytes(BITS), r"starts.npz cannot be read"),
     "starts without act": (write_starts(obs=OBS), r"starts.npz has the arrays \['obs'\]; expected obs and act"),
