@@ -43,9 +43,7 @@ def test_recall_against_bytes(
     whole, everything = report["lines"]["tolerance"][0], report["lines"]["channels"][-1]
     for line in (whole, everything):
         assert line["kept"] == [{"least": 16.0, "mean": 16.0, "most": 16.0}] * 2
-        assert (
-            line["state_bytes"] == report["whole_bytes"] + 16 + 16 * 4
-        )  # a byte per channel and tube says it is kept
+        assert line["state_bytes"] == report["whole_bytes"] + 16 + 16 * 4  # a byte per channel and tube says it is kept
         assert line["objects_seen"] == whole["objects_seen"] and line["tiles_seen"]["n"] > 0
     walks = module.recorded(args, simulator)
     frames = dream(simulator.model, walks.frames, walks.act, 11, 3, fold(torch.arange(3), 0)).obs
