@@ -156,8 +156,8 @@ class Network(nn.Module):
 def _check(config: NetworkConfig, grid: int) -> None:
     if grid % config.merge:
         raise ValueError(
-            f"merge is {config.merge}, which does not divide the grid of {grid} x {grid} patches; set merge=1, or choose "
-            "another patch"
+            f"merge is {config.merge}, which does not divide the grid of {grid} x {grid} patches; set merge=1, or "
+            "choose another patch"
         )
     grid //= config.merge
     wrong = [b for b in config.block_sizes if grid % b]
