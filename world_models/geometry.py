@@ -109,6 +109,10 @@ class Rotation(NamedTuple):
         first, second = x.chunk(2, -1)
         return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], -1)
 
+    def of_all_streams(self) -> Rotation:
+        """Of what has streams on its third axis, (B, T, S, ...), if this is of (B, T, ...)."""
+        return Rotation(self.cos.unsqueeze(2), self.sin.unsqueeze(2))
+
 
 def place_rotation(places: Tensor, frequencies: Tensor, dtype: torch.dtype = torch.float32) -> Rotation:
     """The rotation (..., *pairs) that encodes places (..., 2) by frequencies (*pairs, 2).

@@ -31,13 +31,10 @@ class FeatureHead(nn.Module):
 
     def forward(self, x: Tensor, around: Tensor | None) -> Tensor:
         """Features (..., width) of finished tokens (..., n, d) and of memories (..., E, d_inner)."""
-        places = self.squeeze(F.layer_norm(x, x.shape[-1:]))
+        places = self.squeeze(F.layer_norm(x, x.shape[-1:])).flatten(-2)
         if around is not None:  # normalised all together, so that what was never seen stays near zero
             around = F.rms_norm(around, around.shape[-2:], eps=1e-5)
-            around = self.squeeze_around(around).to(places.dtype)
-            places = torch.cat([places.flatten(-2), around.flatten(-2)], -1)
-        else:
-            places = places.flatten(-2)
+            places = torch.cat([places, self.squeeze_around(around).flatten(-2).to(places.dtype)], -1)
         return self.norm(self.mix(F.silu(places)))
 
 

@@ -121,8 +121,7 @@ class FrameLocalAttention(PlaceAttention):
         """x (B, T, S, n, d), state as `state_shape` -> y like x, state."""
         T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        tables = frames.rotation("places", self.frequencies, q.dtype)
-        place = Rotation(*(table.unsqueeze(2) for table in tables))  # (B, T, 1, n, H, e / 2)
+        place = frames.rotation("places", self.frequencies, q.dtype).of_all_streams()  # (B, T, 1, n, H, e / 2)
         q = self.placed_query(q, place).transpose(3, 4)  # (B, T, S, H, n, e)
         k = self.placed_key(k, place)
         own = torch.stack([k, v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import Rotation
 from world_models.layers import Frames, PlaceAttention
 
 
@@ -40,14 +39,13 @@ class CausalAttention(PlaceAttention):
         """x (B, T, S, n, d), state (B, F, 2, H, n, e) -> y like x, the state, and nothing remembered around."""
         T, S = x.shape[1:3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
-        tables = frames.rotation("places", self.frequencies, q.dtype)
-        place = Rotation(*(table.unsqueeze(2) for table in tables))  # (B, T, 1, n, H, e / 2)
-        q = self.placed_query(q, place) * self.head_dim**-0.5
+        place = frames.rotation("places", self.frequencies, q.dtype)  # (B, T, n, H, e / 2)
+        q = self.placed_query(q, place.of_all_streams()) * self.head_dim**-0.5
         q = torch.cat([q, self._slope(q)], -1).transpose(3, 4)  # (B, T, S, H, n, e + 8)
         kept, F_ = state.to(q.dtype), state.shape[1]
         past = frames.age.unsqueeze(1)  # (B, T)
         if frames.writes:
-            k = self.placed_key(k[:, :, 0], Rotation(*(table[:, :, 0] for table in place)))
+            k = self.placed_key(k[:, :, 0], place)
             kept = torch.cat([kept, torch.stack([k, v[:, :, 0]], 2).transpose(3, 4)], 1)
             past = frames.past
         y = []

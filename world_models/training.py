@@ -109,12 +109,11 @@ class Trainer:
             kinds = torch.cat([kinds, torch.from_numpy(dataset.act[candidates + 1]).view(-1, 1)], 1)
         _, kind, count = kinds.unique(dim=0, return_inverse=True, return_counts=True)
         chance = count.double().rsqrt()[kind].numpy()
-        chance /= chance.sum()
+        drawn = np.sort(rng.choice(candidates, (total, batch_size), p=chance / chance.sum()))
         with progress_bar() as bar:
             task = bar.add_task("odometry", total=total, status="")
-            for step in range(total):
+            for step, i in enumerate(drawn):
                 optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
-                i = np.sort(rng.choice(candidates, batch_size, p=chance))
                 latents = self.model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
                 before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
                 loss = odometry.loss(latents, torch.from_numpy(dataset.act[i + 1]).to(config.device), before, after)

@@ -346,7 +346,7 @@ class WorldModel(nn.Module):
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
-    """A config by name: `debug` (seconds), `tiny` (two CPU cores, two hours), `small` (9 M parameters, one GPU)."""
+    """A config by name: `debug` (seconds), `tiny` (one CPU core, an hour), `small` (8 M parameters, one GPU)."""
     networks = {
         "debug": NetworkConfig(
             d_model=32,
