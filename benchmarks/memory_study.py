@@ -113,7 +113,9 @@ class Args:
 def suite() -> SuiteSettings:
     """How all are judged: training sequences have 64 frames, here memories must last for up to 800."""
     trained_in = tuple(room for room in ROOMS if room.name == "rooms-13")
-    return SuiteSettings(worlds=trained_in, sequences=16, context=256, continuation=(), questions=0, bf16=True)
+    return SuiteSettings(
+        worlds=trained_in, sequences=16, context=256, continuation=(), questions=0, pose_given=True, bf16=True
+    )
 
 
 def configs(

@@ -86,6 +86,8 @@ class SuiteSettings:
         following: Whether `revisit` also asks for every next frame after the real ones before it, which takes as long
             as all else.
         steps: Denoising steps per frame.
+        pose_given: Whether dreams move by the recorded poses, as the paper's do (section 5.1), and not by what the
+            model reckons. That tells what is forgotten from what is looked for in the wrong place.
         batch: Episodes side by side; changes the memory needed, and no more than rounding in the numbers.
         bf16: Compute matrix products in bfloat16.
     """
@@ -103,6 +105,7 @@ class SuiteSettings:
     asked: int = 256
     following: bool = False
     steps: int = 1
+    pose_given: bool = False
     batch: int = 8
     bf16: bool = False
 

@@ -116,8 +116,8 @@ class _Judge:
         recording = self.recording[:, : context + horizon]
 
         def made(real: Recording, keys: Tensor) -> NDArray[np.uint8]:
-            frames = real[:, :context].frames
-            return dream(self.model, frames, real.act, context, horizon, keys, self.settings.steps).obs
+            frames, pose = real[:, :context].frames, real.pose if self.settings.pose_given else None
+            return dream(self.model, frames, real.act, context, horizon, keys, self.settings.steps, pose).obs
 
         return _Dreamt(recording, self._batches(recording, made), context, context, self.settings, self.model.device)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import to_frames, to_uint8
+from world_models.geometry import advance, ego_motion
 from world_models.world_model import Prediction, WorldModel
 
 PSNR_LIMIT: Final = 60.0  # dB; what identical frames count as, so that means stay finite
@@ -143,6 +144,7 @@ def dream(
     horizon: int,
     keys: Tensor,
     steps: int = 1,
+    pose: NDArray[Any] | None = None,
 ) -> Dream:
     """Show the model some real frames, then let it dream on along the recorded actions, open loop.
 
@@ -154,6 +156,8 @@ def dream(
         horizon: Frames to dream.
         keys: Noise keys, long (B,).
         steps: Denoising steps per frame.
+        pose: Recorded poses (B, T, 3), if the dream is to move by them, as the paper's do (section 5.1), rather than by
+            what the model reckons; unused by models without a view.
 
     Returns:
         `horizon` frames, the first of which is to be compared with `obs[:, context_len]`.
@@ -173,7 +177,11 @@ def dream(
     state, _ = model.observe(model.initial_state(len(obs)), context, actions[:, :context_len], is_first)
     predictions = []
     for t in range(context_len, context_len + horizon):
-        prediction, state = model.imagine(state, actions[:, t], keys, steps)
+        ahead = None
+        if pose is not None and model.odometry is not None:
+            now, then = (torch.from_numpy(pose[:, i]).long().to(model.device) for i in (t - 1, t))
+            ahead = advance(state.pose, ego_motion(now, then))
+        prediction, state = model.imagine(state, actions[:, t], keys, steps, ahead)
         predictions.append(_on_cpu(prediction))
     return _stack(predictions)
 

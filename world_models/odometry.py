@@ -57,8 +57,12 @@ class Odometry(nn.Module):
 
 
 def _worse(latents: Tensor) -> Tensor:
-    """Latents (N, M, k) with up to 0.45 of every patch taken from another frame, and noise of up to unit variance."""
+    """Latents (N, M, k) with up to 0.45 of every patch taken from another frame, and noise of up to unit variance.
+
+    Most frames are made little worse. Where most are bad, a clear picture is no longer believed: nearly every forward
+    move of a recorded agent is a step, so that is the safe guess in front of a wall.
+    """
     N, M, _ = latents.shape
     other, noise = latents[torch.randperm(N)], torch.randn_like(latents)
-    share, scale = 0.45 * torch.rand(N, M, 1), torch.rand(N, 1, 1)
+    share, scale = 0.45 * torch.rand(N, 1, 1) * torch.rand(N, M, 1), torch.rand(N, 1, 1) ** 3
     return latents.lerp(other, share.to(latents.device)) + scale.to(latents.device) * noise

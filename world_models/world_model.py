@@ -177,15 +177,19 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def imagine(
-        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int = 1
+        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int = 1, pose: Tensor | None = None
     ) -> tuple[Prediction, WorldModelState]:
         """Generate the next frame of every world: of one that has seen nothing, the first of an episode.
 
         Args:
             act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
-                the same frame. steps: denoising steps.
+                the same frame. steps: denoising steps. pose: (B, 3) of the eye in the next frame where it is known, on
+                the axes of `state.pose`; otherwise it is reckoned.
         """
-        act, is_first, pose = self._ahead(state, act, rng)
+        act, is_first, reckoned = self._ahead(state, act, rng)
+        if pose is not None and reckoned is None:
+            raise ValueError("pose is given, but this model has no view to place; leave pose=None")
+        pose = reckoned if pose is None else pose.unsqueeze(1)
         latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
         state, _, feats, _ = self.commit(state, latents, act, is_first, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()

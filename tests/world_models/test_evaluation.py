@@ -34,7 +34,7 @@ class Counter:
         return state, obs
 
     def imagine(
-        self, state: torch.Tensor, act: torch.Tensor, rng: torch.Tensor, steps: int
+        self, state: torch.Tensor, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None
     ) -> tuple[Prediction, torch.Tensor]:
         state = state + act
         obs = (state / 127.5 - 1)[:, None, None, None].expand(-1, 3, 4, 4)
@@ -72,6 +72,36 @@ def test_a_dream_begins_with_the_next_frame_of_its_context() -> None:
     assert one_ahead.obs.shape == (2, 5, 64, 64, 3) and dreamt.obs.shape == (2, 2, 64, 64, 3)
     np.testing.assert_allclose(one_ahead.obs[:, 3].astype(int), dreamt.obs[:, 0], atol=1)
     np.testing.assert_allclose(one_ahead.rew[:, 3], dreamt.rew[:, 0], atol=1e-4)
+
+
+def test_a_dream_may_move_by_recorded_poses() -> None:
+    view = EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
+    torch.manual_seed(0)
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view)).eval()
+    for weight in model.parameters():  # those that training begins at zero say nothing of where the eye is
+        weight.data += 0.1 * torch.randn_like(weight)
+    rng = np.random.default_rng(0)
+    obs, act = rng.integers(0, 256, (2, 6, 64, 64, 3), dtype=np.uint8), rng.integers(0, 7, (2, 6))
+    turning = np.array([[5, 5, t % 4] for t in range(6)])[None].repeat(2, 0)
+
+    def dreamt(motion: int, pose: np.ndarray | None) -> np.ndarray:
+        assert model.odometry is not None
+        last = model.odometry.classify[-1]
+        assert isinstance(last, torch.nn.Linear)
+        last.weight.data.zero_()
+        last.bias.data = torch.eye(4)[motion]
+        return dream(model, obs, act, 1, 5, torch.tensor([5, 6]), pose=pose).obs
+
+    np.testing.assert_array_equal(dreamt(0, turning), dreamt(2, None))  # what reckons that it turns, turns
+    np.testing.assert_array_equal(dreamt(1, turning), dreamt(2, None))
+    assert not np.array_equal(dreamt(1, None), dreamt(2, None))
+
+
+def test_a_model_without_a_view_is_given_no_pose() -> None:
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7))).eval()
+    state, act = model.initial_state(1), torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ValueError, match="no view"):
+        model.imagine(state, act, torch.tensor([0]), pose=torch.zeros(1, 3, dtype=torch.long))
 
 
 def test_too_short_sequences_are_refused() -> None:
