@@ -49,6 +49,9 @@ _LABELS: Final = {
     "tiles_new": "tiles never seen",
     "tiles_new_chance": "  (commonest tile guessed)",
     "tiles_illegal": "tiles that are no tile",
+    "motions": "motions reckoned right",
+    "motions_unusual": "  (other than usual)",
+    "way": "way kept so far",
     "reward_f1": "reward (F1)",
     "termination_f1": "termination (F1)",
     "psnr": "PSNR, dB",
@@ -288,8 +291,8 @@ def _next_frame_text(estimates: dict[str, Any]) -> str:
 
 def _cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str:
     """Write an estimate: PSNR in dB, all else in per cent."""
-    estimate = estimates[key]
-    if estimate["value"] is None:
+    estimate = estimates.get(key)  # a control reckons nothing
+    if estimate is None or estimate["value"] is None:
         return "-"
     scale, unit = (1, "") if key == "psnr" else (100, " %")
     value, low, high = (scale * estimate[bound] for bound in ("value", "low", "high"))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lssvwm_env.real.minigrid import VIEW, TilePalette, tile_palette, world_cells
 from world_models.data import EpisodeDataset
+from world_models.data.segments import to_frames
 from world_models.evaluation import (
     Dream,
     Openings,
@@ -32,6 +33,7 @@ from world_models.evaluation import (
     precision_recall_f1,
     psnr,
 )
+from world_models.geometry import ego_motion
 from world_models.noise import fold
 from world_models.world_model import WorldModel
 
@@ -173,8 +175,9 @@ def measure(
         With a report ready for JSON: the settings as used; `next_frame`, `dream` (the mean over its frames),
         `dream_last_frame` (of each sequence), `copy_next_frame` and `copy_dream` (the control that repeats the last
         real frame), each with an estimate `{"value", "low", "high", "n"}` per name: `psnr` in dB, `reward_...` and
-        `termination_...` `precision`, `recall` and `f1`, and on MiniGrid the names of `tile_report`; `dream_per_step`,
-        the value at each dreamt frame per name; and `notes` in words.
+        `termination_...` `precision`, `recall` and `f1`; of models with a view `motions`, `motions_unusual` and `way`;
+        and on MiniGrid the names of `tile_report`; `dream_per_step`, the value at each dreamt frame per name; and
+        `notes` in words.
     """
     context = max(1, min(context, int(np.median(episode_lengths(dataset))) // 3))
     real = openings(dataset, sequences, context + horizon, longer_than=context, seed=seed)
@@ -188,8 +191,9 @@ def measure(
     if real.tiles is not None and real.pose is not None:
         visible = real.tiles[..., 0] != 0  # MiniGrid's code 0 is "unseen"
         next_age, dream_age = last_seen(real.pose, visible), last_seen(real.pose, visible, until=context)
-    one_ahead = _judge(real, 1, following, next_age, threshold)
-    open_loop = _judge(real, context, dreamt, dream_age, threshold)
+    before = np.concatenate([real.obs[:, context - 1 : context], dreamt.obs[:, :-1]], 1)
+    one_ahead = _judge(real, 1, following, next_age, threshold) | _reckoned(model, real, 1, real.obs[:, :-1])
+    open_loop = _judge(real, context, dreamt, dream_age, threshold) | _reckoned(model, real, context, before)
     copied_ahead = _judge(real, 1, _still(real.obs[:, :-1]), next_age, threshold)
     frozen = _still(np.repeat(real.obs[:, context - 1 : context], horizon, 1))
     copied_on = _judge(real, context, frozen, dream_age, threshold)
@@ -233,6 +237,35 @@ def _judge(
             tallies[f"{event}_{name}"] = tally
     if age is not None and real.tiles is not None:
         tallies |= tile_report(made.obs, real.tiles[:, frames], age[:, frames], valid)
+    return tallies
+
+
+def _reckoned(model: WorldModel, real: Openings, first: int, before: NDArray[np.uint8]) -> dict[str, Tally]:
+    """Is the eye where it was in reality? Judged from the frames (B, T, H, W, C) before those from `first` on.
+
+    `motions`: of single steps. `motions_unusual`: of those that were not what their action mostly does, as a step into
+    a wall. `way`: of all steps so far, so in dreams its last frame tells the share of them that never went astray.
+    """
+    if model.odometry is None or real.pose is None:
+        return {}
+    frames = slice(first, first + before.shape[1])
+    act = torch.from_numpy(real.act[:, frames]).to(model.device)
+    pose = torch.from_numpy(real.pose[:, first - 1 : frames.stop]).long().to(model.device)
+    truth = ego_motion(pose[:, :-1], pose[:, 1:])
+    with torch.no_grad():
+        latents = model.tokenizer.encode(to_frames(before).to(model.device))
+        reckoned = model.odometry.motions[model.odometry(latents, act).argmax(-1)]
+    right, valid = (reckoned == truth).all(-1).cpu().numpy(), real.valid[:, frames]
+    tallies = {
+        "motions": Tally.of(right, valid),
+        "way": Tally.of(np.logical_and.accumulate(right | ~valid, 1), valid),
+    }
+    if model.config.action.kind == "discrete":
+        kinds = np.unique(truth.cpu().numpy().reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(valid.shape)
+        counts = np.zeros((int(act.max()) + 1, kinds.max() + 1))
+        np.add.at(counts, (real.act[:, frames][valid], kinds[valid]), 1)
+        unusual = kinds != counts.argmax(1)[real.act[:, frames]]
+        tallies["motions_unusual"] = Tally.of(right, valid & unusual)
     return tallies
 
 

@@ -16,7 +16,7 @@ from lssvwm_env.real import tile_palette, world_cells
 from world_models.actions import ActionSpec
 from world_models.data import EpisodeDataset
 from world_models.data.segments import to_frames
-from world_models.evaluation import Openings, openings
+from world_models.evaluation import Openings, Tally, openings
 from world_models.geometry import EgoView
 from world_models.world_model import Prediction, WorldModel, preset
 
@@ -41,7 +41,7 @@ def real(rooms: EpisodeDataset) -> Openings:
 class Player:
     """A model that knows the recordings by heart, or repeats what it saw last. Its state is (frames seen, last)."""
 
-    device = torch.device("cpu")
+    device, odometry = torch.device("cpu"), None
 
     def __init__(self, real: Openings, copies: bool = False) -> None:
         self.obs, self.rew = to_frames(real.obs), torch.from_numpy(real.rew)
@@ -53,7 +53,9 @@ class Player:
     def observe(self, state: Any, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor) -> tuple[Any, None]:
         return (state[0] + obs.shape[1], obs[:, -1]), None
 
-    def imagine(self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int) -> tuple[Prediction, Any]:
+    def imagine(
+        self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None
+    ) -> tuple[Prediction, Any]:
         t, last = state
         obs = last if self.copies else self.obs[:, t]
         return Prediction(obs, self.rew[:, t], self.terminated[:, t], obs, lambda obs: obs), (t + 1, obs)
@@ -178,6 +180,25 @@ def test_a_real_model_is_judged(rooms: EpisodeDataset) -> None:
     assert report["context"] == 20  # a third of the 60-frame episodes
     assert report["next_frame"]["psnr"]["n"] == 2 * 23 and report["dream"]["psnr"]["n"] == 2 * 4
     assert measure(model, rooms, sequences=2, context=32, horizon=4).report == report
+
+
+def test_motions_are_counted_by_hand(rooms: EpisodeDataset) -> None:
+    view = EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view)).eval()
+    assert model.odometry is not None
+    for weight in model.odometry.classify[-1].parameters():
+        weight.data.zero_()
+    model.odometry.classify[-1].bias.data[1] = 1.0  # it always steps forward
+    report = measure(model, rooms, sequences=4, context=20, horizon=8).report
+    real = openings(rooms, 4, 28, longer_than=20)
+    assert real.pose is not None
+    moved = (np.diff(real.pose[..., :2], axis=1) != 0).any(-1)
+    assert report["next_frame"]["motions"] == Tally.of(moved, real.valid[:, 1:]).estimate()
+    assert report["dream"]["motions"]["value"] == moved[:, 19:].mean()
+    assert report["dream_per_step"]["way"] == pytest.approx(np.logical_and.accumulate(moved[:, 19:], 1).mean(0))
+    into_things = (real.act[:, 1:] == 2) & ~moved
+    unusual = report["next_frame"]["motions_unusual"]
+    assert unusual["n"] == into_things.sum() and unusual["value"] in (0.0, None)
 
 
 def test_without_tiles_only_frames_and_events_are_judged(rooms: EpisodeDataset, tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ class Oracle:
                         return frames
         raise AssertionError("observed what was never recorded")
 
-    def imagine(self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int) -> tuple[Prediction, Any]:
+    def imagine(
+        self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None
+    ) -> tuple[Prediction, Any]:
         frames, t, last = state
         obs = last if self.copies else torch.stack([episode[t] for episode in frames])
         nothing = torch.zeros(len(obs))
