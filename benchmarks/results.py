@@ -179,10 +179,15 @@ def made_of(found: dict[str, list[Record]]) -> str:
 
 def bundled_section(report: Record) -> str:
     """The memory suite on a bundled simulator."""
-    rows, aged, looks, asked = [], [], [], []
+    rows, aged, looks, asked, far = [], [], [], [], []
     for name, found in report["worlds"].items():
         for gap, task in found.get("gaps", {}).items():
             looks.append([f"{name}: {gap} frames", show(task["first"]["objects"], count=True), show(task["chance"])])
+        for n, task in found.get("continuation", {}).items():
+            for encoder, distance in (task["frechet"] or {}).items():
+                values = (f"{distance[part]:.3f}" for part in ("dream", "copy", "real"))
+                clips = f"{distance['clips']} clips of {distance['frames']}"
+                far.append([f"{name}: {n} after {task['context']}, {encoder}, {clips}", *values])
         for question, answer in (found.get("questions") or {}).items():
             if isinstance(answer, dict) and "accuracy" in answer:
                 asked.append([f"{name}: {question}", show(answer["accuracy"]), show(answer["chance"], interval=False)])
@@ -208,6 +213,8 @@ def bundled_section(report: Record) -> str:
             aged.append([f"{name}: {label}", *ages])
     header = ["task", "PSNR", "PSNR, seen", "SSIM", "tiles seen, %", "objects seen, %", "copied", "never seen / chance"]
     tables = [table(header, rows), table(["objects, by frames since seen", "9-32", "33-128", "129-512", "513+"], aged)]
+    if far:
+        tables.append(table(["Fréchet distance to the real clips", "dreamt", "copied", "real (halves)"], far))
     if looks:
         tables.append(table(["cue, seen again after turning round in place for", "right, %", "commoner cue, %"], looks))
     if asked:
