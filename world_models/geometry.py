@@ -107,7 +107,8 @@ class Rotation(NamedTuple):
     def __call__(self, x: Tensor) -> Tensor:
         """Rotate the pairs (x[..., i], x[..., i + half]) of x (..., 2 * half)."""
         first, second = x.chunk(2, -1)
-        return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], -1)
+        turned = (first * self.cos).addcmul(second, self.sin, value=-1), (first * self.sin).addcmul(second, self.cos)
+        return torch.cat(turned, -1)
 
     def of_all_streams(self) -> Rotation:
         """Of what has streams on its third axis, (B, T, S, ...), if this is of (B, T, ...)."""

@@ -83,9 +83,9 @@ def _carried(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor)
     writes = values.flatten(3).transpose(2, 3) @ B.to(values.dtype)  # (G, T, HP, M) (G, T, M, N) -> (G, T, HP, N)
     if T == 1:  # as when a dream takes a step: nothing to pass along
         kept = decay[..., 0, None, None].unbind(2)  # of the initial state: at the read, and after the write
-        before = state * kept[0]
-        y = C @ before.view(G, 1, H * P, N).transpose(2, 3).to(C.dtype)
-        return y.unflatten(-1, (H, P)), torch.addcmul(writes.view(G, H, P, N).float(), state, kept[1])
+        y = C @ state.reshape(G, 1, H * P, N).transpose(2, 3).to(C.dtype)  # (G, 1, R, N) (G, 1, N, HP) -> (G, 1, R, HP)
+        y = y.unflatten(-1, (H, P)) * kept[0].reshape(G, 1, 1, H, 1).to(y.dtype)  # a smaller tensor than the state
+        return y, torch.addcmul(writes.view(G, H, P, N).float(), state, kept[1])
     writes = torch.cat([state.reshape(G, 1, H, P * N), writes.reshape(G, T, H, P * N).float()], 1)
     states = (decay @ writes.transpose(1, 2)).transpose(1, 2)  # (G, H, T+1, T+1) (G, H, T+1, PN) -> (G, T+1, H, PN)
     before = states[:, :T].reshape(G, T, H * P, N)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -90,7 +90,7 @@ class WorldModelState:
         return WorldModelState.from_tensors(mixed)
 
     @staticmethod
-    def cat(states: list[WorldModelState]) -> WorldModelState:
+    def cat(states: Sequence[WorldModelState]) -> WorldModelState:
         """Worlds of several states side by side."""
         named = [s.tensors() for s in states]
         return WorldModelState.from_tensors({k: torch.cat([t[k] for t in named]) for k in named[0]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from world_models.objective import ObjectiveConfig, context_noised
 from world_models.odometry import Odometry
 from world_models.sampler import sample
 from world_models.state import WorldModelState
+from world_models.threads import by_thread
 from world_models.tokenizer import PatchTokenizer
 
 
@@ -98,6 +99,13 @@ class Prediction:
     term_prob: Tensor
     feats: Tensor
     decode: Callable[[Tensor], Tensor]
+
+    @staticmethod
+    def cat(parts: Sequence[Prediction]) -> Prediction:
+        """The frames of all worlds of all parts."""
+        tensors = zip(*((part.latents, part.rew, part.term_prob, part.feats) for part in parts), strict=True)
+        latents, rew, term_prob, feats = map(torch.cat, tensors)
+        return Prediction(latents, rew, term_prob, feats, parts[0].decode)
 
     @cached_property
     def obs(self) -> Tensor:
@@ -186,9 +194,24 @@ class WorldModel(nn.Module):
                 the same frame. steps: denoising steps. pose: (B, 3) of the eye in the next frame where it is known, on
                 the axes of `state.pose`; otherwise it is reckoned.
         """
-        act, is_first, reckoned = self._ahead(state, act, rng)
-        if pose is not None and reckoned is None:
+        self._check_ahead(state, act, rng)
+        if pose is not None and self.odometry is None:
             raise ValueError("pose is given, but this model has no view to place; leave pose=None")
+
+        def of(worlds: slice) -> tuple[Prediction, WorldModelState]:
+            here = None if pose is None else pose[worlds]
+            return self._imagine(state[worlds], act[worlds], rng[worlds], steps, here)
+
+        made = by_thread(of, state.batch_size) if self.device.type == "cpu" else [of(slice(None))]
+        if len(made) == 1:
+            return made[0]
+        frames, states = zip(*made, strict=True)
+        return Prediction.cat(frames), WorldModelState.cat(states)
+
+    def _imagine(
+        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int, pose: Tensor | None
+    ) -> tuple[Prediction, WorldModelState]:
+        act, is_first, reckoned = self._ahead(state, act)
         pose = reckoned if pose is None else pose.unsqueeze(1)
         latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
         state, _, feats, _ = self.commit(state, latents, act, is_first, pose)
@@ -208,19 +231,22 @@ class WorldModel(nn.Module):
         """
         if samples < 2 or steps < 2:
             raise ValueError(f"samples={samples} and steps={steps} must be at least 2: less cannot disagree")
-        act, is_first, pose = self._ahead(state, act, rng)
+        self._check_ahead(state, act, rng)
+        act, is_first, pose = self._ahead(state, act)
         keys = torch.stack([fold(rng, i) for i in range(samples)], 1)
         frames = self.tokenizer.decode(self._sample(state, act, is_first, pose, keys, steps))  # (B, S, C, H, W)
         return frames.var(1).mean((1, 2, 3)).sqrt() / 2
 
-    def _ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """act (B, 1, ...), is_first (B, 1) and pose (B, 1, 3) of the frame to imagine."""
-        act, is_first = act.unsqueeze(1), (state.age == 0).unsqueeze(1)
-        self._check(state.batch_size, None, act, is_first)
+    def _check_ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> None:
+        self._check(state.batch_size, None, act.unsqueeze(1), (state.age == 0).unsqueeze(1))
         if rng.dtype != torch.long or tuple(rng.shape) != (state.batch_size,):
             raise ValueError(
                 f"rng is {rng.dtype} {tuple(rng.shape)}; expected one int64 key per world, ({state.batch_size},)"
             )
+
+    def _ahead(self, state: WorldModelState, act: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """act (B, 1, ...), is_first (B, 1) and pose (B, 1, 3) of the frame to imagine."""
+        act, is_first = act.unsqueeze(1), (state.age == 0).unsqueeze(1)
         return act, is_first, self._track(state, state.latents.unsqueeze(1), act, is_first)
 
     def _sample(
