@@ -98,7 +98,7 @@ def study_row(name: str, records: list[Record]) -> list[str]:
         *(cell(records, "out_and_back", n, "dream", "objects_seen") for n in list(walks)[-1:]),
         cell(records, "revisit", "dream", "objects_seen"),
         *(cell(records, "out_and_back", list(walks)[-1], "dream", age) for age in AGES),
-        f"{mean(r['minutes'] for r in records):.0f}",
+        f"{mean(r['frames_per_second'] for r in records):.0f}",
     ]
 
 
@@ -112,7 +112,7 @@ def study_section(found: dict[str, list[Record]], names: list[str]) -> str:
         f"{walks[-1]} out: objects %",
         "64 after 256: objects %",
         *(f"{walks[-1]} out: seen {age} ago, %" for age in AGES.values()),
-        "min",
+        "training, frames/s",
     ]
     rows = [study_row(name, found[name]) for name in names if name in found]
     copied = [
