@@ -11,8 +11,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from world_models.prediction import Prediction
 from world_models.state import WorldModelState
-from world_models.world_model import Prediction
 
 Value = Callable[[Tensor], Tensor]
 """What is still to be earned from where features (N, F) were seen, (N,)."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from agents.mpc import Rememberer
 from world_models.data.segments import to_frames
 from world_models.noise import fold
+from world_models.prediction import Prediction
 from world_models.state import WorldModelState
-from world_models.world_model import Prediction
 
 PATCH = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
 SAME = 0.1  # squares that differ by less than this on average, of a range of 2, are the same

@@ -23,8 +23,8 @@ from lssvwm_env.actions import as_actions, as_tensor
 from lssvwm_env.simulator import Simulator, tensor_differences
 from world_models.data.segments import to_frames, to_pixels
 from world_models.noise import fold
+from world_models.prediction import Prediction
 from world_models.state import WorldModelState
-from world_models.world_model import Prediction
 
 STATE_FORMAT: Final = "lssvwm-state"
 FIRST_FRAME_STEPS: Final = 16  # least denoising steps of a frame that is imagined from nothing

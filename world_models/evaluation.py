@@ -17,7 +17,8 @@ from torch import Tensor
 from world_models.data.episodes import EpisodeDataset
 from world_models.data.segments import to_frames, to_uint8
 from world_models.geometry import advance, ego_motion
-from world_models.world_model import Prediction, WorldModel
+from world_models.prediction import Prediction
+from world_models.world_model import WorldModel
 
 PSNR_LIMIT: Final = 60.0  # dB; what identical frames count as, so that means stay finite
 _RESAMPLES: Final = 1000

@@ -7,8 +7,9 @@ it, and of the frame itself only their own tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from world_models.geometry import Rotation, place_frequencies, place_rotation
 if TYPE_CHECKING:
     from world_models.mixers import CausalAttention, LocalConvolution
     from world_models.scans import Scan
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Frames:
     age: Tensor
     writes: bool
     channels: Tensor | None = None
-    _rotations: dict[str, Rotation] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(places: Tensor, parts: int, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool) -> Frames:
@@ -60,10 +63,14 @@ class Frames:
     def rotation(
         self, of: Literal["patch_places", "places", "around"], frequencies: Tensor, dtype: torch.dtype
     ) -> Rotation:
-        """The rotation that encodes some of the places; made once, as all layers have the same frequencies for each."""
-        if of not in self._rotations:
-            self._rotations[of] = place_rotation(getattr(self, of), frequencies, dtype)
-        return self._rotations[of]
+        """The rotation that encodes some of the places; all layers have the same frequencies for each."""
+        return self.once((of, dtype), lambda: place_rotation(getattr(self, of), frequencies, dtype))
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What depends on the places alone: made by who asks first, and kept for the other layers and passes."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(Made, self._made[key])
 
     def visible(self, window: int) -> Tensor:
         """(B, T, window) bool, oldest first: which of the last frames belong to the frame's own episode."""

@@ -142,14 +142,16 @@ def _recall(
         torch.randn_like(frame).unsqueeze(2),
         torch.zeros(*lead, 1, device=frame.device),
         batch.act[rows, index].unsqueeze(1),
-        torch.ones(lead, dtype=torch.bool, device=frame.device),
-        model.places(batch.pose[rows, index].unsqueeze(1), lead),
-        None,
+        model.network.frames(
+            model.places(batch.pose[rows, index].unsqueeze(1), lead),
+            None,
+            torch.ones(lead, dtype=torch.bool, device=frame.device),
+            state.age,
+            writes=False,
+        ),
         state.ssm,
         state.kv,
-        state.age,
-        writes=False,
-        channels=channels,
+        channels,
     )
     return _mean(_error(model, model.network.denoised(tokens[:, :, 0]), frame)[:, 0], counts)
 

@@ -96,29 +96,34 @@ class Network(nn.Module):
         kv = (b.attention.state_shape(batch_size, self.tokens) for b in blocks)
         return tuple(torch.zeros(s, device=device) for s in ssm), tuple(torch.zeros(s, device=device) for s in kv)
 
+    def frames(self, places: Tensor, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool) -> Frames:
+        """What the layers are told of frames.
+
+        Args:
+            places: (B, T, M, 2) of the patches. around: (B, T, E, 2), places whose memory the features are made of,
+                besides the frame; None if nothing is written.
+            is_first: (B, T). age: (B,), how many frames the memory has seen before them.
+            writes: whether stream 0 enters the memory.
+        """
+        return Frames.of(self._merged(places).flatten(2, 3), self.parts, around, is_first, age, writes)
+
     def forward(
         self,
         latents: Tensor,
         tau: Tensor,
         act: Tensor,
-        is_first: Tensor,
-        places: Tensor,
-        around: Tensor | None,
+        frames: Frames,
         ssm: tuple[Tensor, ...],
         kv: tuple[Tensor, ...],
-        age: Tensor,
-        writes: bool,
         channels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Run S streams of T frames.
 
         Args:
             latents: (B, T, S, M, k) and tau: (B, T, S), their noise levels in [0, 1], 1 = clean.
-            act: (B, T) or (B, T, A), is_first: (B, T), places: (B, T, M, 2), the same for all streams.
-            around: (B, T, E, 2), places whose memory the features are made of, besides the frame; None if nothing is
-                written.
-            ssm, kv: the memory before frame 0; age: (B,) how many frames it has seen.
-            writes: whether stream 0 enters the memory. If not, T must be 1.
+            act: (B, T) or (B, T, A), the same for all streams.
+            frames: as `frames` makes them; those that write nothing are one per world.
+            ssm, kv: the memory before frame 0.
             channels: (B, L), how many channels of the memory are read in each layer; None: all.
 
         Returns:
@@ -128,8 +133,7 @@ class Network(nn.Module):
         """
         x = self.embed(self._merged(latents).flatten(-2))
         x = x + self.position.to(x.dtype)  # under autocast the stream stays in bfloat16: half the traffic
-        cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, is_first).unsqueeze(2)  # (B, T, S, c)
-        frames = Frames.of(self._merged(places).flatten(2, 3), self.parts, around, is_first, age, writes)
+        cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, frames.is_first).unsqueeze(2)  # (B, T, S, c)
         new_ssm, new_kv, remembered = [], [], None
         for i, (block, s, c) in enumerate(zip(self.blocks, ssm, kv, strict=True)):
             told = frames if channels is None else replace(frames, channels=channels[:, i])

@@ -213,7 +213,8 @@ class PlaceMap(Scan):
         value = self.by_head(value)  # (B, T, S, M, H, P), M patches
         place = frames.rotation("patch_places", self.frequencies, x.dtype)
         scale, state = self.d_state**-0.5, state.squeeze(1)
-        reads, remembered = place(self.C.to(x.dtype) * scale), None  # (B, T, M, N), the same for all streams
+        # (B, T, M, N), the same for all streams, and for the pass that denoises a frame and the one that writes it
+        reads, remembered = frames.once((self, x.dtype), lambda: place(self.C.to(x.dtype) * scale)), None
         if frames.writes:
             if self.look is not None and frames.around is not None:
                 around = frames.rotation("around", self.frequencies, x.dtype)

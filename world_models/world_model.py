@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,13 @@ from torch import Tensor, nn
 from world_models.actions import ActionSpec
 from world_models.geometry import EgoView, patch_places, surrounding_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
+from world_models.layers import Frames
 from world_models.losses import block_losses, check_objective, drawn_channels, event_losses, summed
 from world_models.network import Network, NetworkConfig
 from world_models.noise import fold, frame_noise
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.odometry import Odometry
+from world_models.prediction import Prediction
 from world_models.sampler import sample
 from world_models.state import WorldModelState
 from world_models.threads import by_thread
@@ -85,32 +86,6 @@ class Batch:
     def _map(self, f: Callable[[Tensor], Tensor]) -> Batch:
         pose = None if self.pose is None else f(self.pose)
         return Batch(f(self.obs), f(self.act), f(self.rew), f(self.terminated), f(self.is_first), pose)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One imagined frame per world: `latents` (B, M, k), `rew` (B,), `term_prob` (B,), `feats` (B, F).
-
-    Planners and policies that live on features never look at frames, so these are decoded when somebody does.
-    """
-
-    latents: Tensor
-    rew: Tensor
-    term_prob: Tensor
-    feats: Tensor
-    decode: Callable[[Tensor], Tensor]
-
-    @staticmethod
-    def cat(parts: Sequence[Prediction]) -> Prediction:
-        """The frames of all worlds of all parts."""
-        tensors = zip(*((part.latents, part.rew, part.term_prob, part.feats) for part in parts), strict=True)
-        latents, rew, term_prob, feats = map(torch.cat, tensors)
-        return Prediction(latents, rew, term_prob, feats, parts[0].decode)
-
-    @cached_property
-    def obs(self) -> Tensor:
-        """The frames (B, C, H, W) in [-1, 1]."""
-        return self.decode(self.latents)
 
 
 class WorldModel(nn.Module):
@@ -213,8 +188,9 @@ class WorldModel(nn.Module):
     ) -> tuple[Prediction, WorldModelState]:
         act, is_first, reckoned = self._ahead(state, act)
         pose = reckoned if pose is None else pose.unsqueeze(1)
-        latents = self._sample(state, act, is_first, pose, rng.unsqueeze(1), steps)
-        state, _, feats, _ = self.commit(state, latents, act, is_first, pose)
+        frames = self._frames(state, is_first, pose)
+        latents = self._sample(state, act, frames, rng.unsqueeze(1), steps)
+        state, _, feats, _ = self._write(state, latents, act, frames, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
         return Prediction(latents[:, 0], rew, term, state.feats, self.tokenizer.decode), state
 
@@ -234,8 +210,8 @@ class WorldModel(nn.Module):
         self._check_ahead(state, act, rng)
         act, is_first, pose = self._ahead(state, act)
         keys = torch.stack([fold(rng, i) for i in range(samples)], 1)
-        frames = self.tokenizer.decode(self._sample(state, act, is_first, pose, keys, steps))  # (B, S, C, H, W)
-        return frames.var(1).mean((1, 2, 3)).sqrt() / 2
+        latents = self._sample(state, act, self._frames(state, is_first, pose), keys, steps)
+        return self.tokenizer.decode(latents).var(1).mean((1, 2, 3)).sqrt() / 2
 
     def _check_ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> None:
         self._check(state.batch_size, None, act.unsqueeze(1), (state.age == 0).unsqueeze(1))
@@ -249,17 +225,14 @@ class WorldModel(nn.Module):
         act, is_first = act.unsqueeze(1), (state.age == 0).unsqueeze(1)
         return act, is_first, self._track(state, state.latents.unsqueeze(1), act, is_first)
 
-    def _sample(
-        self, state: WorldModelState, act: Tensor, is_first: Tensor, pose: Tensor | None, keys: Tensor, steps: int
-    ) -> Tensor:
+    def _sample(self, state: WorldModelState, act: Tensor, frames: Frames, keys: Tensor, steps: int) -> Tensor:
         """Latents (B, S, M, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass."""
         batch, S = keys.shape
-        places = self.places(pose, (batch, 1))
-        read = act, is_first, places, None, state.ssm, state.kv, state.age
+        unwritten = replace(frames, writes=False)
 
         def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
             noisy = x_tau.unsqueeze(1), tau.view(batch, 1, 1).expand(batch, 1, S)
-            tokens, *_ = self.network(*noisy, *read, writes=False)
+            tokens, *_ = self.network(*noisy, act, unwritten, state.ssm, state.kv)
             return self.network.denoised(tokens)[:, 0]
 
         noise = frame_noise(keys.flatten(), state.age.repeat_interleave(S), state.latents.shape[1:])
@@ -325,17 +298,26 @@ class WorldModel(nn.Module):
         Training passes its own streams (B, T, S, M, k) at levels tau (B, T, S), the first of which is written, and may
         let reads see only the first `channels` (B, L) of the memory in each layer.
         """
+        return self._write(state, latents, act, self._frames(state, is_first, pose), pose, streams, tau, channels)
+
+    def _write(
+        self,
+        state: WorldModelState,
+        latents: Tensor,
+        act: Tensor,
+        frames: Frames,
+        pose: Tensor | None,
+        streams: Tensor | None = None,
+        tau: Tensor | None = None,
+        channels: Tensor | None = None,
+    ) -> tuple[WorldModelState, Tensor, Tensor, Tensor | None]:
+        """`commit`, when it is known what the layers are told."""
         if streams is None or tau is None:
             streams, tau = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
-        lead = latents.shape[:2]
-        here = torch.zeros(*lead, 3, dtype=torch.long, device=self.device) if pose is None else pose
-        places, around = self.places(pose, lead), surrounding_places(here, self.config.network.map_size)
-        tokens, remembered, ssm, kv = self.network(
-            streams, tau, act, is_first, places, around, state.ssm, state.kv, state.age, writes=True, channels=channels
-        )
+        tokens, remembered, ssm, kv = self.network(streams, tau, act, frames, state.ssm, state.kv, channels)
         feats = self.features(tokens[:, :, 0], remembered)
         T = latents.shape[1]
-        last_first = torch.where(is_first, torch.arange(T, device=is_first.device), -1).amax(1)
+        last_first = torch.where(frames.is_first, torch.arange(T, device=latents.device), -1).amax(1)
         age = torch.where(last_first >= 0, T - last_first, state.age + T)
         last_pose = state.pose if pose is None else pose[:, -1]
         state = WorldModelState(ssm, kv, latents[:, -1], feats[:, -1].float(), last_pose, age)
@@ -345,6 +327,12 @@ class WorldModel(nn.Module):
         """The temporal blocks of T frames."""
         size = self.config.block_frames
         return (slice(start, start + size) for start in range(0, T, size))
+
+    def _frames(self, state: WorldModelState, is_first: Tensor, pose: Tensor | None) -> Frames:
+        """What the layers are told of frames (B, T) that are to be written."""
+        here = torch.zeros(*is_first.shape, 3, dtype=torch.long, device=self.device) if pose is None else pose
+        around = surrounding_places(here, self.config.network.map_size)
+        return self.network.frames(self.places(pose, is_first.shape), around, is_first, state.age, writes=True)
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from agents import Budget, FollowPolicy, MPCAgent, run_episode
 from agents.actor_critic import ActorCritic, ActorCriticConfig
 from tests.agents.room import DOWN, GOAL, RIGHT, SIZE, RealRoom, Room, keys, room_state
+from world_models.prediction import Prediction
 from world_models.state import WorldModelState
-from world_models.world_model import Prediction
 
 
 class SeeingRoom(Room):

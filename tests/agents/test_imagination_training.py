@@ -19,8 +19,8 @@ from lssvwm_env.core import SimulatorCore
 from lssvwm_env.simulator import Simulator
 from world_models.data.episodes import Episode, EpisodeDataset, write_shard
 from world_models.data.spec import DatasetSpec, write_spec
+from world_models.prediction import Prediction
 from world_models.state import WorldModelState
-from world_models.world_model import Prediction
 
 CELLS, GOAL = 8, 7
 LEFT, RIGHT, WAIT = range(3)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from agents import MCTS, Budget
 from tests.agents.room import DOWN, LEFT, RIGHT, UP, Room, keys, room_state
+from world_models.prediction import Prediction
 from world_models.state import WorldModelState
-from world_models.world_model import Prediction
 
 
 @pytest.mark.parametrize("num_leaves", [1, 8])

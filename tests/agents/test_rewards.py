@@ -10,8 +10,8 @@ from torch import Tensor
 
 from agents import CEM, MCTS, Budget, Curious, Planner, TowardsGoal
 from tests.agents.room import DOWN, LEFT, RIGHT, WAIT, Cell, Room, keys, room_state
+from world_models.prediction import Prediction
 from world_models.state import WorldModelState
-from world_models.world_model import Prediction
 
 
 class LargeRoom(Room):

@@ -66,7 +66,11 @@ def test_results_are_made_of_records(program, tmp_path):
         "copy": dict.fromkeys(names, estimate | {"value": None}),
         "per_frame": {"psnr_seen": list(np.linspace(50, 30, 60)), "objects_seen": [None] * 60},
     }
-    record = {"about": "it", "frames_per_second": 3, "suite": {"worlds": {"w": {"out_and_back": {"50": task}, "revisit": task}}}}
+    record = {
+        "about": "it",
+        "frames_per_second": 3,
+        "suite": {"worlds": {"w": {"out_and_back": {"50": task}, "revisit": task}}},
+    }
     found = {"ours": [record, record], "window": [record]}
     text = results.study_section(found, ["ours", "window"])
     assert "`ours`: it | 0.5 (0.5, 0.5)" in text and "`window`: it | 0.5 [0.4, 0.6]" in text

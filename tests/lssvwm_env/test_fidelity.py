@@ -18,7 +18,8 @@ from world_models.data import EpisodeDataset
 from world_models.data.segments import to_frames
 from world_models.evaluation import Openings, Tally, openings
 from world_models.geometry import EgoView
-from world_models.world_model import Prediction, WorldModel, preset
+from world_models.prediction import Prediction
+from world_models.world_model import WorldModel, preset
 
 
 @pytest.fixture(scope="module")

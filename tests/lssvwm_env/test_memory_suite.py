@@ -14,7 +14,8 @@ import torch
 from lssvwm_env.collect import SPLITS
 from lssvwm_env.memory_suite import ROOMS, Recordings, SuiteSettings, World, record_suite, run_suite, worlds_of
 from world_models.data.segments import to_frames
-from world_models.world_model import Prediction, WorldModel
+from world_models.prediction import Prediction
+from world_models.world_model import WorldModel
 
 SMALL = World("rooms", "MiniGrid-ObjectRooms-v0", {"size": 9, "num_objects": 5})
 MEMORY = World("memory", "MiniGrid-MemoryS9-v0", {}, ("out_and_back", "gaps"))

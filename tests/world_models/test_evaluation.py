@@ -13,7 +13,8 @@ from world_models.actions import ActionSpec
 from world_models.data import DatasetSpec, Episode, EpisodeDataset, write_shard, write_spec
 from world_models.evaluation import Tally, dream, next_frames, openings, precision_recall_f1, psnr
 from world_models.geometry import EgoView
-from world_models.world_model import Prediction, WorldModel, preset
+from world_models.prediction import Prediction
+from world_models.world_model import WorldModel, preset
 
 
 class Counter:

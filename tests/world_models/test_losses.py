@@ -74,10 +74,10 @@ def recall_calls(model, data, monkeypatch):
     """The loss of recall, and what the network was asked that wrote nothing."""
     calls, forward = [], model.network.forward
 
-    def spy(*args, writes, **switches):
-        if not writes:
-            calls.append(args)
-        return forward(*args, writes=writes, **switches)
+    def spy(latents, tau, act, frames, *memory):
+        if not frames.writes:
+            calls.append((latents, tau, act, frames, *memory))
+        return forward(latents, tau, act, frames, *memory)
 
     with monkeypatch.context() as patch:
         patch.setattr(model.network, "forward", spy)
@@ -90,13 +90,13 @@ def test_recall_asks_the_memory_of_now_for_an_earlier_frame_by_its_place(monkeyp
     data.is_first[:, 1:] = False
     data.is_first[1, 2] = True
     data.pose[:, :, 0] = torch.arange(4)  # so that the place tells which frame is meant
-    loss, [(noise, tau, _, is_first, places, _, *memory)] = recall_calls(MODEL, data, monkeypatch)
-    asked = places[:, 0, 0, 0] - MODEL.places(torch.zeros(1, 1, 3, dtype=torch.long), (1, 1))[0, 0, 0, 0]
+    loss, [(noise, tau, _, frames, *memory)] = recall_calls(MODEL, data, monkeypatch)
+    asked = frames.patch_places[:, 0, 0, 0] - MODEL.places(torch.zeros(1, 1, 3, dtype=torch.long), (1, 1))[0, 0, 0, 0]
     assert asked[0] in (0, 1, 2) and asked[1] == 2
-    assert noise.shape[:3] == (2, 1, 1) and not tau.any() and is_first.all()
+    assert noise.shape[:3] == (2, 1, 1) and not tau.any() and frames.is_first.all()
     state, _ = MODEL.observe(MODEL.initial_state(2), data.obs, data.act, data.is_first)
-    assert memory[2].tolist() == state.age.tolist()
-    tokens, *_ = MODEL.network(noise, tau, data.act[:, :1], is_first, places, None, *memory, writes=False)
+    assert frames.age.tolist() == state.age.tolist()
+    tokens, *_ = MODEL.network(noise, tau, data.act[:, :1], frames, *memory)
     truth = MODEL.tokenizer.encode(data.obs)[torch.arange(2), asked.long()]
     error = (MODEL.network.denoised(tokens)[:, 0, 0] - truth).square() * MODEL.tokenizer.importance()
     torch.testing.assert_close(loss, error.mean().detach())
@@ -112,7 +112,7 @@ def test_recall_goes_back_over_block_borders_and_costs_one_frame_per_block(monke
         torch.manual_seed(seed)
         _, calls = recall_calls(MODEL, data, monkeypatch)
         assert len(calls) == 3
-        asked.append(torch.stack([args[4][:, 0, 0, 0] for args in calls]))
+        asked.append(torch.stack([args[3].patch_places[:, 0, 0, 0] for args in calls]))
     zero = MODEL.places(torch.zeros(1, 1, 3, dtype=torch.long), (1, 1))[0, 0, 0, 0]
     frames = torch.stack(asked) - zero  # (seeds, blocks, B)
     assert (frames < torch.tensor([3.0, 7.0, 11.0])[:, None]).all()
@@ -197,9 +197,9 @@ def test_without_truncation_nothing_is_drawn_and_all_channels_are_read(monkeypat
 def test_truncation_gives_every_sequence_and_layer_a_number_of_channels_for_all_its_frames(monkeypatch):
     calls, forward = [], MODEL.network.forward
 
-    def spy(*args, channels, **others):
-        calls.append(channels)
-        return forward(*args, channels=channels, **others)
+    def spy(*args):
+        calls.append(args[-1])
+        return forward(*args)
 
     monkeypatch.setattr(MODEL.network, "forward", spy)
     torch.manual_seed(2)

@@ -235,8 +235,9 @@ def test_reads_that_write_nothing_see_as_many_channels():
         {k: torch.randn(t.shape, generator=g) if t.is_floating_point() else t for k, t in state.tensors().items()}
     )
     x, tau = torch.randn(2, 1, 1, 64, model.config.latent_dim, generator=g), torch.zeros(2, 1, 1)
-    asked = x, tau, torch.zeros(2, 1).long(), torch.zeros(2, 1).bool(), model.places(None, (2, 1)), None
+    first, places = torch.zeros(2, 1).bool(), model.places(None, (2, 1))
+    asked = x, tau, torch.zeros(2, 1).long(), model.network.frames(places, None, first, state.age, writes=False)
     few = torch.tensor([[3, 3], [3, 3]])
-    expected, *_ = model.network(*asked, state.truncated(3).expand().ssm, state.kv, state.age, False)
-    actual, *_ = model.network(*asked, state.ssm, state.kv, state.age, False, channels=few)
+    expected, *_ = model.network(*asked, state.truncated(3).expand().ssm, state.kv)
+    actual, *_ = model.network(*asked, state.ssm, state.kv, few)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
