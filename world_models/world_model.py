@@ -370,6 +370,7 @@ def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig
             d_model=32,
             block_sizes=(4, 2),
             map_layers=(0,),
+            window=1,
             state_per_token=1,
             d_inner=32,
             head_dim=16,
