@@ -278,7 +278,9 @@ def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
         one = next(iter(found.values()))[0]
         parts[f"made-of-{steps}"] = made_of(found)
         parts[f"compared-{steps}"] = study_section(found, list(COMPARED))
-        parts[f"ablated-{steps}"] = study_section(found, ["ours", *(name for name in found if name not in COMPARED)])
+        parts[f"ablated-{steps}"] = study_section(
+            found, ["reference", "ours", *(name for name in found if name not in ("reference", *COMPARED))]
+        )
         pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
     if (path := folder / "cost-curves.json").exists():
         costs = json.loads(path.read_text())

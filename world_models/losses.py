@@ -117,8 +117,8 @@ def _block(
     if objective.perceptual > 0:
         predicted, true = (model.tokenizer.decode(frame) for frame in (denoised, latents[:, frames]))
         logs["perceptual_loss"] = _mean(perceptual_loss(predicted, true), shown.weight)
-    if objective.state_moments > 0:
-        logs["moments_loss"] = state_moments(list(scan_states(model.network, state.ssm).values()))
+    if objective.state_moments > 0 and (states := scan_states(model.network, state.ssm)):
+        logs["moments_loss"] = state_moments(list(states.values()))
     if objective.recall > 0:
         so_far = slice(frames.stop)
         logs["recall_loss"] = _recall(model, state, batch[so_far], latents[:, so_far], streams.clean, channels)

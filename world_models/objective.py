@@ -29,7 +29,7 @@ class ObjectiveConfig:
         cut_gradients: whether gradients stop where one block of frames hands its memory to the next (truncated
             backpropagation through time). Training then needs the memory of one block, however long the sequences are.
         state_moments: weight of a pull of the states of the scans towards mean 0 and variance 1, against drift; see
-            `regularisers.state_moments`. Networks without scans need 0.
+            `regularisers.state_moments`. Networks without scans have none.
         recall: weight of a second task, against forgetting: after every block of frames, make an earlier frame of the
             episode again from the memory and the pose of then. For models with a view.
         perceptual: weight of a loss that compares frames by what a fixed random network sees in them; see `perceptual`.

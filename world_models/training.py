@@ -247,7 +247,8 @@ class Trainer:
         length = max(self.length(self.step - 1), 16)
         batch = self._batch(range(self.cut, len(self.dataset)), 4, length, 0)
         with self._autocast():
-            objective = ObjectiveConfig(pure_noise=1.0, context_noise=0.0, recall=self.config.objective.recall)
+            recall = self.config.objective.recall
+            objective = ObjectiveConfig(pure_noise=1.0, context_noise=0.0, state_moments=0.0, recall=recall)
             _, logs = self.ema.loss(batch, objective)
         lengths = episode_lengths(self.dataset)[self.dataset.episode_starts >= self.cut]
         context = max(1, min(length, int(np.median(lengths))) // 2)

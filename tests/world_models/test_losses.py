@@ -59,7 +59,7 @@ def test_poses_are_asked_for_where_they_are_needed():
 def test_switches_add_to_the_loss_and_leave_the_rest_as_it_was():
     data = batch(T=11)
     values = {}
-    for name, changes in {"off": {}, "on": {"recall": 2.0, "state_moments": 0.5}}.items():
+    for name, changes in {"off": {"state_moments": 0.0}, "on": {"recall": 2.0, "state_moments": 0.5}}.items():
         torch.manual_seed(0)
         values[name] = {k: float(v) for k, v in MODEL.loss(data, ObjectiveConfig(**changes))[1].items()}
     on, off = values["on"], values["off"]
