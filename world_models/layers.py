@@ -126,19 +126,28 @@ class FrameLocalAttention(PlaceAttention):
 
     def forward(self, x: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, S, n, d), state as `state_shape` -> y like x, state."""
-        T, n = x.shape[1], x.shape[3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
         place = frames.rotation("places", self.frequencies, q.dtype).of_all_streams()  # (B, T, 1, n, H, e / 2)
         q = self.placed_query(q, place).transpose(3, 4)  # (B, T, S, H, n, e)
-        k = self.placed_key(k, place)
-        own = torch.stack([k, v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)
+        seen = torch.stack([self.placed_key(k, place), v], 3).transpose(4, 5)  # (B, T, S, 2, H, n, e)
+        bias = None
+        if self.window:
+            seen, bias, state = self._with_past(seen, frames, state)
+        keys, values = seen.unbind(3)  # (B, T, S, H, (W + 1) n, e)
+        scores = (q * self.head_dim**-0.5) @ keys.transpose(-1, -2)  # (B, T, S, H, n, (W + 1) n)
+        scores = scores if bias is None else scores + bias
+        y = scores.softmax(-1) @ values
+        return self.out_proj(y.transpose(3, 4).flatten(4)), state
+
+    def _with_past(self, own: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values (B, T, S, 2, H, (W + 1) n, e) of the window and of the frame itself, from `own`, those of the
+        frame; what the age of each adds to its scores, (B, T, 1, H, 1, (W + 1) n); and the state."""
+        T, n = own.shape[1], own.shape[5]
         kept = torch.cat([state.to(own.dtype), own[:, :, 0]], 1) if frames.writes else state.to(own.dtype)
         past = [kept[:, lag : lag + T].unsqueeze(2).expand_as(own) for lag in range(self.window)]
-        keys, values = torch.stack([*past, own], 5).flatten(5, 6).unbind(3)  # (B, T, S, H, (W + 1) n, e)
-        scores = (q * self.head_dim**-0.5) @ keys.transpose(-1, -2)  # (B, T, S, H, n, (W + 1) n)
-        bias = self._bias(frames.visible(self.window)).to(q.dtype).repeat_interleave(n, -1)  # (B, T, H, (W + 1) n)
-        y = (scores + bias[:, :, None, :, None]).softmax(-1) @ values
-        return self.out_proj(y.transpose(3, 4).flatten(4)), kept[:, T:].to(state.dtype) if frames.writes else state
+        bias = self._bias(frames.visible(self.window)).to(own.dtype).repeat_interleave(n, -1)[:, :, None, :, None]
+        state = kept[:, T:].to(state.dtype) if frames.writes else state
+        return torch.stack([*past, own], 5).flatten(5, 6), bias, state
 
     def _bias(self, visible: Tensor) -> Tensor:
         """(B, T, H, W + 1): the learned bias of each lag, oldest first, or minus infinity where there is no frame."""
