@@ -93,8 +93,8 @@ class Trainer:
     def fit_odometry(self, batch_size: int = 256, lr: float = 2e-3) -> None:
         """Train the dead reckoning on single steps drawn from all of the training frames.
 
-        Actions with motions that they seldom have are drawn more often than they are (by the square root): recorded
-        agents hardly run into things, and what is hardly ever seen is taken for what is common.
+        All pairs of an action and a motion are drawn equally often: recorded agents hardly run into things, and what is
+        hardly ever seen is taken for what is common.
         """
         config, dataset, odometry = self.config, self.dataset, self.model.odometry
         assert odometry is not None and dataset.pose is not None
@@ -108,7 +108,7 @@ class Trainer:
         if self.model.config.action.kind == "discrete":
             kinds = torch.cat([kinds, torch.from_numpy(dataset.act[candidates + 1]).view(-1, 1)], 1)
         _, kind, count = kinds.unique(dim=0, return_inverse=True, return_counts=True)
-        chance = count.double().rsqrt()[kind].numpy()
+        chance = count.double().reciprocal()[kind].numpy()
         drawn = np.sort(rng.choice(candidates, (total, batch_size), p=chance / chance.sum()))
         with progress_bar() as bar:
             task = bar.add_task("odometry", total=total, status="")
