@@ -175,6 +175,16 @@ def remembering(args: Args, simulator: Simulator) -> list[Record]:
     ]
 
 
+def floors(args: Args, simulator: Simulator) -> list[Record]:
+    """Of one world, and of the most, with one thread: a counter sees the operations of its own thread alone."""
+    largest = max(args.envs)
+    torch.set_num_threads(1)
+    try:
+        return [floor(args, simulator, n, bf16=b) for n, b in ((1, False), (largest, False), (largest, True))]
+    finally:
+        torch.set_num_threads(args.threads)
+
+
 def floor(args: Args, simulator: Simulator, envs: int, *, bf16: bool) -> Record:
     """What a step must cost: its products at the speed of one large product here, and each byte of its memory and
     weights moved once per use."""
@@ -227,12 +237,11 @@ def main(args: Args) -> None:
     """Measure, and write."""
     torch.set_num_threads(args.threads)
     simulator = Simulator.load(args.simulator)
-    largest = max(args.envs)
     record = {
         "starting": starting(args),
         "dreaming": dreaming(args, simulator),
         "remembering": remembering(args, simulator),
-        "floors": [floor(args, simulator, n, bf16=b) for n, b in ((1, False), (largest, False), (largest, True))],
+        "floors": floors(args, simulator),
     } | provenance(args, torch.device(args.device))
     before = args.records / "speed-against.json"
     earlier = json.loads(before.read_text()) if before.exists() else None
@@ -316,7 +325,7 @@ A step after {lives[-1]["frames"]:,} frames takes {lives[-1]["step"] / lives[1][
 
 {floors}
 
-The floor is what a step would take if its matrix products ran as fast as one large product does here, and if its memory
+With one thread. The floor is what a step would take if its matrix products ran as fast as one large product does here, and if its memory
 and weights were moved once per pass, at the speed of a copy. The rest is spent on many small element-wise operations:
 norms, rotations, gates, softmax.
 {against}"""
