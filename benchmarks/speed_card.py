@@ -325,9 +325,9 @@ A step after {lives[-1]["frames"]:,} frames takes {lives[-1]["step"] / lives[1][
 
 {floors}
 
-With one thread. The floor is what a step would take if its matrix products ran as fast as one large product does here, and if its memory
-and weights were moved once per pass, at the speed of a copy. The rest is spent on many small element-wise operations:
-norms, rotations, gates, softmax.
+With one thread. The floor is what a step would take if its matrix products ran as fast as one large product does here,
+and if its memory and weights were moved once per pass, at the speed of a copy. The rest is spent on many small
+element-wise operations: norms, rotations, gates, softmax.
 {against}"""
 
 
