@@ -23,6 +23,7 @@ from lssvwm_env.actions import as_actions, as_tensor
 from lssvwm_env.simulator import Simulator, tensor_differences
 from world_models.data.segments import to_frames, to_pixels
 from world_models.noise import fold
+from world_models.precision import autocast
 from world_models.prediction import Prediction
 from world_models.state import WorldModelState
 
@@ -335,7 +336,7 @@ class SimulatorCore:
         self._replace(rows, self.remember(self.memory[rows], obs, act.to(self.device), first))
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return autocast(self.device, self.bf16)
 
     def _imagine_first(self, rows: Tensor) -> None:
         """Give worlds the memory of one frame, imagined from nothing.

@@ -24,6 +24,7 @@ from world_models.data.segments import relative_pose, to_frames
 from world_models.evaluation import Tally
 from world_models.geometry import surrounding_places
 from world_models.objective import ObjectiveConfig
+from world_models.precision import autocast
 from world_models.world_model import Batch, WorldModel
 
 _KINDS: Final = [OBJECT_TO_IDX[name] for name in ("key", "ball", "box")]
@@ -111,7 +112,7 @@ def memories(model: WorldModel, recording: Recording, at: NDArray[np.int64], set
             is_first=is_first,
             pose=relative_pose(torch.from_numpy(real.pose).long(), is_first),
         )
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.bf16):
+        with autocast(model.device, settings.bf16):
             _, around = model.shown(batch.to(model.device), ObjectiveConfig(context_noise=0))
         if around is None:
             return None

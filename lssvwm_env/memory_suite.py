@@ -30,6 +30,7 @@ from lssvwm_env.real.walks import LookAgain, OutAndBack
 from world_models.data.segments import to_frames
 from world_models.evaluation import Tally, dream, next_frames, psnr
 from world_models.noise import fold
+from world_models.precision import autocast
 from world_models.video_encoder import CLIP, Encoder, VideoEncoder
 from world_models.video_metrics import exactly, frechet_distance, ssim
 from world_models.world_model import WorldModel
@@ -138,7 +139,7 @@ class _Judge:
         per_seed = len(recording) // len(seeds)
         keys = fold(torch.arange(per_seed).repeat(len(seeds)), seeds.repeat_interleave(per_seed)).to(self.model.device)
         rows = (slice(start, start + settings.batch) for start in range(0, len(recording), settings.batch))
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=settings.bf16):
+        with autocast(self.model.device, settings.bf16):
             return np.concatenate([made(recording[some], keys[some]) for some in rows])
 
 

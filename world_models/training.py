@@ -19,6 +19,7 @@ from world_models.geometry import ego_motion
 from world_models.losses import check_objective, summed
 from world_models.objective import ObjectiveConfig
 from world_models.optimizers import optimizers, set_lr
+from world_models.precision import autocast
 from world_models.pretrained import begun_as, load_mamba2
 from world_models.progress import progress_bar
 from world_models.run_folder import RunFolder
@@ -275,7 +276,7 @@ class Trainer:
                 self.stage, self.stage_losses = self.stage + 1, []
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.config.device, torch.bfloat16, enabled=self.config.bf16)
+        return autocast(self.config.device, self.config.bf16)
 
     def checkpoint(self) -> None:
         """Write everything that `run` needs to go on as if it had never stopped."""

@@ -39,7 +39,7 @@ class TrainingConfig:
         ema: decay of the averaged weights, which are the ones evaluated and kept.
         validation: share of the episodes, the last ones, that are never trained on.
         log_every, eval_every: steps between lines of metrics, and between evaluations with a dream and a checkpoint.
-        bf16: compute matrix products in bfloat16.
+        bf16: compute matrix products in bfloat16, where the hardware does; in float32 elsewhere.
         seed: every step draws its data and noise from (seed, step), so that a resumed run repeats an unbroken one.
         threads: CPU threads of torch.
         device: where to train.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from world_models.actions import ActionSpec
-from world_models.optimizers import MUON_LR, hidden_matrices, optimizers, set_lr
+from world_models.optimizers import MUON_LR, Muon, hidden_matrices, optimizers, set_lr
 from world_models.training_config import TrainingConfig
 from world_models.world_model import WorldModel, preset
 
@@ -54,3 +54,26 @@ def test_a_matrix_moves_as_far_in_small_directions_of_its_gradient_as_in_large_o
     muon.step()
     moved = torch.linalg.svdvals(matrix.detach() - before)
     assert moved.max() / moved.min() < 2 < 30  # the gradient's: 30
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8)])
+def test_muon_does_what_torchs_does(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    begin = torch.randn(shape)
+    ours, theirs = begin.clone().requires_grad_(), begin.clone().requires_grad_()
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+    made = [Muon([ours], **settings), torch.optim.Muon([theirs], **settings, adjust_lr_fn="match_rms_adamw")]
+    for _ in range(3):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        for optimizer in made:
+            optimizer.step()
+    moved = (theirs - begin).norm()
+    assert (ours - theirs).norm() < 0.02 * moved  # torch's is in bfloat16
+    assert moved > 0.1
+
+
+def test_muon_leaves_alone_what_has_no_gradient() -> None:
+    matrix = torch.ones(2, 3, requires_grad=True)
+    Muon([matrix]).step()
+    assert torch.equal(matrix, torch.ones(2, 3))
