@@ -261,7 +261,7 @@ def _find(path_or_id: str | Path) -> Path:
 
 
 def _load(folder: Path) -> Simulator:
-    sha256, config = _read_config(folder / CONFIG)
+    sha256, config = read_simulator_config(folder / CONFIG)
     model = _read_model(folder / WEIGHTS, config.model, sha256)
     starts = _read_starts(folder / STARTS)
     try:
@@ -272,7 +272,12 @@ def _load(folder: Path) -> Simulator:
     return simulator
 
 
-def _read_config(path: Path) -> tuple[str, SimulatorConfig]:
+def read_simulator_config(path: Path) -> tuple[str, SimulatorConfig]:
+    """Read a `config.json`: the SHA-256 of the weights beside it, and the rest.
+
+    Raises:
+        SimulatorError: If it is no simulator's, damaged, or of another version.
+    """
     content = read_config(path)
     header = {key: content.pop(key, None) for key in ("format", "version", "weights_sha256")}
     try:

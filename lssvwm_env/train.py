@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from lssvwm_env.command import command
 from lssvwm_env.json_types import space_from_json
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
-from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts, action_spec
-from lssvwm_env.simulator_folder import CURVES
+from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts, action_spec, read_simulator_config
+from lssvwm_env.simulator_folder import CONFIG, CURVES
 from world_models.data import EpisodeDataset
 from world_models.data.segments import motions
 from world_models.evaluation import episode_lengths
@@ -38,7 +38,8 @@ class TrainConfig:
     Attributes:
         dataset: Folder of training episodes.
         training: How; the run, and at last `simulator/` inside it, go into its `out`.
-        preset: Size of the model: `debug` takes seconds, `tiny` up to two hours on two CPU cores, `small` a GPU.
+        preset: Size of the model, unless it begins as another: `debug` takes seconds, `tiny` up to two hours on two CPU
+            cores, `small` a GPU.
         starts: Number of episode openings that the simulator begins dreams from.
         start_frames: Real frames in each of them.
         horizon: Most steps in an episode of the simulator.
@@ -73,7 +74,11 @@ def train(config: TrainConfig) -> Simulator:
     """
     dataset = EpisodeDataset(config.dataset)
     opening_frames(dataset, config.starts, config.start_frames)  # refuses before hours of training
-    trainer = Trainer(config.training, model_config(dataset, config.preset), dataset)
+    sizes = model_config(dataset, config.preset)
+    if (init := config.training.init) is not None and (init.parent / CONFIG).is_file():
+        begun = read_simulator_config(init.parent / CONFIG)[1].model
+        sizes = replace(begun, view=sizes.view, action=sizes.action)  # motions are numbered by the data
+    trainer = Trainer(config.training, sizes, dataset)
     model, spec = trainer.run(), dataset.spec
     trained_length = max(trainer.lengths())  # a curriculum of plateaus may not have come to the longest
     simulator = Simulator(
@@ -178,6 +183,7 @@ def curves_png(metrics: list[dict[str, Any]]) -> bytes:
                     label = f"{name.replace('_', ' ')}{' (held out, one step from noise)' if prefix else ''}"
                     axis.plot(*zip(*points, strict=True), style, color=f"C{i}", markersize=4, label=label)
         axis.set(xlabel="optimiser step", yscale="log")
-        axis.legend(frameon=False, fontsize=8)
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=8)
         tidy(axis)
     return png(figure)

@@ -25,7 +25,9 @@ class Muon(Optimizer):
     torch's multiplies in bfloat16 whatever the hardware: emulated, that takes most of the time of a step.
     """
 
-    def __init__(self, params: list[Tensor], lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.1) -> None:
+    def __init__(
+        self, params: list[Tensor], lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.1
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

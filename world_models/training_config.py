@@ -15,7 +15,7 @@ class TrainingConfig:
 
     Attributes:
         out: folder of the run; repeating a command resumes it.
-        steps: optimiser steps.
+        steps: optimiser steps; 0 leaves the network as `init` has it, and trains only what is trained before and after.
         lengths: sequence lengths in frames, one after the other.
         curriculum: when the next length begins: each gets an equal share of the steps (`schedule`), or an evaluation
             finds that the last two have not brought the frame loss on held-out episodes down by 2 % (`plateau`).
@@ -29,8 +29,8 @@ class TrainingConfig:
             the scans leave the band of `state_monitor`, and lowered while they are inside, at every evaluation.
         checkpoint_blocks: keep only the states between blocks of frames, and compute what is inside a block again in
             the backward pass (gradient checkpointing): less memory for long sequences, for one more forward pass.
-        init: weights to begin with, the `model.safetensors` of a simulator of the same preset and environment. The
-            dead reckoning is learned anew.
+        init: weights to begin with, the `model.safetensors` of a simulator of the same environment; the model is as
+            large as that simulator's. The dead reckoning is learned anew.
         pretrained_ssm: a safetensors file of a trained Mamba-2 that the scans begin as; see `pretrained.load_mamba2`.
         optimizer: "muon" for the matrices inside the blocks and AdamW for the rest, or "adamw" for all.
         lr: peak learning rate of AdamW (Muon's is in proportion), after `warmup` steps and until the last `cooldown`
@@ -75,8 +75,11 @@ class TrainingConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not self.lengths or min(self.lengths) < 2:
-            raise ValueError(f"steps={self.steps} and lengths={self.lengths} must be at least 1, and 2 frames each")
+        least = 1 if self.init is None else 0
+        if self.steps < least or not self.lengths or min(self.lengths) < 2:
+            raise ValueError(
+                f"steps={self.steps} and lengths={self.lengths} must be at least {least}, and 2 frames each"
+            )
         for name in ("head_sequences", "head_steps", "odometry_steps", "warmup", "log_every", "eval_every", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")

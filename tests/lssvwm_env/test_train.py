@@ -281,3 +281,16 @@ def test_repeating_a_finished_command_keeps_what_was_measured(dataset: EpisodeDa
 def test_impossible_numbers_are_refused(tmp_path: Path, changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         TrainingConfig(tmp_path, **changes)
+
+
+def test_a_simulator_of_any_size_can_be_gone_on_with_and_learn_to_reckon_alone(
+    trained: Path, dataset: EpisodeDataset, tmp_path: Path
+) -> None:
+    weights = trained / "simulator" / "model.safetensors"
+    again = train(config(dataset, tmp_path, preset="tiny", init=weights, steps=0, odometry_steps=3)).model
+    before = Simulator.load(trained / "simulator").model
+    assert again.config == before.config
+    theirs = before.state_dict()
+    changed = {name for name, tensor in again.state_dict().items() if not tensor.equal(theirs[name])}
+    assert any(name.startswith("odometry.") for name in changed)
+    assert all(name.startswith(("odometry.", "features.", "reward.", "termination.")) for name in changed)

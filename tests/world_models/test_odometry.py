@@ -23,3 +23,35 @@ def test_motions_are_learned_from_frames_as_good_and_as_bad_as_those_of_dreams(m
     assert abs(noise) < 0.05
     spread = torch.where(shares < 0.004, seen[0], 0).std((1, 2))  # of every frame
     assert spread.median() < 0.3 and spread.max() > 0.6
+
+
+def test_what_was_run_into_three_times_is_not_walked_through():
+    torch.manual_seed(0)
+    kinds, ahead, rare = 3 * torch.randn(12, 6), 4, 11
+    view = EgoView(8, 2, 1, ((0, 0, 0), (1, 0, 0), (0, 0, 1)))
+    turn, forward = 0, 1
+
+    def frames(count, kind):
+        content = torch.randint(12, (count, 9))
+        content[:, ahead] = kind
+        return kinds[content]
+
+    def after(act, kind):  # things of the first four kinds can be walked on
+        steps = (act == forward) & (kind < 4)
+        return torch.stack([torch.zeros_like(act), -steps.long(), (act == turn).long()], -1)
+
+    odometry, north = Odometry(view, ActionSpec("discrete", 2), 9, 6), torch.tensor([0, 0, 3])
+    kind = torch.cat([torch.randint(11, (1000,)), torch.full((3,), rare)])  # hardly ever seen there
+    latents, act = frames(len(kind), kind), torch.randint(2, kind.shape)
+    act[-3:] = forward
+    pose = north + after(act, kind)
+    pose[:, 2] %= 4
+    optimizer = torch.optim.AdamW(odometry.parameters(), 3e-3)
+    for _ in range(400):
+        i = torch.cat([torch.randint(1000, (120,)), torch.randint(1000, 1003, (8,))])
+        optimizer.zero_grad()
+        odometry.loss(latents[i], act[i], north.expand(128, 3), pose[i]).backward()
+        optimizer.step()
+    for now, expected in ((rare, 0), (1, 1), (7, 0)):
+        told = odometry(frames(500, torch.full((500,), now)), torch.full((500,), forward)).argmax(-1)
+        assert (told == expected).float().mean() > 0.99
