@@ -21,6 +21,7 @@ from rich.table import Table
 from agents.actor_critic import ActorCritic, bundled_policy
 from agents.films import film_gif
 from agents.following import FollowPolicy
+from agents.graph_search import GraphSearch
 from agents.judging import Agent, Outcome, play, promises, summary
 from agents.mcts import MCTS
 from agents.mpc import MPCAgent, Rememberer, run_episode
@@ -45,8 +46,8 @@ class JudgeConfig:
         simulator: Id or name of a simulator, or its folder: what the agent remembers and dreams with, and the real
             environment is the one it simulates.
         out: Folder for `report.json`, `promises.png` and films of the most broken promises.
-        agent: "policy" does what an actor-critic does, "mcts", "cem", "mppi" and "shooting" plan, "uniform" acts at
-            random.
+        agent: "policy" does what an actor-critic does, "graph", "mcts", "cem", "mppi" and "shooting" plan, "uniform"
+            acts at random.
         policy: An actor-critic, as `lssvwm imagine` writes it, or "bundled" for the one that comes with this library:
             followed by "policy"; planners ask its critic, and nothing else of it, what is still to be earned at the
             horizon. None: "bundled" for "policy", and for planners nothing.
@@ -56,7 +57,7 @@ class JudgeConfig:
         imagined_steps, seconds: What a decision may cost; at least one of them.
         replan_every: Real steps between decisions.
         action_probs: Probability of each discrete action in the plans that are tried; None: all alike.
-        curiosity: What a square pays on whose look dreams disagree, see `Curious`; 0: nothing.
+        curiosity: What it pays to see a square that the memory does not know, see `Curious`; 0: nothing.
         deterministic: Let a policy take its likeliest actions, and not draw them.
         gamma: Discount per step.
         denoising_steps: Network passes per imagined frame; None: as many as the simulator takes.
@@ -69,7 +70,7 @@ class JudgeConfig:
 
     simulator: str
     out: Path
-    agent: Literal["policy", "mcts", "cem", "mppi", "shooting", "uniform"] = "policy"
+    agent: Literal["policy", "graph", "mcts", "cem", "mppi", "shooting", "uniform"] = "policy"
     policy: Literal["bundled"] | Path | None = None
     episodes: int = 200
     max_steps: int | None = None
@@ -165,9 +166,14 @@ def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None
         assert actor_critic is not None  # `policy_file` finds one, or raises
         planner, steps = FollowPolicy(actor_critic, config.gamma, config.deterministic), steps or config.horizon
     else:
-        kind = {"mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
+        kind = {"graph": GraphSearch, "mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
         value = None if actor_critic is None else actor_critic.critic
         planner = kind(gamma=config.gamma, action_probs=config.action_probs, value=value)
+    if config.curiosity and core.denoising_steps < 2:
+        raise ValueError(
+            f"curiosity is {config.curiosity} and denoising_steps is {core.denoising_steps}; expected at least 2: with "
+            "one step a frame is what was expected of it, and nothing is to be found out"
+        )
     world: Rememberer = Curious(core, config.curiosity) if config.curiosity else core
     budget = Budget(steps, config.seconds)
     return lambda seed: MPCAgent(world, planner, config.horizon, budget, seed, config.replan_every)

@@ -8,18 +8,17 @@ from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.mpc import Rememberer
 from world_models.data.segments import to_frames
-from world_models.noise import fold
 from world_models.prediction import Prediction
 from world_models.state import WorldModelState
 
 PATCH = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
 SAME = 0.1  # squares that differ by less than this on average, of a range of 2, are the same
+SURE = 0.1  # squares that become what was expected of them but for this were known
 
 
 class OtherReward(ABC):
@@ -81,37 +80,31 @@ class TowardsGoal(OtherReward):
 
 
 class Curious(OtherReward):
-    """Besides what the world pays, it pays to see squares of a frame that dreams of it disagree on.
+    """Besides what the world pays, it pays to see squares of a frame that the memory does not know.
 
     A planner that dreams with one key takes what it dreams of unseen places for the truth, and never looks: in
-    MiniGrid-Memory it walks past the cue that it should have remembered. What was seen is remembered: all dreams agree
-    on it, and looking again pays nothing. The core must take at least two denoising steps: with one, all dreams show
-    the same mean of what is possible.
+    MiniGrid-Memory it walks past the cue that it should have remembered. Before a frame is denoised, all that it may be
+    is mixed in what is expected of it; squares that become something else were decided on the way. What was seen is
+    remembered, and what was dreamt, too: looking again pays nothing.
 
     Args:
-        core: Where to imagine, and to remember.
-        weight: What a square pays, such as half of what the task pays.
-        samples: Dreams of each step, at least 2; each costs as much as the step itself.
-
-    Raises:
-        ValueError: If there are fewer than two samples.
+        core: Where to imagine, and to remember; it must take at least two denoising steps, as with one, frames are what
+            was expected.
+        weight: What a square pays. More than the task pays: look first.
     """
 
-    def __init__(self, core: Rememberer, weight: float = 0.5, samples: int = 2) -> None:
-        if samples < 2:
-            raise ValueError(f"samples is {samples}; expected at least 2: one dream alone cannot disagree")
+    def __init__(self, core: Rememberer, weight: float = 2.0) -> None:
         super().__init__(core)
-        self.weight, self.samples = weight, samples
+        self.weight = weight
 
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
-        """See `SimulatorCore.imagine`. The dream goes on as the first of the samples."""
+        """See `SimulatorCore.imagine`."""
         frame, after = self.core.imagine(memory, act, keys)
-        others = [self.core.imagine(memory, act, fold(keys, i))[0].obs for i in range(1, self.samples)]
-        unsure = torch.stack([differing(frame.obs, other).float().sum((1, 2)) for other in others]).mean(0)
-        return replace(frame, rew=frame.rew + self.weight * unsure), after
+        unknown = differing(frame.obs, frame.decode(frame.expected), SURE).float().sum((1, 2))
+        return replace(frame, rew=frame.rew + self.weight * unknown), after
 
 
-def differing(a: Tensor, b: Tensor) -> Tensor:
-    """Which squares of frames (B, C, H, W) in [-1, 1] differ, bool (B, H / 8, W / 8)."""
+def differing(a: Tensor, b: Tensor, by: float = SAME) -> Tensor:
+    """Which squares of frames (B, C, H, W) in [-1, 1] differ, by so much on average, bool (B, H / 8, W / 8)."""
     pixels = (a - b).abs().mean(1)  # (B, H, W)
-    return pixels.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).mean((-1, -2)) >= SAME
+    return pixels.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).mean((-1, -2)) >= by

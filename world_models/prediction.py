@@ -14,10 +14,14 @@ from torch import Tensor
 class Prediction:
     """One imagined frame per world: `latents` (B, M, k), `rew` (B,), `term_prob` (B,), `feats` (B, F).
 
+    `expected` (B, M, k) is the frame after the first denoising step: the mean of all that was possible. Where it is not
+    what the frame became, the memory did not know, and something was decided.
+
     Planners and policies that live on features never look at frames, so these are decoded when somebody does.
     """
 
     latents: Tensor
+    expected: Tensor
     rew: Tensor
     term_prob: Tensor
     feats: Tensor
@@ -26,9 +30,9 @@ class Prediction:
     @staticmethod
     def cat(parts: Sequence[Prediction]) -> Prediction:
         """The frames of all worlds of all parts."""
-        tensors = zip(*((part.latents, part.rew, part.term_prob, part.feats) for part in parts), strict=True)
-        latents, rew, term_prob, feats = map(torch.cat, tensors)
-        return Prediction(latents, rew, term_prob, feats, parts[0].decode)
+        tensors = zip(*((p.latents, p.expected, p.rew, p.term_prob, p.feats) for p in parts), strict=True)
+        latents, expected, rew, term_prob, feats = map(torch.cat, tensors)
+        return Prediction(latents, expected, rew, term_prob, feats, parts[0].decode)
 
     @cached_property
     def obs(self) -> Tensor:

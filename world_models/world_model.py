@@ -18,7 +18,7 @@ from world_models.noise import fold, frame_noise
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.odometry import Odometry
 from world_models.prediction import Prediction
-from world_models.sampler import sample
+from world_models.sampler import Sample, sample
 from world_models.state import WorldModelState
 from world_models.threads import by_thread
 from world_models.tokenizer import PatchTokenizer
@@ -189,10 +189,10 @@ class WorldModel(nn.Module):
         act, is_first, reckoned = self._ahead(state, act)
         pose = reckoned if pose is None else pose.unsqueeze(1)
         frames = self._frames(state, is_first, pose)
-        latents = self._sample(state, act, frames, rng.unsqueeze(1), steps)
+        latents, expected = self._sample(state, act, frames, rng.unsqueeze(1), steps)
         state, _, feats, _ = self._write(state, latents, act, frames, pose)
         rew, term = self.reward(feats)[:, 0], self.termination(feats)[:, 0].sigmoid()
-        return Prediction(latents[:, 0], rew, term, state.feats, self.tokenizer.decode), state
+        return Prediction(latents[:, 0], expected[:, 0], rew, term, state.feats, self.tokenizer.decode), state
 
     @torch.no_grad()
     def uncertainty(self, state: WorldModelState, act: Tensor, rng: Tensor, samples: int = 4, steps: int = 2) -> Tensor:
@@ -210,7 +210,7 @@ class WorldModel(nn.Module):
         self._check_ahead(state, act, rng)
         act, is_first, pose = self._ahead(state, act)
         keys = torch.stack([fold(rng, i) for i in range(samples)], 1)
-        latents = self._sample(state, act, self._frames(state, is_first, pose), keys, steps)
+        latents = self._sample(state, act, self._frames(state, is_first, pose), keys, steps).x
         return self.tokenizer.decode(latents).var(1).mean((1, 2, 3)).sqrt() / 2
 
     def _check_ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> None:
@@ -225,7 +225,7 @@ class WorldModel(nn.Module):
         act, is_first = act.unsqueeze(1), (state.age == 0).unsqueeze(1)
         return act, is_first, self._track(state, state.latents.unsqueeze(1), act, is_first)
 
-    def _sample(self, state: WorldModelState, act: Tensor, frames: Frames, keys: Tensor, steps: int) -> Tensor:
+    def _sample(self, state: WorldModelState, act: Tensor, frames: Frames, keys: Tensor, steps: int) -> Sample:
         """Latents (B, S, M, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass."""
         batch, S = keys.shape
         unwritten = replace(frames, writes=False)

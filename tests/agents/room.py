@@ -54,13 +54,20 @@ class Room:
         after = make_state(cell, memory.age + 1)
         feats = torch.zeros(len(cell), 1)
         paid, ended = self.reward * at_goal + luck, self.term_prob * at_goal
-        return Prediction(self.shown(after), paid, ended, feats, lambda obs: obs), after
+        return Prediction(self.shown(after), self.shown(after), paid, ended, feats, lambda obs: obs), after
 
     def shown(self, memory: WorldModelState) -> Tensor:
         cell = memory.latents[:, 0].round().long()
         obs = torch.full((len(cell), 3, SIZE * SIZE), -1.0)
         obs[torch.arange(len(cell)), :, cell[:, 0] + SIZE * cell[:, 1]] = 1
         return obs.view(-1, 3, SIZE, SIZE)
+
+
+class LargeRoom(Room):
+    """The room of 5x5 cells, with 8x8 pixels each."""
+
+    def shown(self, memory: WorldModelState) -> Tensor:
+        return super().shown(memory).repeat_interleave(8, -1).repeat_interleave(8, -2)
 
 
 class RealRoom(gym.Env[NDArray[np.uint8], np.int64]):

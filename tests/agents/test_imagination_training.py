@@ -56,7 +56,8 @@ class Corridor:
         move = torch.tensor([-1, 1, 0])[act] if self.discrete else act[:, 0].round().long()
         seen = corridor_state((memory.feats.argmax(-1) + move).clamp(0, CELLS - 1))
         paid = seen.feats[:, GOAL]
-        return Prediction(torch.zeros(len(act), 3, 1, CELLS), paid, paid, seen.feats, lambda obs: obs), seen
+        frame = torch.zeros(len(act), 3, 1, CELLS)
+        return Prediction(frame, frame, paid, paid, seen.feats, lambda obs: obs), seen
 
 
 def corridor_state(cell: Tensor) -> WorldModelState:

@@ -59,7 +59,7 @@ class Player:
     ) -> tuple[Prediction, Any]:
         t, last = state
         obs = last if self.copies else self.obs[:, t]
-        return Prediction(obs, self.rew[:, t], self.terminated[:, t], obs, lambda obs: obs), (t + 1, obs)
+        return Prediction(obs, obs, self.rew[:, t], self.terminated[:, t], obs, lambda obs: obs), (t + 1, obs)
 
 
 def slow_last_seen(pose: np.ndarray, visible: np.ndarray, until: int) -> np.ndarray:

@@ -75,7 +75,7 @@ class Oracle:
         frames, t, last = state
         obs = last if self.copies else torch.stack([episode[t] for episode in frames])
         nothing = torch.zeros(len(obs))
-        return Prediction(obs, nothing, nothing, obs, lambda obs: obs), (frames, t + 1, obs)
+        return Prediction(obs, obs, nothing, nothing, obs, lambda obs: obs), (frames, t + 1, obs)
 
 
 def tasks(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

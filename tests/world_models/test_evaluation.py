@@ -39,7 +39,7 @@ class Counter:
     ) -> tuple[Prediction, torch.Tensor]:
         state = state + act
         obs = (state / 127.5 - 1)[:, None, None, None].expand(-1, 3, 4, 4)
-        return Prediction(obs, act.float(), (act == 3).float(), obs, lambda obs: obs), state
+        return Prediction(obs, obs, act.float(), (act == 3).float(), obs, lambda obs: obs), state
 
 
 def counting(sequences: int = 3, frames: int = 12) -> tuple[np.ndarray, np.ndarray]:
