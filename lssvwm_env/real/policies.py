@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -46,6 +46,9 @@ class UniformPolicy:
         raise ValueError(f"UniformPolicy cannot draw from {space}: it needs a Discrete or a bounded Box space.")
 
 
+_BLINDLY: Final = (Actions.left, Actions.right, Actions.forward, Actions.forward)
+
+
 class _Errand(NamedTuple):
     """Walk onto `cell`, or only up to it and `face` it, and then do the actions of `then`."""
 
@@ -63,8 +66,8 @@ class WanderPolicy:
     (goals, lava, the two ends of the Memory hallway) are shunned until a random time is over; then one of
     them is sought on purpose, successes and failures with equal odds. Where there are such, some episodes make
     haste: an end sought before anything was seen shows what does not follow from the rest. A model without them
-    believes that whoever knows nothing wins. Some spins are long, so that memories outlast them. And it runs
-    into things, which policies that learn in dreams do as soon as somebody seems to pay for it.
+    believes that whoever knows nothing wins. Some spins are long, so that memories outlast them. And it runs into
+    things, and blindly into walls, as whoever plans or learns in dreams does as soon as somebody seems to pay for it.
 
     Attributes:
         noise: Share of actions drawn uniformly at random.
@@ -75,8 +78,9 @@ class WanderPolicy:
     _PATIENCE = (10, 70)  # steps before an end is sought: drawn per episode
     _HASTE = 0.25  # share of episodes without any
     _SPIN, _LONG_SPIN = (2, 5), (8, 41)  # turns in place
-    _LONG = 0.1  # share of long spins
+    _LONG = 0.25  # share of long spins
     _BUMP, _BUMPS = 0.4, (1, 6)  # share of the things run into, and how often
+    _BLIND, _BLIND_STEPS = 0.3, (3, 13)  # share of errands that are blind steps and turns, and how many
 
     def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
         """Begin an episode.
@@ -101,19 +105,29 @@ class WanderPolicy:
             return int(self._rng.integers(len(Actions)))
         for _ in range(10):  # some errands end at once, or lead nowhere
             if self._then:
-                return int(self._then.popleft())
+                action = self._then.popleft()
+                if action == Actions.forward and self._patience >= 0 and _cell(world.front_pos) in self._ends:
+                    continue
+                return int(action)
             if self._errand is None:
                 self._errand = self._next_errand(world)
-            action = self._walk(world, self._errand)
-            if action is not None:
-                return int(action)
+            step = self._walk(world, self._errand)
+            if step is not None:
+                return int(step)
         return int(self._rng.choice([Actions.left, Actions.right]))
+
+    @property
+    def _ends(self) -> set[Cell]:
+        return self._wins | self._losses
 
     def _next_errand(self, world: MiniGridEnv) -> _Errand:
         here = _cell(world.agent_pos)
-        reached = _distances(world, here, self._wins | self._losses)
+        reached = _distances(world, here, self._ends)
         if self._patience < 0 and (end := self._reachable_end(world)):
             return _Errand(end)
+        if self._wins and self._rng.random() < self._BLIND:
+            steps = self._rng.choice(_BLINDLY, int(self._rng.integers(*self._BLIND_STEPS)))
+            return _Errand(here, then=tuple(Actions(step) for step in steps))
         free = [cell for cell in reached if world.grid.get(*cell) is None]
         things = [cell for cell in _things(world) if any(side in reached for side in neighbours(cell))]
         dice = self._rng.random()
@@ -139,8 +153,7 @@ class WanderPolicy:
         if self._rng.random() < 0.5:
             sides.reverse()
         for side in sides:
-            ends = self._wins | self._losses
-            cells = [cell for cell in sorted(side) if here in _distances(world, cell, ends)]
+            cells = [cell for cell in sorted(side) if here in _distances(world, cell, self._ends)]
             if cells:
                 return self._pick(cells)
         return None
@@ -148,7 +161,7 @@ class WanderPolicy:
     def _walk(self, world: MiniGridEnv, errand: _Errand) -> Actions | None:
         """The next action towards an errand's cell; None if the walk is over, and the errand settled."""
         here, ahead = _cell(world.agent_pos), _cell(world.front_pos)
-        distance = _distances(world, errand.cell, self._wins | self._losses)
+        distance = _distances(world, errand.cell, self._ends)
         left = distance.get(here)
         if left is None or left == 0 or (errand.face and left == 1 and ahead == errand.cell):
             self._errand = None

@@ -51,6 +51,15 @@ def test_it_runs_into_the_cue() -> None:
     assert bumps > 40
 
 
+def test_it_runs_blindly_into_walls() -> None:
+    episodes = wander("MiniGrid-MemoryS9-v0", 40)
+    bumps = 0
+    for episode in episodes:
+        still = (episode.pose[1:] == episode.pose[:-1]).all(1) & (episode.act[1:] == Actions.forward)
+        bumps += int((still & (episode.tiles[:-1, 5, 3, 0] == OBJECT_TO_IDX["wall"])).sum())
+    assert bumps > 50
+
+
 def test_object_rooms_are_walked_and_objects_carried_about() -> None:
     (episode,) = wander("MiniGrid-ObjectRooms-v0", 1, length=1500)
     rooms = {(x > 6, y > 6) for x, y, _ in episode.pose}
