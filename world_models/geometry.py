@@ -54,6 +54,22 @@ def _axes(heading: Tensor) -> tuple[Tensor, Tensor]:
     return forward, torch.stack([-forward[..., 1], forward[..., 0]], -1)
 
 
+def motion_patches(view: EgoView, grid: int, patch: int) -> list[int]:
+    """The patches, of grid x grid, that show the cells in which the motions of a view end, as far as they are in sight.
+
+    Raises:
+        ValueError: If none of them is.
+    """
+    shown = set[int]()
+    for forward, right, _ in view.motions:
+        top, left = (view.row - forward) * view.cell, (view.col + right) * view.cell
+        rows, cols = (range(max(0, at // patch), min(grid, -(-(at + view.cell) // patch))) for at in (top, left))
+        shown.update(row * grid + col for row in rows for col in cols)
+    if not shown:
+        raise ValueError(f"{view} has no cell in sight that a motion ends in; is the agent at row, col of its frame?")
+    return sorted(shown)
+
+
 def patch_places(pose: Tensor | None, view: EgoView | None, grid: int, patch: int, lead: tuple[int, ...]) -> Tensor:
     """World coordinates (*lead, grid * grid, 2) of the centres of the patches, in cells.
 

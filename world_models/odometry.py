@@ -8,46 +8,44 @@ follows, so this network is trained by itself, on far more frames than the rest 
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from world_models.actions import ActionEmbedding, ActionSpec
-from world_models.geometry import EgoView, advance, ego_motion
-
-GLANCES: Final = 2  # patches that an action is seen to depend on, such as the one that the agent steps onto
-EAGER: Final = 30.0  # glances have to settle before anything can be learned of what they see
+from world_models.geometry import EgoView, advance, ego_motion, motion_patches
 
 
 class Odometry(nn.Module):
     """Classifies the ego motion between two frames from the earlier frame's latents and the action.
 
-    The action says where to look, and what is seen there, whether it can be done. Whoever sees the whole frame takes an
-    object that was run into nine times for the frames that it was seen in; in a patch, it looks the same every time.
+    Whether a motion can be done is decided where it leads to, so that is where it looks: at the patches that show the
+    cells that motions end in. Whoever sees whole frames takes an object that was run into nine times for the frames
+    around it; in its patch, it looks the same every time.
     """
 
     motions: Tensor
+    ends: Tensor
 
-    def __init__(self, view: EgoView, action: ActionSpec, patches: int, latent_dim: int, width: int = 128) -> None:
+    def __init__(
+        self, view: EgoView, action: ActionSpec, grid: int, patch: int, latent_dim: int, width: int = 128
+    ) -> None:
         super().__init__()
+        ends = motion_patches(view, grid, patch)
         self.register_buffer("motions", torch.tensor(view.motions), persistent=False)
-        self.look = ActionEmbedding(action, GLANCES * patches)
-        nn.init.normal_(self.look.embed.weight, std=0.3 / EAGER)
+        self.register_buffer("ends", torch.tensor(ends), persistent=False)
         self.embed_action = ActionEmbedding(action, width)
-        self.embed_seen = nn.Linear(GLANCES * latent_dim, width)
+        self.embed_ends = nn.Linear(len(ends) * latent_dim, width)
         self.classify = nn.Sequential(
             nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, len(view.motions))
         )
 
     def forward(self, latents: Tensor, act: Tensor) -> Tensor:
         """Logits (..., motions) for the motion caused by act (...) taken at the frame with latents (..., M, k)."""
-        never = torch.zeros(act.shape[: latents.dim() - 2], dtype=torch.bool, device=latents.device)  # no act is null
-        glance = (EAGER * self.look(act, never)).unflatten(-1, (GLANCES, -1)).softmax(-1)  # (..., glances, M)
+        no_reset = torch.zeros(act.shape[: latents.dim() - 2], dtype=torch.bool, device=latents.device)
         # Whitened latents of rare objects reach tens of units; what matters here is what they are, not how rare.
-        seen = glance @ latents.tanh()  # (..., glances, k)
-        return self.classify(self.embed_seen(seen.flatten(-2)) + self.embed_action(act, never))
+        seen = latents[..., self.ends, :].tanh().flatten(-2)
+        return self.classify(self.embed_ends(seen) + self.embed_action(act, no_reset))
 
     def track(self, pose: Tensor, latents: Tensor, previous: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
         """Poses (B, T, 3) of frames with latents (B, T, M, k), after pose (B, 3) and previous latents (B, M, k)."""

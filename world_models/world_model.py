@@ -100,7 +100,8 @@ class WorldModel(nn.Module):
         self.config = config
         width = config.feature_dim
         self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim)
-        self.odometry = Odometry(config.view, config.action, config.grid**2, config.latent_dim) if config.view else None
+        sizes = config.action, config.grid, config.patch, config.latent_dim
+        self.odometry = Odometry(config.view, *sizes) if config.view else None
         self.network = Network(config.network, config.grid, config.latent_dim, config.action)
         self.features = FeatureHead(
             self.network.tokens,

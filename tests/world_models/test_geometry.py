@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +7,7 @@ from world_models.geometry import (
     EgoView,
     advance,
     ego_motion,
+    motion_patches,
     patch_places,
     place_frequencies,
     place_rotation,
@@ -62,6 +64,24 @@ def test_surroundings_are_squares_of_two_by_two_cells_around_the_agent(pose):
     assert torch.equal(squares[4, 4], pose[:2] - 0.5 * forward[:2] + 0.5 * right[:2])
     assert torch.equal(squares[0, 4], squares[4, 4] + 8 * forward[:2])
     assert torch.equal(squares[4, 7], squares[4, 4] + 6 * right[:2])
+
+
+@pytest.mark.parametrize(
+    ("patch", "expected"),
+    [
+        (8, [3 * 6 + 2, 4 * 6 + 2, 4 * 6 + 3]),  # ahead, own cell, at the right; behind is out of sight
+        (16, [1 * 3 + 1, 2 * 3 + 1]),  # patches of 2 x 2 cells
+        (4, [row * 12 + col for row in (6, 7) for col in (4, 5)] + [r * 12 + c for r in (8, 9) for c in (4, 5, 6, 7)]),
+    ],
+)
+def test_motions_end_in_patches_in_sight(patch, expected):
+    view = EgoView(8, 4, 2, ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (-2, 0, 0)))
+    assert motion_patches(view, 48 // patch, patch) == expected
+
+
+def test_an_agent_out_of_sight_is_refused():
+    with pytest.raises(ValueError, match="no cell in sight that a motion ends in"):
+        motion_patches(EgoView(8, 9, 2, ((0, 0, 0), (1, 0, 0))), 6, 8)
 
 
 def test_codes_of_different_places_are_nearly_orthogonal():

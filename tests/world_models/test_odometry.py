@@ -7,7 +7,7 @@ from world_models.odometry import Odometry
 
 def test_motions_are_learned_from_frames_as_good_and_as_bad_as_those_of_dreams(monkeypatch):
     torch.manual_seed(0)
-    odometry = Odometry(EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0))), ActionSpec("discrete", 3), 4, 200)
+    odometry = Odometry(EgoView(8, 1, 0, ((0, 0, 0), (1, 0, 0))), ActionSpec("discrete", 3), 2, 8, 200)
     frames = 1000 * torch.eye(200)[:, None].expand(200, 4, 200)  # each with a latent of its own
     seen = []
     forward = odometry.forward
@@ -27,7 +27,7 @@ def test_motions_are_learned_from_frames_as_good_and_as_bad_as_those_of_dreams(m
 
 def test_what_was_run_into_three_times_is_not_walked_through():
     torch.manual_seed(0)
-    kinds, ahead, rare = 3 * torch.randn(12, 6), 4, 11
+    kinds, ahead, rare = 3 * torch.randn(12, 6), 4, 11  # ahead: of 3x3 patches the middle
     view = EgoView(8, 2, 1, ((0, 0, 0), (1, 0, 0), (0, 0, 1)))
     turn, forward = 0, 1
 
@@ -40,7 +40,7 @@ def test_what_was_run_into_three_times_is_not_walked_through():
         steps = (act == forward) & (kind < 4)
         return torch.stack([torch.zeros_like(act), -steps.long(), (act == turn).long()], -1)
 
-    odometry, north = Odometry(view, ActionSpec("discrete", 2), 9, 6), torch.tensor([0, 0, 3])
+    odometry, north = Odometry(view, ActionSpec("discrete", 2), 3, 8, 6), torch.tensor([0, 0, 3])
     kind = torch.cat([torch.randint(11, (1000,)), torch.full((3,), rare)])  # hardly ever seen there
     latents, act = frames(len(kind), kind), torch.randint(2, kind.shape)
     act[-3:] = forward
