@@ -29,6 +29,7 @@ from lssvwm_env.train import hardware, model_config
 from world_models.data import EpisodeDataset
 from world_models.files import write_bytes
 from world_models.objective import ObjectiveConfig
+from world_models.precision import knows_bf16
 from world_models.training import Trainer, TrainingConfig
 from world_models.world_model import WorldModelConfig
 
@@ -146,6 +147,7 @@ def configs(
             "lengths": (16, 32, 64),
             "objective": ObjectiveConfig(**(REFERENCE.objective | variant.objective)),
             "eval_every": 200,
+            "odometry_steps": 1,  # poses are given to all dreams
             "seed": seed,
             "threads": args.threads,
         }
@@ -171,6 +173,7 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
         "state_bytes": trained.initial_state(1).nbytes,
         "frames_per_second": training_speed(trainer.config.out),
         "hardware": hardware("cpu"),
+        "precision": "bfloat16" if training.bf16 and knows_bf16("cpu") else "float32",
         "data_hash": dataset.hash(),
         "commit": commit,
         "versions": package_versions(),

@@ -86,8 +86,9 @@ class SuiteSettings:
         following: Whether `revisit` also asks for every next frame after the real ones before it, which takes as long
             as all else.
         steps: Denoising steps per frame.
-        pose_given: Whether dreams move by the recorded poses, as the paper's do (section 5.1), and not by what the
-            model reckons. That tells what is forgotten from what is looked for in the wrong place.
+        pose_given: Whether places are told by the recorded poses, as the paper's are (section 5.1), in contexts and in
+            dreams, and not by what the model reckons. That tells what is forgotten from what is looked for in the wrong
+            place.
         batch: Episodes side by side; changes the memory needed, and no more than rounding in the numbers.
         bf16: Compute matrix products in bfloat16.
     """

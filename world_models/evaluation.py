@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from world_models.data.episodes import EpisodeDataset
-from world_models.data.segments import to_frames, to_uint8
-from world_models.geometry import advance, ego_motion
+from world_models.data.segments import relative_pose, to_frames, to_uint8
 from world_models.prediction import Prediction
 from world_models.world_model import WorldModel
 
@@ -157,8 +156,8 @@ def dream(
         horizon: Frames to dream.
         keys: Noise keys, long (B,).
         steps: Denoising steps per frame.
-        pose: Recorded poses (B, T, 3), if the dream is to move by them, as the paper's do (section 5.1), rather than by
-            what the model reckons; unused by models without a view.
+        pose: Recorded poses (B, T, 3), if places are to be told by them, as the paper's are (section 5.1), rather than
+            by what the model reckons; unused by models without a view.
 
     Returns:
         `horizon` frames, the first of which is to be compared with `obs[:, context_len]`.
@@ -175,14 +174,16 @@ def dream(
     is_first = torch.zeros(len(obs), context_len, dtype=torch.bool, device=model.device)
     is_first[:, 0] = True
     context = to_frames(obs[:, :context_len]).to(model.device)
-    state, _ = model.observe(model.initial_state(len(obs)), context, actions[:, :context_len], is_first)
+    known = None
+    if pose is not None and model.odometry is not None:
+        begun = torch.arange(context_len + horizon).expand(len(obs), -1) == 0
+        known = relative_pose(torch.from_numpy(pose[:, : context_len + horizon]).long(), begun).to(model.device)
+    seen = None if known is None else known[:, :context_len]
+    state, _ = model.observe(model.initial_state(len(obs)), context, actions[:, :context_len], is_first, seen)
     predictions = []
     for t in range(context_len, context_len + horizon):
-        ahead = None
-        if pose is not None and model.odometry is not None:
-            now, then = (torch.from_numpy(pose[:, i]).long().to(model.device) for i in (t - 1, t))
-            ahead = advance(state.pose, ego_motion(now, then))
-        prediction, state = model.imagine(state, actions[:, t], keys, steps, ahead)
+        here = None if known is None else known[:, t]
+        prediction, state = model.imagine(state, actions[:, t], keys, steps, here)
         predictions.append(_on_cpu(prediction))
     return _stack(predictions)
 

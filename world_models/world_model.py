@@ -139,23 +139,27 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def observe(
-        self, state: WorldModelState, obs: Tensor, act: Tensor, is_first: Tensor
+        self, state: WorldModelState, obs: Tensor, act: Tensor, is_first: Tensor, pose: Tensor | None = None
     ) -> tuple[WorldModelState, Tensor]:
         """Take real frames into the memory, in parallel over each temporal block.
 
         Args:
             obs: (B, T, C, H, W) in [-1, 1]. act: (B, T) or (B, T, A), the action that led to each frame.
             is_first: (B, T) bool; the memory is emptied before such a frame.
+            pose: (B, T, 3) of the eye where it is known, on the axes of `state.pose`, or of the first frames (see
+                `data.segments.relative_pose`); otherwise it is reckoned.
 
         Returns:
             the state after the last frame, and features (B, T, F) of every frame.
         """
         self._check(state.batch_size, obs, act, is_first)
+        self._check_placed(pose)
         latents = self.tokenizer.encode(obs)
         feats: list[Tensor] = []
         for frames in self.temporal_blocks(latents.shape[1]):
             block = latents[:, frames], act[:, frames], is_first[:, frames]
-            state, _, f, _ = self.commit(state, *block, self._track(state, *block))
+            here = self._track(state, *block) if pose is None else pose[:, frames]
+            state, _, f, _ = self.commit(state, *block, here)
             feats.append(f)
         return state, torch.cat(feats, 1)
 
@@ -171,8 +175,7 @@ class WorldModel(nn.Module):
                 the axes of `state.pose`; otherwise it is reckoned.
         """
         self._check_ahead(state, act, rng)
-        if pose is not None and self.odometry is None:
-            raise ValueError("pose is given, but this model has no view to place; leave pose=None")
+        self._check_placed(pose)
 
         def of(worlds: slice) -> tuple[Prediction, WorldModelState]:
             here = None if pose is None else pose[worlds]
@@ -220,6 +223,10 @@ class WorldModel(nn.Module):
             raise ValueError(
                 f"rng is {rng.dtype} {tuple(rng.shape)}; expected one int64 key per world, ({state.batch_size},)"
             )
+
+    def _check_placed(self, pose: Tensor | None) -> None:
+        if pose is not None and self.odometry is None:
+            raise ValueError("pose is given, but this model has no view to place; leave pose=None")
 
     def _ahead(self, state: WorldModelState, act: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """act (B, 1, ...), is_first (B, 1) and pose (B, 1, 3) of the frame to imagine."""

@@ -51,7 +51,9 @@ class Player:
     def initial_state(self, batch_size: int) -> tuple[int, Any]:
         return 0, None
 
-    def observe(self, state: Any, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor) -> tuple[Any, None]:
+    def observe(
+        self, state: Any, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor, pose: None = None
+    ) -> tuple[Any, None]:
         return (state[0] + obs.shape[1], obs[:, -1]), None
 
     def imagine(

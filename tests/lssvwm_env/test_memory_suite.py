@@ -54,7 +54,9 @@ class Oracle:
     def initial_state(self, batch_size: int) -> Any:
         return None
 
-    def observe(self, state: Any, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor) -> tuple[Any, None]:
+    def observe(
+        self, state: Any, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor, pose: None = None
+    ) -> tuple[Any, None]:
         assert is_first[:, 0].all() and not is_first[:, 1:].any()
         frames = [self._find(row, actions) for row, actions in zip(obs, act, strict=True)]
         return (frames, obs.shape[1], obs[:, -1]), None

@@ -26,7 +26,7 @@ class Counter:
         return torch.full((batch_size,), torch.nan)
 
     def observe(
-        self, state: torch.Tensor, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor
+        self, state: torch.Tensor, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor, pose: None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         grey = (obs[:, :, 0, 0, 0] + 1) * 127.5
         for t in range(obs.shape[1]):
@@ -91,11 +91,13 @@ def test_a_dream_may_move_by_recorded_poses() -> None:
         assert isinstance(last, torch.nn.Linear)
         last.weight.data.zero_()
         last.bias.data = torch.eye(4)[motion]
-        return dream(model, obs, act, 1, 5, torch.tensor([5, 6]), pose=pose).obs
+        return dream(model, obs, act, 3, 3, torch.tensor([5, 6]), pose=pose).obs
 
     np.testing.assert_array_equal(dreamt(0, turning), dreamt(2, None))  # what reckons that it turns, turns
     np.testing.assert_array_equal(dreamt(1, turning), dreamt(2, None))
     assert not np.array_equal(dreamt(1, None), dreamt(2, None))
+    late = np.where(np.arange(6)[:, None] < 2, turning[:, :1], turning - [0, 0, 1])  # turns from the third frame on
+    assert not np.array_equal(dreamt(2, late), dreamt(2, turning))  # what the context was seen from counts, too
 
 
 def test_a_model_without_a_view_is_given_no_pose() -> None:
@@ -103,6 +105,9 @@ def test_a_model_without_a_view_is_given_no_pose() -> None:
     state, act = model.initial_state(1), torch.zeros(1, dtype=torch.long)
     with pytest.raises(ValueError, match="no view"):
         model.imagine(state, act, torch.tensor([0]), pose=torch.zeros(1, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="no view"):
+        frames, first = torch.zeros(1, 1, 3, 64, 64), torch.ones(1, 1, dtype=torch.bool)
+        model.observe(state, frames, act.unsqueeze(1), first, torch.zeros(1, 1, 3, dtype=torch.long))
 
 
 def test_too_short_sequences_are_refused() -> None:
