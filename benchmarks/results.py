@@ -90,10 +90,12 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def study_row(name: str, records: list[Record]) -> list[str]:
-    """A model in the tables of the study."""
+    """A model in the tables of the study; a dagger marks seeds that were trained in float32."""
     walks = world(records[0])["out_and_back"]
+    exact = [str(r["seed"]) for r in records if r.get("precision", "bfloat16") == "float32"]
+    mark = f" † (seed {', '.join(exact)})" if exact else ""
     return [
-        f"`{name}`: {records[0]['about']}",
+        f"`{name}`: {records[0]['about']}{mark}",
         *(cell(records, "out_and_back", n, "dream", "psnr_seen", unit=1.0) for n in walks),
         *(cell(records, "out_and_back", n, "dream", "objects_seen") for n in list(walks)[-1:]),
         cell(records, "revisit", "dream", "objects_seen"),

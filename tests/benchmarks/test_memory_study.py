@@ -68,12 +68,13 @@ def test_results_are_made_of_records(program, tmp_path):
     }
     record = {
         "about": "it",
+        "seed": 0,
         "frames_per_second": 3,
         "suite": {"worlds": {"w": {"out_and_back": {"50": task}, "revisit": task}}},
     }
-    found = {"ours": [record, record], "window": [record]}
+    found = {"ours": [record, record], "window": [record | {"precision": "float32"}]}
     text = results.study_section(found, ["ours", "window"])
-    assert "`ours`: it | 0.5 (0.5, 0.5)" in text and "`window`: it | 0.5 [0.4, 0.6]" in text
+    assert "`ours`: it | 0.5 (0.5, 0.5)" in text and "`window`: it † (seed 0) | 0.5 [0.4, 0.6]" in text
     assert "copied | - | - | - |" in text
     assert results.distance_png(found, 64).startswith(b"\x89PNG")
 
