@@ -21,6 +21,7 @@ from world_models.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
 TEMPLATE: Final = Path(__file__).parent / "agents_template.md"
+PLANNERS: Final = {"graph": "graph search", "mcts": "MCTS", "cem": "CEM", "mppi": "MPPI", "shooting": "random shooting"}
 
 Record = dict[str, Any]
 
@@ -79,16 +80,17 @@ def planners(reports: list[Record]) -> str:
                   if asked[name]]  # fmt: skip
         rows.append([
             world(r),
-            asked["agent"].upper(),
+            PLANNERS[asked["agent"]],
             "critic" if asked["policy"] else "nothing",
+            f"{asked['curiosity']:g}",
             str(asked["horizon"]),
             ", ".join(budget),
             f"{seconds['mean']:.2f} ({seconds['most']:.2f})",
             show(r["success"]),
             rank(r),
         ])  # fmt: skip
-    header = ["world", "planner", "beyond the horizon", "horizon", "budget per decision", "s per decision (most)",
-              "success, %", "promised and paid: rank correlation"]  # fmt: skip
+    header = ["world", "planner", "beyond the horizon", "curiosity", "horizon", "budget per decision",
+              "s per decision (most)", "success, %", "promised and paid: rank correlation"]  # fmt: skip
     return table(header, rows)
 
 
