@@ -66,7 +66,7 @@ class Graph:
 
     def __init__(self, core: Imaginer, state: WorldModelState, row: int) -> None:
         self.root = Moment(state, row, core.shown(state[row : row + 1])[0])
-        self.moments, self.alike = [self.root], {_pose(state, row): [self.root]}
+        self.moments, self.alike = [self.root], {tuple(state.pose[row].tolist()): [self.root]}
         self._order = count()
         self._open = [(0, 0.0, next(self._order), self.root)]
 
@@ -85,7 +85,7 @@ class Graph:
         parent.ways[action] = Way(moment, rew, 1 - term_prob)
 
     def _known(self, moment: Moment) -> Moment:
-        same_place = self.alike.setdefault(_pose(moment.memory, moment.row), [])
+        same_place = self.alike.setdefault(tuple(moment.memory.pose[moment.row].tolist()), [])
         near = [other for other in same_place if abs(other.earned - moment.earned) < EARNED_ALIKE]
         if near:
             same = ~differing(torch.stack([other.frame for other in near]), moment.frame).flatten(1).any(1)
@@ -194,9 +194,3 @@ class GraphSearch(SearchSettings):
             graphs[row].add(
                 Moment(memory, i, frame.obs[i], rest=after), parent, actions[i % len(actions)], rew, term_prob
             )
-
-
-def _pose(memory: WorldModelState, row: int) -> tuple[int, ...]:
-    """Where the eye is: heading counts by the quarter."""
-    x, y, heading = memory.pose[row].tolist()
-    return x, y, heading % 4

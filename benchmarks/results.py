@@ -31,6 +31,7 @@ COMPARED: Final = (
     "blocks-1",
     "paper-blocks",
 )
+NEWER: Final = "†"  # of models that were judged with poses given to contexts, too, and not to dreams alone
 AGES: Final = {"objects_age_9_32": "9-32", "objects_age_33_128": "33-128", "objects_age_129_512": "129-512"}
 
 Record = dict[str, Any]
@@ -50,11 +51,12 @@ class Args:
 
 
 def read(folder: Path) -> dict[int, dict[str, list[Record]]]:
-    """Records of the study by steps of training and by variant, in the order of seeds."""
+    """Records of the study by steps of training and by variant, in the order of seeds; newer ones apart."""
     found: dict[int, dict[str, list[Record]]] = {}
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
-        found.setdefault(record["training"]["steps"], {}).setdefault(record["variant"], []).append(record)
+        name = record["variant"] + NEWER * ("precision" in record)
+        found.setdefault(record["training"]["steps"], {}).setdefault(name, []).append(record)
     return found
 
 
@@ -89,13 +91,16 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def plain(name: str) -> str:
+    """A variant's name, however it was judged."""
+    return name.removesuffix(NEWER)
+
+
 def study_row(name: str, records: list[Record]) -> list[str]:
-    """A model in the tables of the study; a dagger marks seeds that were trained in float32."""
+    """A model in the tables of the study."""
     walks = world(records[0])["out_and_back"]
-    exact = [str(r["seed"]) for r in records if r.get("precision", "bfloat16") == "float32"]
-    mark = f" † (seed {', '.join(exact)})" if exact else ""
     return [
-        f"`{name}`: {records[0]['about']}{mark}",
+        f"`{plain(name)}`{NEWER * name.endswith(NEWER)}: {records[0]['about']}",
         *(cell(records, "out_and_back", n, "dream", "psnr_seen", unit=1.0) for n in walks),
         *(cell(records, "out_and_back", n, "dream", "objects_seen") for n in list(walks)[-1:]),
         cell(records, "revisit", "dream", "objects_seen"),
@@ -116,7 +121,7 @@ def study_section(found: dict[str, list[Record]], names: list[str]) -> str:
         *(f"{walks[-1]} out: seen {age} ago, %" for age in AGES.values()),
         "training, frames/s",
     ]
-    rows = [study_row(name, found[name]) for name in names if name in found]
+    rows = [study_row(row, found[row]) for name in names for row in (name, name + NEWER) if row in found]
     copied = [
         "the last real frame, copied",
         *(cell(some[:1], "out_and_back", n, "copy", "psnr_seen", unit=1.0) for n in walks),
@@ -281,7 +286,8 @@ def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
         parts[f"made-of-{steps}"] = made_of(found)
         parts[f"compared-{steps}"] = study_section(found, list(COMPARED))
         parts[f"ablated-{steps}"] = study_section(
-            found, ["reference", "ours", *(name for name in found if name not in ("reference", *COMPARED))]
+            found,
+            ["reference", "ours", *dict.fromkeys(n for n in map(plain, found) if n not in ("reference", *COMPARED))],
         )
         pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
     if (path := folder / "cost-curves.json").exists():

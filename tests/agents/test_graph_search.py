@@ -81,7 +81,7 @@ class Turning(Room):
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         frame, after = super().imagine(memory, torch.full_like(act, WAIT), keys)
         turn = torch.tensor([1, 0, -1, 0, 0])[act]
-        return frame, replace(after, pose=memory.pose + torch.stack([0 * turn, 0 * turn, turn], 1))
+        return frame, replace(after, pose=(memory.pose + torch.stack([0 * turn, 0 * turn, turn], 1)) % 4)
 
     def shown(self, memory: WorldModelState) -> Tensor:
         return torch.zeros(memory.batch_size, 3, 16, 16)
