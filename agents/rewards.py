@@ -13,12 +13,13 @@ from torch import Tensor
 
 from agents.mpc import Rememberer
 from world_models.data.segments import to_frames
+from world_models.noise import fold
 from world_models.prediction import Prediction
 from world_models.state import WorldModelState
 
 PATCH = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
 SAME = 0.1  # squares that differ by less than this on average, of a range of 2, are the same
-SURE = 0.1  # squares that become what was expected of them but for this were known
+SURE = 0.06  # squares that become what was expected of them but for this were known
 
 
 class OtherReward(ABC):
@@ -100,8 +101,17 @@ class Curious(OtherReward):
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         """See `SimulatorCore.imagine`."""
         frame, after = self.core.imagine(memory, act, keys)
-        unknown = differing(frame.obs, frame.decode(frame.expected), SURE).float().sum((1, 2))
-        return replace(frame, rew=frame.rew + self.weight * unknown), after
+        unknown = _decided(frame)
+        asked = unknown.flatten(1).any(1).nonzero().flatten()
+        if len(asked):
+            again, _ = self.core.imagine(memory[asked], act[asked], fold(keys[asked], 1))
+            unknown[asked] &= _decided(again)
+        return replace(frame, rew=frame.rew + self.weight * unknown.float().sum((1, 2))), after
+
+
+def _decided(frame: Prediction) -> Tensor:
+    """Which squares did not become what was expected of them."""
+    return differing(frame.obs, frame.decode(frame.expected), SURE)
 
 
 def differing(a: Tensor, b: Tensor, by: float = SAME) -> Tensor:
