@@ -85,8 +85,8 @@ class Curious(OtherReward):
 
     A planner that dreams with one key takes what it dreams of unseen places for the truth, and never looks: in
     MiniGrid-Memory it walks past the cue that it should have remembered. Before a frame is denoised, all that it may be
-    is mixed in what is expected of it; squares that become something else were decided on the way. What was seen is
-    remembered, and what was dreamt, too: looking again pays nothing.
+    is mixed in what is expected of it; squares that become something else, with another key too, were decided on the
+    way. What was seen is remembered, and what was dreamt, too: looking again pays nothing.
 
     Args:
         core: Where to imagine, and to remember; it must take at least two denoising steps, as with one, frames are what

@@ -17,11 +17,16 @@ from world_models.state import WorldModelState
 
 
 class DarkRoom(LargeRoom):
-    """What is in two squares of the upper left, seen from the column at the right, is not known before it is dreamt."""
+    """What is in two squares of the upper left, seen from the column at the right, is not known before it is dreamt.
+
+    A flickering room is so for keys below 10 only.
+    """
+
+    flickers = False
 
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         frame, after = super().imagine(memory, act, keys)
-        dark = (after.latents[:, 0, 0] == 4).float()
+        dark = ((after.latents[:, 0, 0] == 4) & ~(self.flickers & (keys.abs() >= 10))).float()
         expected = frame.expected.clone()
         expected[:, :, :8, :16] += dark.view(-1, 1, 1, 1)
         return replace(frame, expected=expected), after
@@ -59,6 +64,13 @@ def test_it_pays_to_see_what_is_not_known() -> None:
     frame, after = core.imagine(room_state((3, 3), (3, 3)), torch.tensor([RIGHT, LEFT]), keys(2))
     torch.testing.assert_close(frame.rew, torch.tensor([2 * 0.25, 0.0]))
     assert after.latents[:, 0, 0].tolist() == [4, 2]
+
+
+def test_what_one_noise_alone_does_not_know_pays_nothing() -> None:
+    room = DarkRoom(reward=0.0)
+    room.flickers = True
+    frame, _ = Curious(room).imagine(room_state((3, 3)), torch.tensor([RIGHT]), keys())
+    assert frame.rew.tolist() == [0]
 
 
 def test_the_reward_of_the_world_still_counts() -> None:
