@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ ACTIONS = rng.integers(0, 7, (14, B))
 @pytest.fixture(scope="module")
 def mortal(toy_simulator: Simulator) -> Simulator:
     """Its episodes sometimes terminate, so that all kinds of ends are met."""
-    simulator = replace(toy_simulator)
+    simulator = replace(toy_simulator, model=copy.deepcopy(toy_simulator.model))
     model, starts = simulator.model, simulator.starts
     is_first = torch.zeros(starts.act.shape, dtype=torch.bool)
     is_first[:, 0] = True
@@ -39,7 +40,7 @@ def mortal(toy_simulator: Simulator) -> Simulator:
             model.initial_state(len(is_first)), to_frames(starts.obs), torch.from_numpy(starts.act), is_first
         )
         model.termination.mlp[-1].weight *= 4
-        model.termination.mlp[-1].bias -= model.termination(feats).quantile(0.8)  # every fifth frame is an end
+        model.termination.mlp[-1].bias -= model.termination(feats).quantile(0.95)  # dreams end more often than recordings
     return simulator
 
 

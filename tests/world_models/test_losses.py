@@ -150,6 +150,7 @@ def test_recall_without_a_view_is_refused():
 def test_the_pull_on_states_reaches_what_writes_them():
     model = make().train()
     data = batch(T=8)
+    model.network.blocks[1].scan.in_proj.weight.data *= 3
 
     def scale():
         state, _ = model.observe(model.initial_state(2), data.obs, data.act, data.is_first)
