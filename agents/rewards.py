@@ -19,7 +19,7 @@ from world_models.state import WorldModelState
 
 PATCH = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
 SAME = 0.1  # squares that differ by less than this on average, of a range of 2, are the same
-SURE = 0.06  # squares that become what was expected of them but for this were known
+SURE = 0.075  # squares that become what was expected of them but for this were known
 
 
 class OtherReward(ABC):
