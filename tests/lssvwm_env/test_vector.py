@@ -40,7 +40,7 @@ def mortal(toy_simulator: Simulator) -> Simulator:
             model.initial_state(len(is_first)), to_frames(starts.obs), torch.from_numpy(starts.act), is_first
         )
         model.termination.mlp[-1].weight *= 4
-        model.termination.mlp[-1].bias -= model.termination(feats).quantile(0.95)  # dreams end more often than recordings
+        model.termination.mlp[-1].bias -= model.termination(feats).quantile(0.95)  # dreams end more often
     return simulator
 
 
