@@ -1,4 +1,4 @@
-"""bfloat16 where the hardware multiplies it. Elsewhere it is emulated: training takes eight times as long."""
+"""bfloat16 where the hardware multiplies it. Elsewhere it is emulated: training takes several times as long."""
 
 from __future__ import annotations
 
