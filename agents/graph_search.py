@@ -65,10 +65,9 @@ class Graph:
     """What was imagined of one world, from the moment in row `row` of a memory on."""
 
     def __init__(self, core: Imaginer, state: WorldModelState, row: int) -> None:
-        self.root = Moment(state, row, core.shown(state[row : row + 1])[0])
-        self.moments, self.alike = [self.root], {tuple(state.pose[row].tolist()): [self.root]}
-        self._order = count()
-        self._open = [(0, 0.0, next(self._order), self.root)]
+        self.moments, self.alike = list[Moment](), dict[tuple[int, ...], list[Moment]]()
+        self._order, self._open = count(), list[tuple[int, float, int, Moment]]()
+        self.root = self._known(Moment(state, row, core.shown(state[row : row + 1])[0]))
 
     def nearest(self, number: int, horizon: int) -> list[Moment]:
         """Up to so many moments that were not gone on from: those with the fewest steps, and of these the richest."""
@@ -85,6 +84,7 @@ class Graph:
         parent.ways[action] = Way(moment, rew, 1 - term_prob)
 
     def _known(self, moment: Moment) -> Moment:
+        """The moment that is the same as this one, or else this one, now known."""
         same_place = self.alike.setdefault(tuple(moment.memory.pose[moment.row].tolist()), [])
         near = [other for other in same_place if abs(other.earned - moment.earned) < EARNED_ALIKE]
         if near:

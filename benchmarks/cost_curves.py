@@ -29,6 +29,7 @@ from lssvwm_env.train import hardware
 from world_models.actions import ActionSpec
 from world_models.files import write_bytes
 from world_models.geometry import EgoView
+from world_models.precision import autocast
 from world_models.state import WorldModelState
 from world_models.world_model import Batch, WorldModel, preset
 
@@ -129,7 +130,7 @@ def generating(args: Args) -> dict[str, Any]:
 
 def train_step(model: WorldModel, batch: Batch) -> None:
     """Forward and backward, with checkpoints at temporal blocks."""
-    with torch.autocast(batch.obs.device.type, torch.bfloat16):
+    with autocast(batch.obs.device, bf16=True):
         loss, _ = model.loss(batch, checkpoint_blocks=True)
     loss.backward()
     model.zero_grad(set_to_none=True)
