@@ -46,7 +46,7 @@ class NetworkConfig:
     merge: int = 2
     block_sizes: tuple[int, ...] = (4, 2, 4, 4)
     map_layers: tuple[int, ...] = (0, 2)
-    window: int = 0
+    window: int = 1
     state_per_token: int = 4
     d_inner: int = 128
     headdim: int = 32

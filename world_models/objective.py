@@ -42,7 +42,7 @@ class ObjectiveConfig:
     context_noise: float = 0.2
     clean_prefix: float = 0.5
     cut_gradients: bool = False
-    state_moments: float = 0.01
+    state_moments: float = 0.0
     recall: float = 0.0
     perceptual: float = 0.0
     truncation: float = 0.0

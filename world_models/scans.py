@@ -67,8 +67,10 @@ class Scan(nn.Module):
 
     def finished(self, y: Tensor, value: Tensor, z: Tensor) -> Tensor:
         """What was read, y (..., n * parts, H, P), with the tokens' own values past the state -> (..., n, d)."""
-        y = self.norm((y + value * self.D[:, None].to(value.dtype)).flatten(-2) * F.silu(z))
-        return self.out_proj(y.unflatten(-2, (-1, self.parts)).flatten(-2))
+        y = torch.addcmul(y, value, self.D[:, None].to(y.dtype)).flatten(-2) * F.silu(z)
+        y = F.rms_norm(y, y.shape[-1:], eps=self.norm.eps).unflatten(-2, (-1, self.parts)).flatten(-2)
+        # The norm's gains scale the columns of what comes next: that matrix is far smaller than what it multiplies.
+        return F.linear(y, self.out_proj.weight * self.norm.weight.repeat(self.parts))
 
 
 class BlockScan(Scan):

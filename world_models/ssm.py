@@ -17,6 +17,8 @@ CUDA (`mamba_kernels.py`). `frame_scan_reference` is the recurrence itself, for 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,12 +47,12 @@ def frame_scan(
         return mamba_kernels.chunk_scan(C, x, dt, A, B, state, is_first)
     T, R, N = C.shape[1:]
     M, H, P = x.shape[2:]
-    values, decay = _write_weights(x, dt, A), _frame_decay(dt, A, is_first)
+    values, log_decay = _write_weights(x, dt, A), dt.float().sum(2) * A
     masked_cost = T * M * (R * N + R * H * (P + 2))  # per frame: scores, masks, weighted values
     carried_cost = H * P * N * (M + R + T)  # per frame: frame writes, reads, state passing
     if T > 1 and masked_cost < carried_cost:
-        return _masked(C, values, B, state, decay)
-    return _carried(C, values, B, state, decay)
+        return _masked(C, values, B, state, log_decay, is_first)
+    return _carried(C, values, B, state, log_decay, is_first)
 
 
 def _write_weights(x: Tensor, dt: Tensor, A: Tensor) -> Tensor:
@@ -60,43 +62,79 @@ def _write_weights(x: Tensor, dt: Tensor, A: Tensor) -> Tensor:
     return x * (dt * later.exp()).unsqueeze(-1).to(x.dtype)
 
 
-def _frame_decay(dt: Tensor, A: Tensor, is_first: Tensor) -> Tensor:
+def _frame_decay(log_decay: Tensor, is_first: Tensor) -> Tensor:
     """(G, H, T + 1, T + 1): what is left, at the read of frame t (row; row T is the final state), of the initial
     state (column 0) and of the write of frame s (column s + 1)."""
-    a = (dt.float().sum(2) * A).transpose(1, 2)  # (G, H, T)
+    a = log_decay.transpose(1, 2)  # (G, H, T)
     cum = F.pad(a.cumsum(-1), (1, 0))  # (G, H, T + 1): log decay of the initial state at each row
     written = torch.cat([torch.zeros_like(cum[..., :1]), cum[..., 1:]], -1)  # log decay already spent at a write
-    log_decay = cum.unsqueeze(-1) - written.unsqueeze(-2)
+    spent = cum.unsqueeze(-1) - written.unsqueeze(-2)
     segment = is_first.cumsum(1)  # (G, T)
     rows = torch.cat([segment, segment[:, -1:]], 1)
     columns = torch.cat([torch.zeros_like(segment[:, :1]), segment], 1)
     T = is_first.shape[1]
-    before = torch.ones(T + 1, T + 1, dtype=torch.bool, device=dt.device).tril()
+    before = torch.ones(T + 1, T + 1, dtype=torch.bool, device=a.device).tril()
     visible = (rows.unsqueeze(-1) == columns.unsqueeze(-2)) & before  # (G, T + 1, T + 1)
-    return log_decay.masked_fill(~visible.unsqueeze(1), -torch.inf).exp()
+    return spent.masked_fill(~visible.unsqueeze(1), -torch.inf).exp()
 
 
-def _carried(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+def _carried(
+    C: Tensor, values: Tensor, B: Tensor, state: Tensor, log_decay: Tensor, is_first: Tensor
+) -> tuple[Tensor, Tensor]:
     """One state per frame: write each frame, pass the states along time, read each frame."""
-    G, T, _, H, P = values.shape
-    N = B.shape[-1]
+    H, P = values.shape[3:]
     writes = values.flatten(3).transpose(2, 3) @ B.to(values.dtype)  # (G, T, HP, M) (G, T, M, N) -> (G, T, HP, N)
-    if T == 1:  # as when a dream takes a step: nothing to pass along
-        kept = decay[..., 0, None, None].unbind(2)  # of the initial state: at the read, and after the write
-        y = C @ state.reshape(G, 1, H * P, N).transpose(2, 3).to(C.dtype)  # (G, 1, R, N) (G, 1, N, HP) -> (G, 1, R, HP)
-        y = y.unflatten(-1, (H, P)) * kept[0].reshape(G, 1, 1, H, 1).to(y.dtype)  # a smaller tensor than the state
-        return y, torch.addcmul(writes.view(G, H, P, N).float(), state, kept[1])
-    writes = torch.cat([state.reshape(G, 1, H, P * N), writes.reshape(G, T, H, P * N).float()], 1)
-    states = (decay @ writes.transpose(1, 2)).transpose(1, 2)  # (G, H, T+1, T+1) (G, H, T+1, PN) -> (G, T+1, H, PN)
-    before = states[:, :T].reshape(G, T, H * P, N)
-    y = C @ before.transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP) -> (G, T, R, HP)
-    return y.unflatten(-1, (H, P)), states[:, T].reshape(G, H, P, N).float()
+    before, state = pass_along(state, writes.unflatten(2, (H, P)).float(), log_decay.exp(), is_first)
+    y = C @ before.flatten(2, 3).transpose(2, 3).to(C.dtype)  # (G, T, R, N) (G, T, N, HP) -> (G, T, R, HP)
+    return y.unflatten(-1, (H, P)), state
 
 
-def _masked(C: Tensor, values: Tensor, B: Tensor, state: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+def pass_along(state: Tensor, writes: Tensor, decay: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
+    """States (G, T, H, P, N) before each frame, emptied where an episode begins, and the one after the last.
+
+    A state that is read decays by `decay` (G, T, H), and what its frame writes, `writes` like the states, is added.
+    """
+    if writes.shape[1] == 1 and not is_first.any():  # a step of a dream: nothing is copied
+        return state.unsqueeze(1), torch.addcmul(writes[:, 0], state, decay[:, 0, :, None, None])
+    before, last = _PassAlong.apply(state, writes, decay, is_first)
+    return before, last
+
+
+class _PassAlong(torch.autograd.Function):
+    """Frame by frame in place, forwards and backwards: every state is touched while the cache still holds it."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, writes: Tensor, decay: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
+        T, first = writes.shape[1], is_first.any(0).tolist()
+        before, kept = torch.empty_like(writes), decay[..., None, None]
+        for t in range(T):
+            before[:, t] = state
+            if first[t]:
+                before[:, t] *= ~is_first[:, t, None, None, None]
+            state = torch.addcmul(writes[:, t], before[:, t], kept[:, t])
+        ctx.save_for_backward(before, decay, is_first)
+        return before, state
+
+    @staticmethod
+    def backward(ctx: Any, before_grad: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        before, decay, is_first = ctx.saved_tensors
+        T, first = decay.shape[1], is_first.any(0).tolist()
+        writes_grad, kept = torch.empty_like(before), decay[..., None, None]
+        for t in reversed(range(T)):  # grad: of the state after frame t
+            writes_grad[:, t] = grad
+            grad = torch.addcmul(before_grad[:, t], grad, kept[:, t])
+            if first[t]:
+                grad *= ~is_first[:, t, None, None, None]
+        return grad, writes_grad, (writes_grad * before).sum((3, 4)), None
+
+
+def _masked(
+    C: Tensor, values: Tensor, B: Tensor, state: Tensor, log_decay: Tensor, is_first: Tensor
+) -> tuple[Tensor, Tensor]:
     """Attention with decay for a mask: no state is formed but the first and the last."""
     G, T, _, H, P = values.shape
     R, N = C.shape[2:]
+    decay = _frame_decay(log_decay, is_first)
     scores = C.flatten(1, 2) @ B.to(C.dtype).flatten(1, 2).transpose(1, 2)  # (G, TR, N) (G, N, TM) -> (G, TR, TM)
     mask = decay[:, :, :T, 1:].to(scores.dtype)  # (G, H, T, T)
     scores = scores.view(G, 1, T, R, T, -1) * mask[:, :, :, None, :, None]

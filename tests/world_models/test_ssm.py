@@ -12,6 +12,11 @@ def part(i, frames):
     return {k: v[:, frames] if k in ("C", "x", "dt", "B", "is_first") else v for k, v in i.items()}
 
 
+def weighed(i):
+    values, log_decay = ssm._write_weights(i["x"], i["dt"], i["A"]), i["dt"].sum(2) * i["A"]
+    return i["C"], values, i["B"], i["state"], log_decay, i["is_first"]
+
+
 def close(actual, expected):
     for a, e in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-5, atol=1e-5)
@@ -27,8 +32,7 @@ def test_scan_equals_the_recurrence(seed, T, M, R):
 @pytest.mark.parametrize("form", [ssm._masked, ssm._carried])
 def test_each_form_equals_the_recurrence(form):
     i = inputs(0)
-    values, decay = ssm._write_weights(i["x"], i["dt"], i["A"]), ssm._frame_decay(i["dt"], i["A"], i["is_first"])
-    close(form(i["C"], values, i["B"], i["state"], decay), frame_scan_reference(**i))
+    close(form(*weighed(i)), frame_scan_reference(**i))
 
 
 @settings(max_examples=25, deadline=None)
@@ -68,7 +72,6 @@ def test_gradients_of_both_forms_agree_through_the_carried_state():
     for form in (ssm._masked, ssm._carried):
         i = inputs(4)
         leaves = [i[k].requires_grad_() for k in ("C", "x", "dt", "B", "state")]
-        values, decay = ssm._write_weights(i["x"], i["dt"], i["A"]), ssm._frame_decay(i["dt"], i["A"], i["is_first"])
-        y, state = form(i["C"], values, i["B"], i["state"], decay)
+        y, state = form(*weighed(i))
         grads.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
     close(*grads)
