@@ -31,7 +31,6 @@ COMPARED: Final = (
     "blocks-1",
     "paper-blocks",
 )
-NEWER: Final = "†"  # of models that were judged with poses given to contexts, too, and not to dreams alone
 AGES: Final = {"objects_age_9_32": "9-32", "objects_age_33_128": "33-128", "objects_age_129_512": "129-512"}
 
 Record = dict[str, Any]
@@ -51,12 +50,11 @@ class Args:
 
 
 def read(folder: Path) -> dict[int, dict[str, list[Record]]]:
-    """Records of the study by steps of training and by variant, in the order of seeds; newer ones apart."""
+    """Records of the study, NAME-STEPS-SEED.json, by steps of training and by variant, in the order of seeds."""
     found: dict[int, dict[str, list[Record]]] = {}
     for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
-        name = record["variant"] + NEWER * ("precision" in record)
-        found.setdefault(record["training"]["steps"], {}).setdefault(name, []).append(record)
+        name, steps, _ = path.stem.rsplit("-", 2)
+        found.setdefault(int(steps), {}).setdefault(name, []).append(json.loads(path.read_text()))
     return found
 
 
@@ -91,16 +89,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain(name: str) -> str:
-    """A variant's name, however it was judged."""
-    return name.removesuffix(NEWER)
-
-
 def study_row(name: str, records: list[Record]) -> list[str]:
     """A model in the tables of the study."""
     walks = world(records[0])["out_and_back"]
     return [
-        f"`{plain(name)}`{NEWER * name.endswith(NEWER)}: {records[0]['about']}",
+        f"`{name}`: {records[0]['about']}",
         *(cell(records, "out_and_back", n, "dream", "psnr_seen", unit=1.0) for n in walks),
         *(cell(records, "out_and_back", n, "dream", "objects_seen") for n in list(walks)[-1:]),
         cell(records, "revisit", "dream", "objects_seen"),
@@ -121,7 +114,7 @@ def study_section(found: dict[str, list[Record]], names: list[str]) -> str:
         *(f"{walks[-1]} out: seen {age} ago, %" for age in AGES.values()),
         "training, frames/s",
     ]
-    rows = [study_row(row, found[row]) for name in names for row in (name, name + NEWER) if row in found]
+    rows = [study_row(name, found[name]) for name in names if name in found]
     copied = [
         "the last real frame, copied",
         *(cell(some[:1], "out_and_back", n, "copy", "psnr_seen", unit=1.0) for n in walks),
@@ -175,7 +168,7 @@ def cost_png(costs: Record) -> bytes:
 
 def made_of(found: dict[str, list[Record]]) -> str:
     """How the study was made, in words."""
-    one = next(iter(found.values()))[0]
+    one = found["ours"][0]
     suite, training = one["suite"]["settings"], one["training"]
     return (
         f"{training['steps']} steps of {training['frames_per_step']} frames each, sequences of "
@@ -282,12 +275,12 @@ def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     for path in folder.glob("*/memory.json"):
         parts[path.parent.name] = bundled_section(json.loads(path.read_text()))
     for steps, found in read(folder / "study").items():
-        one = next(iter(found.values()))[0]
+        one = found["ours"][0]
         parts[f"made-of-{steps}"] = made_of(found)
         parts[f"compared-{steps}"] = study_section(found, list(COMPARED))
         parts[f"ablated-{steps}"] = study_section(
             found,
-            ["reference", "ours", *dict.fromkeys(n for n in map(plain, found) if n not in ("reference", *COMPARED))],
+            ["ours", *(name for name in found if name not in COMPARED)],
         )
         pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
     if (path := folder / "cost-curves.json").exists():

@@ -38,6 +38,7 @@ from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
 from world_models.figures import png, tidy
 from world_models.files import write_bytes
+from world_models.precision import knows_bf16
 from world_models.state import WorldModelState
 
 ROOT: Final = Path(__file__).parents[1]
@@ -134,10 +135,15 @@ def real_steps(simulator: Simulator, seed: int) -> Callable[[], object]:
     return walk
 
 
+def precisions(device: str) -> tuple[bool, ...]:
+    """Whether matrices are multiplied in bfloat16: not, and also if the device does it in no more time."""
+    return (False, True) if knows_bf16(torch.device(device).type) else (False,)
+
+
 def dreaming(args: Args, simulator: Simulator) -> Record:
     """Frames per second by precision, denoising steps and batch size, and steps per second of the real environment."""
     work: dict[Any, Callable[[], object]] = {"real": real_steps(simulator, args.seed)}
-    for bf16 in (False, True):
+    for bf16 in precisions(args.device):
         for steps in args.denoising_steps:
             core = SimulatorCore(simulator, 1, steps, args.device, bf16=bf16)
             core.reset([0], [args.seed])
@@ -145,7 +151,7 @@ def dreaming(args: Args, simulator: Simulator) -> Record:
     seconds = timed(work, args.rounds, args.device)
     rows = [
         {"bf16": bf16, "steps": steps, "speed": {str(n): n / seconds[bf16, steps, n] for n in args.envs}}
-        for bf16 in (False, True)
+        for bf16 in precisions(args.device)
         for steps in args.denoising_steps
     ]
     return {"real": REAL_STEPS / seconds["real"], "rows": rows}
@@ -180,7 +186,8 @@ def floors(args: Args, simulator: Simulator) -> list[Record]:
     largest = max(args.envs)
     torch.set_num_threads(1)
     try:
-        return [floor(args, simulator, n, bf16=b) for n, b in ((1, False), (largest, False), (largest, True))]
+        one = floor(args, simulator, 1, bf16=False)
+        return [one, *(floor(args, simulator, largest, bf16=b) for b in precisions(args.device))]
     finally:
         torch.set_num_threads(args.threads)
 

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from lssvwm_env.simulator import Simulator
+from world_models.precision import knows_bf16
 
 
 def test_a_card_is_made(
@@ -28,14 +29,16 @@ def test_a_card_is_made(
     )  # fmt: skip
     record = json.loads((tmp_path / "speed-card.json").read_text())
     assert [(row["bf16"], row["steps"]) for row in record["dreaming"]["rows"]] == [
-        (b, s) for b in (0, 1) for s in (1, 2)
+        (b, s) for b in module.precisions("cpu") for s in (1, 2)
     ]
     assert all(speed > 0 for row in record["dreaming"]["rows"] for speed in row["speed"].values())
     size = toy_simulator.model.initial_state(1).nbytes
     assert [(x["frames"], x["bytes"]) for x in record["remembering"]] == [(n, size) for n in (2, 12, 300)]
     one, three = (f for f in record["floors"] if not f["bf16"])
+    assert [f["bf16"] for f in record["floors"][1:]] == list(module.precisions("cpu"))
     assert three["gflop"] == pytest.approx(3 * one["gflop"], rel=0.1)
     assert all(sum(f["parts"].values()) == pytest.approx(1) for f in record["floors"])
     text = (tmp_path / "docs" / "speed.md").read_text()
-    assert f"| 300 | {size:,} |" in text and "| bfloat16 | 2 |" in text
+    assert f"| 300 | {size:,} |" in text and "| float32 | 2 |" in text
+    assert ("| bfloat16 | 2 |" in text) == knows_bf16("cpu")
     assert (tmp_path / "docs" / "img" / "speed.png").read_bytes().startswith(b"\x89PNG")
