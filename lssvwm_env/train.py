@@ -48,7 +48,7 @@ class TrainConfig:
 
     dataset: Path
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")]
-    preset: Literal["debug", "tiny", "small"] = "tiny"
+    preset: Literal["debug", "micro", "tiny", "small"] = "tiny"
     starts: int = 64
     start_frames: int = 16
     horizon: int = 1000

@@ -372,7 +372,8 @@ class WorldModel(nn.Module):
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
-    """A config by name: `debug` (seconds), `tiny` (one CPU core, an hour), `small` (8 M parameters, one GPU)."""
+    """A config by name: `debug` (seconds), `micro` (dreams as fast as a small world is rendered), `tiny` (one CPU core,
+    an hour), `small` (8 M parameters, one GPU)."""
     networks = {
         "debug": NetworkConfig(
             d_model=32,
@@ -384,6 +385,15 @@ def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig
             head_dim=16,
             headdim=16,
             map_size=8,
+        ),
+        "micro": NetworkConfig(
+            d_model=128,
+            merge=4,
+            block_sizes=(2, 2),
+            map_layers=(0,),
+            window=0,
+            d_inner=64,
+            headdim=16,
         ),
         "tiny": NetworkConfig(),
         "small": NetworkConfig(
