@@ -140,3 +140,9 @@ def place_rotation(places: Tensor, frequencies: Tensor, dtype: torch.dtype = tor
     x, y = (axis.view(*axis.shape, *[1] * (frequencies.dim() - 1)) for axis in places.float().unbind(-1))
     angles = x * frequencies[..., 0] + y * frequencies[..., 1]
     return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
+
+
+def place_table(size: int) -> Tensor:
+    """All whole and half cells of a torus, (4 * size ** 2, 2), column by column."""
+    halves = torch.arange(2 * size) / 2
+    return torch.stack(torch.meshgrid(halves, halves, indexing="ij"), -1).flatten(0, 1)

@@ -66,11 +66,29 @@ class Frames:
         """The rotation that encodes some of the places; all layers have the same frequencies for each."""
         return self.once((of, dtype), lambda: place_rotation(getattr(self, of), frequencies, dtype))
 
+    def lattice(self, of: Literal["patch_places", "around"], size: int) -> Tensor | None:
+        """The rows (B, T, ...) of places in a `place_table` of a torus of that size; None if any is not among them."""
+
+        def row_of() -> Tensor | None:
+            halves = 2 * getattr(self, of)
+            whole = halves.round()
+            if not torch.equal(whole, halves):
+                return None
+            column, row = (whole.long() % (2 * size)).unbind(-1)
+            return column * (2 * size) + row
+
+        return self.once((of, size), row_of)
+
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What depends on the places alone: made by who asks first, and kept for the other layers and passes."""
+        """What depends on the places, and on the memory before them, alone: made by who asks first, and kept for the
+        other layers and passes."""
         if key not in self._made:
             self._made[key] = make()
         return cast(Made, self._made[key])
+
+    def known(self, key: Hashable) -> Any | None:
+        """What `once` has made before, or None."""
+        return self._made.get(key)
 
     def visible(self, window: int) -> Tensor:
         """(B, T, window) bool, oldest first: which of the last frames belong to the frame's own episode."""

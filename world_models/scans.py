@@ -7,12 +7,14 @@ Shapes: B batch, T frames, S streams, n tokens per frame, d width, H heads, P th
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from world_models.geometry import place_frequencies
+from world_models.geometry import place_frequencies, place_rotation, place_table
 from world_models.layers import Frames, KeyNorm, RMSNorm
 from world_models.ssm import frame_scan
 from world_models.state_size import first_channels
@@ -195,11 +197,13 @@ class PlaceMap(Scan):
         looks_around: bool = False,
     ) -> None:
         super().__init__(d_model, d_inner, headdim, 1, patches, map_size**2, projected=0, parts=parts)
+        self.map_size = map_size
         frequencies = place_frequencies(self.d_state // 2, map_size)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.B, self.C = nn.Parameter(torch.ones(self.d_state)), nn.Parameter(torch.ones(self.d_state))
         # What averaging over a square of 2 x 2 cells leaves of each frequency.
         self.look = nn.Parameter((frequencies / 2).cos().prod(-1).repeat(2)) if looks_around else None
+        self._tables: dict[str, tuple[Hashable, Tensor]] = {}
 
     def forward(self, x: Tensor, frames: Frames, state: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read the map, and let stream 0 write it.
@@ -213,24 +217,44 @@ class PlaceMap(Scan):
         """
         z, value, dt = self.in_proj(x).unflatten(-1, (self.parts, -1)).flatten(3, 4).split(self.split, -1)
         value = self.by_head(value)  # (B, T, S, M, H, P), M patches
-        place = frames.rotation("patch_places", self.frequencies, x.dtype)
-        scale, state = self.d_state**-0.5, state.squeeze(1)
-        # (B, T, M, N), the same for all streams, and for the pass that denoises a frame and the one that writes it
-        reads, remembered = frames.once((self, x.dtype), lambda: place(self.C.to(x.dtype) * scale)), None
-        if frames.writes:
-            if self.look is not None and frames.around is not None:
-                around = frames.rotation("around", self.frequencies, x.dtype)
-                reads = torch.cat([reads, around(self.look.to(x.dtype) * scale)], 2)  # (B, T, M + E, N)
-            keys, step = place(self.B.to(x.dtype) * scale), self.step_sizes(dt[:, :, 0])
-            y, state = frame_scan(reads, value[:, :, 0], step, -self.A_log.exp(), keys, state, frames.is_first)
+        state, M, remembered = state.squeeze(1), value.shape[3], None
+        # The same for all streams, and for the pass that denoises a frame and the one that writes it.
+        keys = frames.once((self, x.dtype), lambda: self._codes("C", "patch_places", frames, x.dtype))  # (B, T, M, N)
+        if not frames.writes:
+            y = frames.once((self, "read"), lambda: read_once(keys, state))
         else:
-            y = read_once(reads, state)
+            known = frames.known((self, "read"))
+            asked = [keys] if known is None else []
+            if self.look is not None and frames.around is not None:
+                asked.append(self._codes("look", "around", frames, x.dtype))
+            reads = torch.cat(asked, 2) if asked else keys[:, :, :0]  # (B, T, M + E, N), if all are asked
+            written, step = self._codes("B", "patch_places", frames, x.dtype), self.step_sizes(dt[:, :, 0])
+            y, state = frame_scan(reads, value[:, :, 0], step, -self.A_log.exp(), written, state, frames.is_first)
+            y = y if known is None else torch.cat([known, y], 2)
         if frames.channels is not None:
             y = y * first_channels(frames.channels, self.headdim)[:, None, None, None]
-        M = value.shape[3]
         if y.shape[2] > M:
             remembered = y[:, :, M:].flatten(-2)
         return self.finished(y[:, :, None, :M], value, z), state.unsqueeze(1), remembered
+
+    def _codes(
+        self, name: Literal["B", "C", "look"], of: Literal["patch_places", "around"], frames: Frames, dtype: torch.dtype
+    ) -> Tensor:
+        """The codes (B, T, ..., N) of some of the places, ready for products.
+
+        Where no gradients are wanted they are looked up: nearly all places are whole or half cells, and there are not
+        many of those on a torus.
+        """
+        vector, scale = getattr(self, name), self.d_state**-0.5
+        rows = None if torch.is_grad_enabled() else frames.lattice(of, self.map_size)
+        if rows is None:
+            return frames.rotation(of, self.frequencies, dtype)(vector.to(dtype) * scale)
+        version = vector.data_ptr(), vector._version, dtype
+        if name not in self._tables or self._tables[name][0] != version:
+            places = place_table(self.map_size).to(vector.device)
+            table = place_rotation(places, self.frequencies)(vector.float() * scale).to(dtype)
+            self._tables[name] = version, table
+        return F.embedding(rows, self._tables[name][1])  # copies whole rows: several times as fast as indexing
 
 
 def read_once(C: Tensor, state: Tensor) -> Tensor:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from world_models.actions import ActionSpec
@@ -95,3 +97,41 @@ def test_merged_patches_come_back_where_they_were():
     torch.testing.assert_close(network.denoised(network._merged(patches).flatten(-2)), patches)
     corner = network._merged(torch.arange(16.0).view(16, 1))[:, :, 0]
     assert corner[0].tolist() == [0, 1, 4, 5] and corner[3].tolist() == [10, 11, 14, 15]
+
+
+def test_looked_up_codes_are_those_that_training_computes():
+    torch.manual_seed(0)
+    scan = PlaceMap(8, 8, 4, patches=4, parts=1, map_size=4, looks_around=True)
+    pose = torch.randint(-50, 50, (3, 2, 3))
+    pose[..., 2] %= 4
+
+    def codes(shift=0.0):
+        places = patch_places(None, None, 2, 1, (3, 2)) + pose[:, :, None, :2] + shift
+        around, first = surrounding_places(pose, 4), torch.zeros(3, 2).bool()
+        frames = Frames.of(places, 1, around, first, torch.zeros(3).long(), writes=True)
+        asked = ("C", "patch_places"), ("B", "patch_places"), ("look", "around")
+        return torch.stack([scan._codes(*names, frames, torch.float32) for names in asked])
+
+    for shift in (0.0, 0.5, 0.3):
+        computed = codes(shift)
+        with torch.no_grad():
+            torch.testing.assert_close(codes(shift), computed, rtol=1e-4, atol=1e-4)
+            scan.C.mul_(2)  # as an optimiser does: the table is of the weights as they are
+            torch.testing.assert_close(codes(shift)[0], 2 * computed[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_map_that_was_read_before_it_is_written_gives_the_same():
+    torch.manual_seed(0)
+    scan = PlaceMap(8, 8, 4, patches=4, parts=1, map_size=4, looks_around=True)
+    pose, first = torch.zeros(2, 1, 3).long(), torch.zeros(2, 1).bool()
+    x, state = torch.randn(2, 1, 1, 4, 8), torch.randn(scan.state_shape(2))
+
+    def written(read_before):
+        places = patch_places(None, None, 2, 1, (2, 1))
+        frames = Frames.of(places, 1, surrounding_places(pose, 4), first, torch.ones(2).long(), writes=True)
+        if read_before:
+            scan(torch.randn_like(x), replace(frames, writes=False), state)
+        return scan(x, frames, state)
+
+    for actual, expected in zip(written(True), written(False), strict=True):
+        torch.testing.assert_close(actual, expected)

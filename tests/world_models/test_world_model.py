@@ -145,7 +145,7 @@ def test_wrong_inputs_are_named():
         make(view=None, frame_size=48)
     with pytest.raises(ValueError, match="merge is 2, which does not divide the grid of 3 x 3 patches; set merge=1"):
         make(view=None, frame_size=24)
-    with pytest.raises(ValueError, match="no preset is named 'huge'; choose from debug, tiny, small"):
+    with pytest.raises(ValueError, match="no preset is named 'huge'; choose from debug, micro, tiny, small"):
         preset("huge", DISCRETE)
 
 
