@@ -3,7 +3,8 @@
     python benchmarks/speed_against.py --commit 4c08ef3
 
 Both get the preset `tiny` with untrained weights, whose speed is that of trained ones. What is timed: frames that are
-dreamt, decoded and committed, with one denoising step; and training steps, forward and backward.
+dreamt, decoded and committed, with one denoising step; and training steps, forward and backward, in bfloat16 where the
+CPU multiplies it.
 """
 
 import os
@@ -24,6 +25,7 @@ from results import table
 
 from lssvwm_env.train import hardware
 from world_models.files import write_bytes
+from world_models.precision import knows_bf16
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -66,13 +68,13 @@ def train(length):
                   torch.zeros(n, length, 3, dtype=torch.long))
     def step():
         model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=asked["bf16"]):
             loss, _ = model.loss(batch)
         loss.backward()
     return n * length / timed(step)
 
 found = {}
-for bf16, name in enumerate(("float32", "bfloat16")):
+for bf16, name in enumerate(("float32", "bfloat16")[:1 + asked["bf16"]]):
     found |= {f"dreams, {n} side by side, {name}": dream(n, bool(bf16)) for n in asked["worlds"]}
 found |= {f"training, sequences of {length}": train(length) for length in asked["lengths"]}
 print(json.dumps(found))
@@ -104,7 +106,9 @@ class Args:
 
 def speeds(checkout: Path, args: Args) -> dict[str, float]:
     """Frames per second of what a checkout does."""
-    asked = json.dumps({k: v for k, v in asdict(args).items() if k not in ("commit", "out")})
+    asked = json.dumps(
+        {k: v for k, v in asdict(args).items() if k not in ("commit", "out")} | {"bf16": knows_bf16("cpu")}
+    )
     made = subprocess.run(
         [sys.executable, "-c", TIMED, asked], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
         capture_output=True, text=True, check=True,

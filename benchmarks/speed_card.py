@@ -4,7 +4,7 @@
     python benchmarks/speed_card.py --simulator LSSVWM/MiniGrid-MemoryS9-v0 --device cuda --envs 1 64 1024
 
 All figures are of one run. Settings that are compared take turns, so that a busy machine slows all of them alike, and
-medians count. Writes `benchmarks/records/speed-card.json`, and from it docs/speed.md with its picture.
+medians count. Writes `benchmarks/records/speed-card.json`, and docs/speed.md anew.
 """
 
 import os
@@ -24,19 +24,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import speed_results
 import torch
 import tyro
 from cost_curves import timed
-from matplotlib.figure import Figure
-from results import table
-from speed_against import compared
 from torch.utils.flop_counter import FlopCounterMode
 
 from lssvwm_env.core import CoreState, SimulatorCore
 from lssvwm_env.provenance import provenance
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
-from world_models.figures import png, tidy
 from world_models.files import write_bytes
 from world_models.precision import knows_bf16
 from world_models.state import WorldModelState
@@ -56,7 +53,6 @@ print(torch_there - began, imported - torch_there, time.perf_counter() - importe
 """
 
 REAL_STEPS: Final = 500  # of the real environment, timed together
-PRECISIONS: Final = "float32", "bfloat16"
 
 Record = dict[str, Any]
 
@@ -250,117 +246,9 @@ def main(args: Args) -> None:
         "remembering": remembering(args, simulator),
         "floors": floors(args, simulator),
     } | provenance(args, torch.device(args.device))
-    before = args.records / "speed-against.json"
-    earlier = json.loads(before.read_text()) if before.exists() else None
-    for path, text in {
-        args.records / "speed-card.json": (json.dumps(record, indent=1) + "\n").encode(),
-        args.docs / "speed.md": written(record, earlier).encode(),
-        args.docs / "img" / "speed.png": drawn(record),
-    }.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, text)
-        print(f"{path} is written")
-
-
-def written(record: Record, earlier: Record | None) -> str:
-    """docs/speed.md; with what `speed_against.py` measured, if it has."""
-    config, start, dreams, lives = record["config"], record["starting"], record["dreaming"], record["remembering"]
-    envs = list(dreams["rows"][0]["speed"])
-    speeds = table(
-        ["precision", "denoising steps", *(f"{n} envs" for n in envs)],
-        [[PRECISIONS[r["bf16"]], str(r["steps"]), *(f"{r['speed'][n]:,.0f}" for n in envs)] for r in dreams["rows"]],
-    )
-    by_history = table(
-        ["frames lived", "bytes", "step, ms", f"fork into {config['forks']:,}, ms", "to disk, ms", "from disk, ms"],
-        [
-            [f"{x['frames']:,}", f"{x['bytes']:,}", *(f"{x[k]:.2f}" for k in ("step", "fork", "save", "load"))]
-            for x in lives
-        ],
-    )
-    floors = table(
-        ["step of", "ms", "GFLOP", "GB moved", "floor, ms", "floor / time", "scan", "attention", "MLP", "rest"],
-        [
-            [f"{f['envs']} envs, {PRECISIONS[f['bf16']]}", f"{f['ms']:.0f}", f"{f['gflop']:.1f}"]
-            + [f"{f['gbytes']:.2f}", f"{f['floor_ms']:.1f}", f"{f['floor_ms'] / f['ms']:.0%}"]
-            + [f"{f['parts'][name]:.0%}" for name in ("scan", "attention", "mlp", "rest")]
-            for f in record["floors"]
-        ],
-    )
-    machine = record["hardware"]
-    against = (
-        ""
-        if earlier is None
-        else f"""
-## Against an earlier version
-
-`python benchmarks/speed_against.py`: commit `{earlier["args"]["commit"]}`, from before there was any work on speed, and
-this one, {earlier["args"]["rounds"]} turns each in one run with {earlier["args"]["threads"]} thread(s). Both are the
-preset `tiny`.
-
-{compared(earlier)}
-"""
-    )
-    return f"""# Speed card
-
-`python benchmarks/speed_card.py`, {config["simulator"]}, {machine["torch_threads"]} threads of {machine["cpu_count"]},
-{machine["platform"]}, device {machine["device"]}, torch {record["versions"]["torch"]}, lssvwm-env
-{record["versions"]["lssvwm-env"]}; medians of {config["rounds"]} turns in one run. Training is in
-[results.md](results.md#what-a-frame-costs), beside the models it is compared with.
-
-## To start
-
-`import torch` {start["torch"]:.1f} s; then `import lssvwm_env` {start["library"]:.2f} s; then `gym.make` up to the
-first dreamt frame {start["first_frame"]:.2f} s.
-
-## To dream: frames per second
-
-{speeds}
-
-The real environment makes {dreams["real"]:,.0f} steps per second on one core in the same run. Every frame takes one
-pass of the network per denoising step, and one more that writes it into the memory.
-
-![Frames per second, and time by history](img/speed.png)
-
-## To remember, and to fork
-
-{by_history}
-
-A step after {lives[-1]["frames"]:,} frames takes {lives[-1]["step"] / lives[1]["step"]:.2f} of the time it takes after
-{lives[1]["frames"]:,}. Forking copies nothing: children share their parent's memory until they move on.
-
-## Where the time goes
-
-{floors}
-
-With one thread. The floor is what a step would take if its matrix products ran as fast as one large product does here,
-and if its memory and weights were moved once per pass, at the speed of a copy. The rest is spent on many small
-element-wise operations: norms, rotations, gates, softmax.
-{against}"""
-
-
-def drawn(record: Record) -> bytes:
-    """Frames per second against batch size, and a step against history."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    speed, history = figure.subplots(1, 2)
-    for row in record["dreaming"]["rows"]:
-        envs = [int(n) for n in row["speed"]]
-        label = f"{PRECISIONS[row['bf16']]}, {row['steps']} step(s)"
-        style = "o-" if row["bf16"] else "o--"
-        speed.plot(envs, list(row["speed"].values()), style, color=f"C{row['steps'] - 1}", label=label, markersize=3)
-    speed.axhline(record["dreaming"]["real"], color="grey", linestyle=":", label="real, one core")
-    speed.set(xscale="log", yscale="log", xlabel="envs side by side", ylabel="frames per second")
-    speed.legend(frameon=False, fontsize=7)
-    lives = record["remembering"]
-    history.plot([x["frames"] for x in lives], [x["step"] for x in lives], "o-")
-    history.set(
-        xscale="log",
-        ylim=(0, 1.2 * max(x["step"] for x in lives)),
-        xlabel="frames lived",
-        ylabel="ms per step of one world",
-    )
-    for axis in (speed, history):
-        tidy(axis)
-    return png(figure, 110)
+    args.records.mkdir(parents=True, exist_ok=True)
+    write_bytes(args.records / "speed-card.json", (json.dumps(record, indent=1) + "\n").encode())
+    speed_results.main(speed_results.Args(args.records, args.docs))
 
 
 if __name__ == "__main__":
