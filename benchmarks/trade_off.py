@@ -50,12 +50,10 @@ class Args:
         records, docs: Folders for what is written.
     """
 
-    simulators: tuple[str, ...] = (
-        "LSSVWM/ObjectRooms-v0", "LSSVWM/MiniGrid-MemoryS9-v0", "LSSVWM/MiniGrid-MemoryS9-micro-v0",
-    )  # fmt: skip
+    simulators: tuple[str, ...] = ("LSSVWM/ObjectRooms-v0", "LSSVWM/MiniGrid-MemoryS9-v0")
     denoising_steps: tuple[int, ...] = (1, 2, 4)
     envs: int = 64
-    sequences: int = 32
+    sequences: int = 16
     rounds: int = 7
     threads: int = 2
     device: str = "cpu"
