@@ -25,6 +25,7 @@ from world_models.data.segments import to_frames, to_pixels
 from world_models.noise import fold
 from world_models.precision import autocast
 from world_models.prediction import Prediction
+from world_models.recorded import RecordedSteps
 from world_models.state import WorldModelState
 
 STATE_FORMAT: Final = "lssvwm-state"
@@ -133,6 +134,7 @@ class SimulatorCore:
         on_cpu = self.device.type == "cpu"
         self.model = simulator.model if on_cpu else copy.deepcopy(simulator.model).to(self.device)
         self.observation_space, self.action_space = simulator.observation_space, simulator.action_space
+        self._recorded = RecordedSteps(self.model)
         self.memory = self.model.initial_state(num_envs)
         self.keys = torch.zeros(num_envs, dtype=torch.long, device=self.device)
 
@@ -220,7 +222,7 @@ class SimulatorCore:
             act: Long (N,) or float (N, A). keys: (N,) long; worlds that share one differ by their actions alone.
         """
         with self._precision():
-            return self.model.imagine(memory, act, keys, self.denoising_steps)
+            return self.model.imagine(memory, act, keys, self.denoising_steps, recorded=self._recorded)
 
     def nothing_seen(self, num_worlds: int) -> WorldModelState:
         """The memory of worlds that have seen nothing."""

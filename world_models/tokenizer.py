@@ -8,6 +8,7 @@ as what is common, and the noise of diffusion is of the same size as the signal 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -70,11 +71,11 @@ class PatchTokenizer(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Frames of latents, clipped to [-1, 1]."""
         with torch.autocast(latents.device.type, enabled=False):
-            patches = latents.float() @ self.decoder + self.mean  # (..., patches, pixels)
+            patches = F.linear(latents.float(), self.decoder.T, self.mean).clamp_(-1, 1)  # (..., patches, pixels)
         grid, p = round(latents.shape[-2] ** 0.5), self.patch
         patches = patches.unflatten(-1, (self.channels, p, p)).unflatten(-4, (grid, grid))
         frames = patches.movedim(-3, -5).movedim(-2, -3)  # (..., C, grid, p, grid, p)
-        return frames.flatten(-4, -3).flatten(-2, -1).clamp(-1, 1)
+        return frames.flatten(-4, -3).flatten(-2, -1)
 
     def importance(self) -> Tensor:
         """Weights (latent_dim,) of mean 1 for errors of latents: the fourth root of the pixel variance behind them.

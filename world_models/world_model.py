@@ -18,6 +18,7 @@ from world_models.noise import fold, frame_noise
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.odometry import Odometry
 from world_models.prediction import Prediction
+from world_models.recorded import RecordedSteps
 from world_models.sampler import Sample, sample
 from world_models.state import WorldModelState
 from world_models.threads import by_thread
@@ -165,21 +166,28 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def imagine(
-        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int = 1, pose: Tensor | None = None
+        self,
+        state: WorldModelState,
+        act: Tensor,
+        rng: Tensor,
+        steps: int = 1,
+        pose: Tensor | None = None,
+        recorded: RecordedSteps | None = None,
     ) -> tuple[Prediction, WorldModelState]:
         """Generate the next frame of every world: of one that has seen nothing, the first of an episode.
 
         Args:
             act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
                 the same frame. steps: denoising steps. pose: (B, 3) of the eye in the next frame where it is known, on
-                the axes of `state.pose`; otherwise it is reckoned.
+                the axes of `state.pose`; otherwise it is reckoned. recorded: replays steps that it has recorded.
         """
         self._check_ahead(state, act, rng)
         self._check_placed(pose)
+        make = self.imagine_alone if recorded is None else recorded
 
         def of(worlds: slice) -> tuple[Prediction, WorldModelState]:
             here = None if pose is None else pose[worlds]
-            return self._imagine(state[worlds], act[worlds], rng[worlds], steps, here)
+            return make(state[worlds], act[worlds], rng[worlds], steps, here)
 
         made = by_thread(of, state.batch_size) if self.device.type == "cpu" else [of(slice(None))]
         if len(made) == 1:
@@ -187,9 +195,10 @@ class WorldModel(nn.Module):
         frames, states = zip(*made, strict=True)
         return Prediction.cat(frames), WorldModelState.cat(states)
 
-    def _imagine(
+    def imagine_alone(
         self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int, pose: Tensor | None
     ) -> tuple[Prediction, WorldModelState]:
+        """`imagine`, in one thread, without checks."""
         act, is_first, reckoned = self._ahead(state, act)
         pose = reckoned if pose is None else pose.unsqueeze(1)
         frames = self._frames(state, is_first, pose)

@@ -326,7 +326,7 @@ def test_bfloat16_dreams_nearly_the_same_and_leaves_states_as_they_are(
 def test_a_world_from_nothing_takes_time_to_settle(toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch):
     core, steps = SimulatorCore(toy_simulator, 2), []
     imagine = core.model.imagine
-    monkeypatch.setattr(core.model, "imagine", lambda *args: steps.append(args[-1]) or imagine(*args))
+    monkeypatch.setattr(core.model, "imagine", lambda *args, **kw: steps.append(args[3]) or imagine(*args, **kw))
     shown = core.reset([1, 0], [1, 2], [None, context(3)])
     assert steps == [FIRST_FRAME_STEPS] and core.memory.age.tolist() == [3, 1]
     assert torch.equal(shown[0], core.frames()[1])

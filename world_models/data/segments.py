@@ -19,7 +19,7 @@ def to_frames(obs: NDArray[np.uint8]) -> Tensor:
 
 def to_pixels(obs: Tensor) -> Tensor:
     """Float frames (..., C, H, W) in [-1, 1] to uint8 (..., H, W, C)."""
-    pixels = ((obs.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    pixels = obs.detach().float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return pixels.movedim(-3, -1).contiguous()
 
 
