@@ -53,6 +53,7 @@ print(torch_there - began, imported - torch_there, time.perf_counter() - importe
 """
 
 REAL_STEPS: Final = 500  # of the real environment, timed together
+STEPS: Final = 20  # of a simulator, timed together: what is done often is recorded, as in any longer use
 
 Record = dict[str, Any]
 
@@ -116,6 +117,12 @@ def stepping(core: SimulatorCore) -> Callable[[], object]:
     return lambda: core.step(np.stack([core.action_space.sample() for _ in range(core.num_envs)]))
 
 
+def repeated(step: Callable[[], object]) -> None:
+    """Some steps, of all worlds."""
+    for _ in range(STEPS):
+        step()
+
+
 def real_steps(simulator: Simulator, seed: int) -> Callable[[], object]:
     """Some steps of the real environment."""
     env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
@@ -143,10 +150,10 @@ def dreaming(args: Args, simulator: Simulator) -> Record:
         for steps in args.denoising_steps:
             core = SimulatorCore(simulator, 1, steps, args.device, bf16=bf16)
             core.reset([0], [args.seed])
-            work |= {(bf16, steps, n): stepping(core.fork(n)) for n in args.envs}
+            work |= {(bf16, steps, n): partial(repeated, stepping(core.fork(n))) for n in args.envs}
     seconds = timed(work, args.rounds, args.device)
     rows = [
-        {"bf16": bf16, "steps": steps, "speed": {str(n): n / seconds[bf16, steps, n] for n in args.envs}}
+        {"bf16": bf16, "steps": steps, "speed": {str(n): STEPS * n / seconds[bf16, steps, n] for n in args.envs}}
         for bf16 in precisions(args.device)
         for steps in args.denoising_steps
     ]
@@ -165,14 +172,15 @@ def remembering(args: Args, simulator: Simulator) -> list[Record]:
             path = Path(folder) / f"{history}.safetensors"
             world = SimulatorCore(simulator, 1, device=args.device)
             world.load_state(state)
-            work[history, "step"] = partial(core.imagine, memory, act, keys)
+            work[history, "step"] = partial(repeated, partial(core.imagine, memory, act, keys))
             work[history, "fork"] = partial(world.fork, args.forks)
             work[history, "save"] = partial(state.save, path)
             work[history, "load"] = partial(CoreState.load, path)
         seconds = timed(work, 3 * args.rounds, args.device)
     return [
         {"frames": history, "bytes": memory.nbytes}
-        | {name: 1e3 * seconds[history, name] for name in ("step", "fork", "save", "load")}
+        | {"step": 1e3 * seconds[history, "step"] / STEPS}
+        | {name: 1e3 * seconds[history, name] for name in ("fork", "save", "load")}
         for history, memory in memories.items()
     ]
 

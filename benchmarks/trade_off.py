@@ -23,7 +23,7 @@ import speed_results
 import torch
 import tyro
 from cost_curves import timed
-from speed_card import REAL_STEPS, real_steps, stepping
+from speed_card import REAL_STEPS, STEPS, real_steps, repeated, stepping
 
 from lssvwm_env.compare import CompareConfig, compare
 from lssvwm_env.core import SimulatorCore
@@ -33,7 +33,6 @@ from world_models.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
 COUNTED: Final = "tiles_seen", "objects_seen", "psnr"
-STEPS: Final = 20  # of all worlds, timed together
 
 
 @dataclass
@@ -82,12 +81,6 @@ def accuracies(args: Args, folder: Path) -> list[dict[str, Any]]:
                 | {"bytes": simulator.model.initial_state(1).nbytes}
             )
     return rows
-
-
-def repeated(step: Callable[[], object]) -> None:
-    """Some steps."""
-    for _ in range(STEPS):
-        step()
 
 
 def speeds(args: Args, rows: list[dict[str, Any]]) -> dict[str, float]:
