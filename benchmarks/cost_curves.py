@@ -50,6 +50,7 @@ class Args:
     """What to measure.
 
     Attributes:
+        models: Names in MODELS; what the record says of the others stays.
         histories: Frames in the memory before the one that is timed.
         lengths: Of training sequences.
         most_attended: Longest sequence that full attention is trained on; longer ones take minutes each.
@@ -61,6 +62,7 @@ class Args:
         out: The record.
     """
 
+    models: tuple[str, ...] = tuple(MODELS)
     histories: tuple[int, ...] = (50, 200, 800, 2000, 5000)
     lengths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     most_attended: int = 256
@@ -115,8 +117,8 @@ def generating(args: Args) -> dict[str, Any]:
     """Milliseconds and bytes per generated frame, by model and history."""
     work, size = {}, {}
     act, keys = (torch.zeros(args.worlds, dtype=torch.long, device=args.device) for _ in range(2))
-    for name, changes in MODELS.items():
-        model = make(changes, args.size, args.device).eval().requires_grad_(False)
+    for name in args.models:
+        model = make(MODELS[name], args.size, args.device).eval().requires_grad_(False)
         for history in args.histories:
             state = after(model, args.worlds, history)
             size[name, history] = state.nbytes / args.worlds
@@ -124,29 +126,38 @@ def generating(args: Args) -> dict[str, Any]:
     seconds = timed(work, args.rounds, args.device)
     return {
         name: {str(h): {"ms": 1e3 * seconds[name, h] / args.worlds, "bytes": size[name, h]} for h in args.histories}
-        for name in MODELS
+        for name in args.models
     }
 
 
-def train_step(model: WorldModel, batch: Batch) -> None:
+def train_steps(model: WorldModel, batch: Batch, steps: int) -> None:
     """Forward and backward, with checkpoints at temporal blocks."""
-    with autocast(batch.obs.device, bf16=True):
-        loss, _ = model.loss(batch, checkpoint_blocks=True)
-    loss.backward()
-    model.zero_grad(set_to_none=True)
+    for _ in range(steps):
+        with autocast(batch.obs.device, bf16=True):
+            loss, _ = model.loss(batch, checkpoint_blocks=True)
+        loss.backward()
+        model.zero_grad(set_to_none=True)
 
 
 def training(args: Args) -> dict[str, Any]:
     """Milliseconds per training frame, by model and length, with checkpoints at temporal blocks."""
     work = {}
-    for name, changes in MODELS.items():
-        model = make(changes, args.size, args.device).train()
+    for name in args.models:
+        model = make(MODELS[name], args.size, args.device).train()
         for length in args.lengths:
             if name == "full-attention" and length > args.most_attended:
                 continue
-            work[name, length] = partial(train_step, model, batch_of(length, args.device))
-    seconds = timed(work, max(1, args.rounds // 2), args.device)
-    return {name: {str(n): 1e3 * seconds[name, n] / n for n in args.lengths if (name, n) in seconds} for name in MODELS}
+            work[name, length] = partial(train_steps, model, batch_of(length, args.device), frames(length) // length)
+    seconds = timed(work, args.rounds, args.device)
+    return {
+        name: {str(n): 1e3 * seconds[name, n] / frames(n) for n in args.lengths if (name, n) in seconds}
+        for name in args.models
+    }
+
+
+def frames(length: int) -> int:
+    """How many a turn trains on, in sequences of that length: enough for the moods of a machine to even out."""
+    return max(256 // length, 1) * length
 
 
 def main(args: Args) -> None:
@@ -170,6 +181,9 @@ def main(args: Args) -> None:
         table.add_row(name, *(f"{found[str(n)]:.1f}" if str(n) in found else "-" for n in args.lengths))
     console.print(table)
     console.print(report["hardware"])
+    older = json.loads(args.out.read_text()) if args.out.exists() else {}
+    for part in ("generating", "training"):
+        report[part] = older.get(part, {}) | report[part]
     text = json.dumps(report, indent=1) + "\n"
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(args.out, text.encode())
