@@ -50,7 +50,7 @@ class Args:
     """What to measure.
 
     Attributes:
-        models: Names in MODELS; what the record says of the others stays.
+        models: Names in MODELS; what the record says of the others, if it is of the same size and machine, stays.
         histories: Frames in the memory before the one that is timed.
         lengths: Of training sequences.
         most_attended: Longest sequence that full attention is trained on; longer ones take minutes each.
@@ -182,8 +182,9 @@ def main(args: Args) -> None:
     console.print(table)
     console.print(report["hardware"])
     older = json.loads(args.out.read_text()) if args.out.exists() else {}
-    for part in ("generating", "training"):
-        report[part] = older.get(part, {}) | report[part]
+    if all(older.get(key) == report[key] for key in ("size", "worlds", "hardware")):
+        for part in ("generating", "training"):
+            report[part] = older[part] | report[part]
     text = json.dumps(report, indent=1) + "\n"
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(args.out, text.encode())

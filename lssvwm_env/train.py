@@ -38,8 +38,8 @@ class TrainConfig:
     Attributes:
         dataset: Folder of training episodes.
         training: How; the run, and at last `simulator/` inside it, go into its `out`.
-        preset: Size of the model, unless it begins as another: `debug` takes seconds, `tiny` up to two hours on two CPU
-            cores, `small` a GPU.
+        preset: Size of the model, unless it begins as another: `debug` takes seconds, `micro` (for small worlds) half
+            an hour of a CPU core, `tiny` up to two hours on two of them, `small` a GPU.
         starts: Number of episode openings that the simulator begins dreams from.
         start_frames: Real frames in each of them.
         horizon: Most steps in an episode of the simulator.

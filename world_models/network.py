@@ -59,6 +59,39 @@ class NetworkConfig:
     mixing: Literal["attention", "convolution"] = "attention"
 
 
+# `debug` takes seconds to train, `micro` half an hour of a CPU core (for small worlds, dreamt fast), `tiny` an hour or
+# two, `small` a GPU: it has 8 M parameters.
+PRESETS: Final = {
+    "debug": NetworkConfig(
+        d_model=32,
+        block_sizes=(4, 2),
+        map_layers=(0,),
+        state_per_token=1,
+        d_inner=32,
+        head_dim=16,
+        headdim=16,
+        map_size=8,
+    ),
+    "micro": NetworkConfig(
+        d_model=128,
+        merge=4,
+        block_sizes=(2, 2),
+        map_layers=(0,),
+        window=0,
+        d_inner=64,
+        headdim=16,
+    ),
+    "tiny": NetworkConfig(),
+    "small": NetworkConfig(
+        d_model=256,
+        block_sizes=(4, 1, 4, 2, 4),
+        map_layers=(0, 2),
+        d_inner=256,
+        headdim=64,
+    ),
+}
+
+
 class Network(nn.Module):
     """Maps latents of frames, noisy or clean, to their clean latents, reading and writing the memory.
 

@@ -41,6 +41,7 @@ class RecordedSteps:
         self.steps: dict[Hashable, Step] = {}
         self._seen: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
+        self._weights = list(model.parameters())  # to find them takes longer than to look at all of them
         # Attention over earlier frames reaches as far as they go, which is another operation every time.
         self._can = model.config.network.memory == "scan"
 
@@ -56,7 +57,7 @@ class RecordedSteps:
             steps,
             tuple((name, t.shape, t.dtype, t.device) for name, t in named.items()),
             (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)),
-            tuple((p.data_ptr(), p._version) for p in self.model.parameters()),
+            tuple((p.data_ptr(), p._version) for p in self._weights),
         )
         step = self.steps.get(key)
         if step is None:

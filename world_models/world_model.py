@@ -13,7 +13,7 @@ from world_models.geometry import EgoView, patch_places, surrounding_places
 from world_models.heads import FeatureHead, RewardHead, TerminationHead
 from world_models.layers import Frames
 from world_models.losses import block_losses, check_objective, drawn_channels, event_losses, summed
-from world_models.network import Network, NetworkConfig
+from world_models.network import PRESETS, Network, NetworkConfig
 from world_models.noise import fold, frame_noise
 from world_models.objective import ObjectiveConfig, context_noised
 from world_models.odometry import Odometry
@@ -381,38 +381,7 @@ class WorldModel(nn.Module):
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
-    """A config by name: `debug` (seconds), `micro` (dreams as fast as a small world is rendered), `tiny` (one CPU core,
-    an hour), `small` (8 M parameters, one GPU)."""
-    networks = {
-        "debug": NetworkConfig(
-            d_model=32,
-            block_sizes=(4, 2),
-            map_layers=(0,),
-            window=1,
-            state_per_token=1,
-            d_inner=32,
-            head_dim=16,
-            headdim=16,
-            map_size=8,
-        ),
-        "micro": NetworkConfig(
-            d_model=128,
-            merge=4,
-            block_sizes=(2, 2),
-            map_layers=(0,),
-            window=0,
-            d_inner=64,
-            headdim=16,
-        ),
-        "tiny": NetworkConfig(),
-        "small": NetworkConfig(
-            d_model=256,
-            block_sizes=(4, 1, 4, 2, 4),
-            map_layers=(0, 2),
-            d_inner=256,
-            headdim=64,
-        ),
-    }
-    if name not in networks:
-        raise ValueError(f"no preset is named {name!r}; choose from {', '.join(networks)}")
-    return replace(WorldModelConfig(action, network=networks[name]), **changes)  # type: ignore[arg-type]
+    """A config by the name of its network in `network.PRESETS`."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset is named {name!r}; choose from {', '.join(PRESETS)}")
+    return replace(WorldModelConfig(action, network=PRESETS[name]), **changes)  # type: ignore[arg-type]
