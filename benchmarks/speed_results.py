@@ -69,9 +69,10 @@ def trade_off(record: Record) -> str:
     return f"""## How good, how fast
 
 `python benchmarks/trade_off.py`: {config["sequences"]} episodes of the test split; the next frame after all real ones
-before it, and dreams of up to 64 frames after up to 64 real ones, as `lssvwm compare` makes them; {config["envs"]} worlds
-side by side, frames as pixels, float32, {config["threads"]} threads of {machine["cpu_count"]}, {machine["platform"]}. Real steps per second, on one core in the
-same run: {real}.
+before it, and dreams of up to 64 frames after up to 64 real ones, as
+`lssvwm compare` makes them; in float32, shown as pixels,
+{config["envs"]} worlds side by side, {config["threads"]} threads of {machine["cpu_count"]}, {machine["platform"]}. Real
+steps per second, on one core in the same run: {real}.
 
 {table(header, rows)}
 
