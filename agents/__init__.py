@@ -1,15 +1,14 @@
 """Agents that act in the real world and think in the learned one.
 
 `planning` says what planners have in common: they search for actions in imagined worlds, many candidates at once.
-`planners` draw whole plans and keep the best, `mcts` grows a tree, `graph_search` a graph of moments that it knows
-again, `rewards` lets any of them plan for something else; `mpc` acts on what they find, one real frame at a time, and
-`judging` says how well. `actor_critic` is a policy that
-`imagination_training` teaches in dreams alone, and `dyna` by turns of real life and dreams.
+`planners` draw whole plans and keep the best, `mcts` grows a tree of `moments` that it knows again, `rewards` lets any
+of them plan for something else; `mpc` acts on what they find, one real frame at a time, and `judging` says how well.
+`actor_critic` is a policy that `imagination_training` teaches in dreams alone, and `dyna` by turns of real life and
+dreams.
 """
 
 from agents.actor_critic import ActorCritic
 from agents.following import FollowPolicy
-from agents.graph_search import GraphSearch
 from agents.mcts import MCTS
 from agents.mpc import EpisodeRecord, MPCAgent, MPCState, run_episode
 from agents.planners import CEM, MPPI, RandomShooting
@@ -25,7 +24,6 @@ __all__ = [
     "Curious",
     "EpisodeRecord",
     "FollowPolicy",
-    "GraphSearch",
     "Imaginer",
     "MPCAgent",
     "MPCState",

@@ -21,7 +21,6 @@ from rich.table import Table
 from agents.actor_critic import ActorCritic, bundled_policy
 from agents.films import film_gif
 from agents.following import FollowPolicy
-from agents.graph_search import GraphSearch
 from agents.judging import Agent, Outcome, play, promises, summary
 from agents.mcts import MCTS
 from agents.mpc import MPCAgent, Rememberer, run_episode
@@ -46,7 +45,7 @@ class JudgeConfig:
         simulator: Id or name of a simulator, or its folder: what the agent remembers and dreams with, and the real
             environment is the one it simulates.
         out: Folder for `report.json`, `promises.png` and films of the most broken promises.
-        agent: "policy" does what an actor-critic does, "graph", "mcts", "cem", "mppi" and "shooting" plan, "uniform"
+        agent: "policy" does what an actor-critic does, "mcts", "cem", "mppi" and "shooting" plan, "uniform"
             acts at random.
         policy: An actor-critic, as `lssvwm imagine` writes it, or "bundled" for the one that comes with this library:
             followed by "policy"; planners ask its critic, and nothing else of it, what is still to be earned at the
@@ -70,7 +69,7 @@ class JudgeConfig:
 
     simulator: str
     out: Path
-    agent: Literal["policy", "graph", "mcts", "cem", "mppi", "shooting", "uniform"] = "policy"
+    agent: Literal["policy", "mcts", "cem", "mppi", "shooting", "uniform"] = "policy"
     policy: Literal["bundled"] | Path | None = None
     episodes: int = 200
     max_steps: int | None = None
@@ -166,7 +165,7 @@ def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None
         assert actor_critic is not None  # `policy_file` finds one, or raises
         planner, steps = FollowPolicy(actor_critic, config.gamma, config.deterministic), steps or config.horizon
     else:
-        kind = {"graph": GraphSearch, "mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
+        kind = {"mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
         value = None if actor_critic is None else actor_critic.critic
         planner = kind(gamma=config.gamma, action_probs=config.action_probs, value=value)
     if config.curiosity and core.denoising_steps < 2:

@@ -1,74 +1,102 @@
 """Monte-Carlo tree search: look further where it paid (PUCT: Silver et al. 2017; MuZero: Schrittwieser et al. 2020).
 
-A world's memory has the same size at every node, whatever its depth, so that a tree costs bytes per node and nothing
-per step of history. What a simulation imagines on its way to the horizon stays in the tree: nothing is dreamt twice.
+Moments that are the same are one, so that the tree is a graph where ways meet again (Czech et al. 2021, "Improving
+AlphaZero Using Monte-Carlo Graph Search"). A world's dreams are those of one key, and with one key what an action leads
+to is certain: so a moment is worth what its best way pays and not the mean of all that was tried, detours lead nowhere
+new, and what is known to its end need not be looked at again (Winands et al. 2008, "Monte-Carlo Tree Search Solver").
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
+from agents.moments import Moment, Moments, Way, go_on
 from agents.planners import SearchSettings, action_prior, with_first
 from agents.planning import Budget, Imaginer, Meter, PlanResult
-from agents.proposals import Categorical
 from world_models.noise import fold
 from world_models.state import WorldModelState
 
 
-@dataclass(eq=False)
-class Node:
-    """An imagined moment.
+class Tree(Moments):
+    """What was imagined of one world, and what its simulations found.
 
     Attributes:
-        memory: One world's, in row `row` of a batch that it shares with what was imagined together.
-        rew: The reward that came with it. term_prob: The chance that it ended the episode.
-        rest: What was estimated to come after it when it was made: the value at the horizon.
-        children: By action. visits: Simulations that came through. total: The sum of the returns they found after it.
-        pending: Simulations on their way through it now.
+        least, most: Of what ways turned out to be worth.
     """
 
-    memory: WorldModelState
-    row: int
-    rew: float = 0.0
-    term_prob: float = 0.0
-    rest: float = 0.0
-    children: dict[int, Node] = field(default_factory=dict)
-    visits: int = 0
-    total: float = 0.0
-    pending: int = 0
+    least, most = math.inf, -math.inf
 
-    def worth(self, gamma: float) -> float:
-        """The mean return of coming here: the reward, and what follows while the episode goes on."""
-        following = self.total / self.visits if self.visits else self.rest
-        return self.rew + gamma * (1 - self.term_prob) * following
+    def tell(self, path: list[Way], gamma: float, horizon: int) -> None:
+        """Let all moments on a way know what came after them."""
+        for i in range(len(path), -1, -1):
+            moment = path[i - 1].to if i else self.root
+            moment.done = not open_ways(moment) and (bool(moment.ways) or moment.steps >= horizon)
+            for way in moment.ways.values():
+                worth = way.worth(gamma)
+                self.least, self.most = min(self.least, worth), max(self.most, worth)
+            moment.worth = max((way.worth(gamma) for way in moment.ways.values()), default=moment.rest)
+            if i:
+                path[i - 1].visits, path[i - 1].pending = path[i - 1].visits + 1, 0
+
+    def solve(self, begun: list[int], gamma: float) -> list[int]:
+        """The best plan: of equals one that begins as given, or as most simulations did.
+
+        `worth` of all moments is what the best plan pays from there.
+        """
+        horizon = len(begun)
+        for moment in self.all:
+            moment.worth = moment.rest
+        for _ in range(horizon):  # from the far end, as most moments were found in the order of their steps
+            for moment in reversed(self.all):
+                if moment.ways:
+                    moment.worth = max(way.worth(gamma) for way in moment.ways.values())
+        plan, moment = list[int](), self.root
+        while moment.ways and len(plan) < horizon:
+            kept = begun[len(plan)] if plan == begun[: len(plan)] else -1
+            worths = {action: (way.worth(gamma), action == kept, way.visits) for action, way in moment.ways.items()}
+            plan.append(max(worths, key=worths.__getitem__))
+            moment = moment.ways[plan[-1]].to
+        return plan
+
+
+def open_ways(moment: Moment) -> dict[int, Way]:
+    """The ways from a moment that are no detours, and lead to where not all is known, or nobody came so soon."""
+    steps = moment.steps + 1
+    return {
+        action: way
+        for action, way in moment.ways.items()
+        if not way.ends and (way.to.steps > steps or (way.to.steps == steps and not way.to.done))
+    }
 
 
 @dataclass(frozen=True)
 class MCTS(SearchSettings):
     """Tree search over discrete actions, for many worlds and several simulations of each at a time.
 
-    A simulation follows the most promising known actions (PUCT, values scaled to [0, 1] by the least and the largest
-    seen), leaves the tree by one that is new, goes on by the prior until the horizon, where `value` takes over, and
-    tells all moments on its way what they turned out to be worth.
+    A simulation follows the most promising of the ways that lead further (PUCT, values scaled to [0, 1] by the least
+    and the largest seen) to a moment that was not gone on from, imagines all actions from there, and tells the moments
+    on its way what they are worth now. One simulation of each round follows the warm start. The search ends early where
+    all is known within the horizon. See `Moments` for when two moments are the same.
 
     Attributes:
         num_leaves: Simulations of each world that run side by side; those on their way count as visits that found
             nothing ("virtual loss"), so that they spread. More of them fill a batch, but each knows less.
         exploration: Weight of the prior and of doubt against value, above 0.
 
-    The others are those of `SearchSettings`; actions that its prior holds impossible are never tried.
+    The others are those of `SearchSettings`; actions that its prior holds impossible are never tried, and of
+    `persistence` there is no use.
 
     Raises:
-        ValueError: If one of them is out of range; from `plan` if the actions are not discrete.
+        ValueError: If one of them is out of range; from `plan` if the actions are not discrete, or the budget is less
+            than one step for each of them.
     """
 
-    num_leaves: int = 8
+    num_leaves: int = 16
     exploration: float = 1.25
 
     def __post_init__(self) -> None:
@@ -88,121 +116,75 @@ class MCTS(SearchSettings):
         keys: Tensor,
         warm_start: Tensor | None = None,
     ) -> PlanResult:
-        """See `Planner.plan`. The plan is the way most simulations went, as far as all worlds' trees know one."""
+        """See `Planner.plan`. Plans are as long as all worlds' trees reach."""
         space = core.action_space
         if not isinstance(space, gym.spaces.Discrete):
             raise ValueError(f"the action space is {space}; a tree branches over Discrete actions, use CEM or MPPI")
-        probs, device = action_prior(space, self.action_probs), state.age.device
-        prior = Categorical(probs.to(device).expand(state.batch_size, horizon, -1), self.persistence)
-        draws, dreams = fold(keys, 0), fold(keys, 1)
-        roots = [Node(state, row) for row in range(state.batch_size)]
-        meters, imagined = [Meter(budget) for _ in roots], 0
-        for iteration in count():
-            leaves = [meter.affordable(self.num_leaves, horizon) for meter in meters]
-            if not any(leaves):
+        if horizon < 1:
+            raise ValueError(f"horizon is {horizon}; expected at least 1 action per plan")
+        probs, dreams = action_prior(space, self.action_probs).tolist(), fold(keys, 1)
+        actions = [action for action, prob in enumerate(probs) if prob > 0]
+        none = torch.full((state.batch_size, 1, horizon), -1, device=keys.device)
+        begun = with_first(none, warm_start)[:, 0].tolist()
+        trees = [Tree(core, state, row) for row in range(state.batch_size)]
+        meters, imagined = [Meter(budget) for _ in trees], 0
+        while True:
+            paths, steps = list[tuple[Tree, list[Way]]](), list[tuple[Tree, Moment, int]]()
+            for tree, meter, plan in zip(trees, meters, begun, strict=True):
+                number = meter.affordable(self.num_leaves, len(actions))
+                ways, leaves = self._simulate(tree, number, plan, probs)
+                meter.spend(len(leaves) * len(actions))
+                paths += [(tree, path) for path in ways]
+                steps += [(tree, leaf, action) for leaf in leaves for action in actions]
+            if not paths:
                 break
-            drawn = prior.sample(fold(draws, iteration), self.num_leaves)  # ways to go where there is no tree yet
-            drawn = with_first(drawn, None if iteration else warm_start)
-            ways = [own[:number] for own, number in zip(drawn.tolist(), leaves, strict=True)]
-            spent = self._simulate(core, roots, ways, probs.tolist(), dreams)
-            for meter, steps, number in zip(meters, spent, leaves, strict=True):
-                meter.spend(max(steps, number))  # a tree that knows all there is to know must come to an end, too
-            imagined += sum(spent)
-        chosen = [_favourites(root) for root in roots]
-        shortest = min(map(len, chosen))
-        actions = torch.tensor([way[:shortest] for way in chosen], device=device)
-        value = torch.tensor([root.children[way[0]].worth(self.gamma) for root, way in zip(roots, chosen, strict=True)])
-        return PlanResult(actions, value.to(device), imagined)
+            if steps:
+                go_on(core, steps, dreams, self.value)
+                imagined += len(steps)
+            for tree, path in paths:
+                tree.tell(path, self.gamma, horizon)
+        plans = [tree.solve(plan, self.gamma) for tree, plan in zip(trees, begun, strict=True)]
+        shortest = min(map(len, plans))
+        found = torch.tensor([plan[:shortest] for plan in plans], device=keys.device)
+        return PlanResult(found, torch.tensor([tree.root.worth for tree in trees], device=keys.device), imagined)
 
     def _simulate(
-        self, core: Imaginer, roots: list[Node], ways: list[list[list[int]]], probs: list[float], keys: Tensor
-    ) -> list[int]:
-        """Run simulations, as many in each world as it has ways; returns how many frames each world imagined."""
-        paths, rests, world = list[list[Node]](), list[list[int]](), list[int]()
-        for row, (root, own) in enumerate(zip(roots, ways, strict=True)):
-            least, most = _range(root, self.gamma)
-            for way in own:
-                path, rest = self._descend(root, way, probs, least, most)
-                paths.append(path)
-                rests.append(rest)
-                world.append(row)
-        imagined = [0] * len(roots)
-        for depth in range(max(map(len, rests))):
-            going = [i for i, rest in enumerate(rests) if depth < len(rest) and paths[i][-1].term_prob < 0.5]
-            wanted = {(paths[i][-1], rests[i][depth]): i for i in going if rests[i][depth] not in paths[i][-1].children}
-            if wanted:
-                rows = [world[i] for i in wanted.values()]
-                self._expand(core, wanted, keys[rows])
-                for row in rows:
-                    imagined[row] += 1
-            for i in going:
-                paths[i].append(paths[i][-1].children[rests[i][depth]])
-        for path in paths:
-            self._tell(path)
-        return imagined
+        self, tree: Tree, number: int, begun: list[int], probs: list[float]
+    ) -> tuple[list[list[Way]], list[Moment]]:
+        """The ways of up to so many simulations that run side by side, and the moments to go on from."""
+        paths, leaves = list[list[Way]](), list[Moment]()
+        while len(paths) < number and not tree.root.done:
+            path = self._descend(tree, [-1] * len(begun) if paths else begun, probs)
+            paths.append(path)
+            end = path[-1].to if path else tree.root
+            if end in leaves:  # so small a tree has no others yet
+                break
+            if len(path) < len(begun) and not end.ways:
+                leaves.append(end)
+        return paths, leaves
 
-    def _descend(
-        self, root: Node, way: list[int], probs: list[float], least: float, most: float
-    ) -> tuple[list[Node], list[int]]:
-        """The known part of a simulation, and the actions after it: the first is new, the others those of the way."""
-        path = [root]
-        while len(path) <= len(way) and path[-1].term_prob < 0.5:
-            node, depth = path[-1], len(path) - 1
-            if not node.children:
-                return path, way[depth:]
-            action = self._best(node, probs, least, most)
-            if action not in node.children:
-                return path, [action, *way[depth + 1 :]]
-            path.append(node.children[action])
-            path[-1].pending += 1
-        return path, []
+    def _descend(self, tree: Tree, begun: list[int], probs: list[float]) -> list[Way]:
+        """The way to a moment that was not gone on from: as a plan has begun, and then where it promises most."""
+        path, moment = list[Way](), tree.root
+        while ways := open_ways(moment):
+            action = begun[len(path)]
+            way = ways[action if action in ways else self._best(ways, tree, probs)]
+            path.append(way)
+            way.pending += 1
+            if way.to.steps > moment.steps + 1:  # there is more time left than was known
+                way.to.steps, way.to.done = moment.steps + 1, False
+            moment = way.to
+        return path
 
-    def _best(self, node: Node, probs: list[float], least: float, most: float) -> int:
+    def _best(self, ways: dict[int, Way], tree: Tree, probs: list[float]) -> int:
         """The action that promises the most, by value, prior and doubt."""
-        tries = {a: child.visits + child.pending for a, child in node.children.items()}
-        root_of_all = math.sqrt(sum(tries.values()) + 1)
+        root_of_all = math.sqrt(sum(way.visits + way.pending for way in ways.values()) + 1)
 
         def promise(action: int) -> float:
-            value, tried = 0.0, tries.get(action, 0)
-            if tried:
-                child = node.children[action]
-                scaled = (child.worth(self.gamma) - least) / max(most - least, 1e-8)
-                value = scaled * child.visits / tried  # those on their way count as if they found nothing
+            way = ways[action]
+            tried = way.visits + way.pending
+            scaled = (way.worth(self.gamma) - tree.least) / max(tree.most - tree.least, 1e-8)
+            value = scaled * way.visits / tried if tried else 0.0  # those on their way count as if they found nothing
             return value + self.exploration * probs[action] * root_of_all / (1 + tried)
 
-        return max((a for a, p in enumerate(probs) if p > 0), key=promise)
-
-    def _expand(self, core: Imaginer, wanted: dict[tuple[Node, int], int], keys: Tensor) -> None:
-        """Imagine children of nodes, all in one batch."""
-        parents, actions = zip(*wanted, strict=True)
-        memory = WorldModelState.cat([node.memory[node.row : node.row + 1] for node in parents])
-        frame, memory = core.imagine(memory, torch.tensor(actions, device=keys.device), keys)
-        rest = self.value(frame.feats) if self.value is not None else torch.zeros_like(frame.rew)
-        for row, numbers in enumerate(zip(frame.rew.tolist(), frame.term_prob.tolist(), rest.tolist(), strict=True)):
-            parents[row].children[actions[row]] = Node(memory, row, *numbers)
-
-    def _tell(self, path: list[Node]) -> None:
-        """Let all moments of a simulation know what came after them."""
-        following = path[-1].rest
-        for node in reversed(path):
-            node.visits, node.total, node.pending = node.visits + 1, node.total + following, 0
-            following = node.rew + self.gamma * (1 - node.term_prob) * following
-
-
-def _range(root: Node, gamma: float) -> tuple[float, float]:
-    """The least and the largest worth in a tree."""
-    worths, todo = list[float](), [root]
-    while todo:
-        node = todo.pop()
-        worths += [child.worth(gamma) for child in node.children.values()]
-        todo += node.children.values()
-    return min(worths, default=0.0), max(worths, default=0.0)
-
-
-def _favourites(root: Node) -> list[int]:
-    """The actions most simulations took, from the root to where the tree ends; of equals the more valuable."""
-    way = list[int]()
-    while root.children:
-        action, root = max(root.children.items(), key=lambda item: (item[1].visits, item[1].total))
-        way.append(action)
-    return way
+        return max(ways, key=promise)

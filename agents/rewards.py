@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -117,4 +118,4 @@ def _decided(frame: Prediction) -> Tensor:
 def differing(a: Tensor, b: Tensor, by: float = SAME) -> Tensor:
     """Which squares of frames (B, C, H, W) in [-1, 1] differ, by so much on average, bool (B, H / 8, W / 8)."""
     pixels = (a - b).abs().mean(1)  # (B, H, W)
-    return pixels.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).mean((-1, -2)) >= by
+    return F.avg_pool2d(pixels, PATCH, ceil_mode=True, count_include_pad=False) >= by  # at the edge, what there is

@@ -21,7 +21,7 @@ from world_models.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
 TEMPLATE: Final = Path(__file__).parent / "agents_template.md"
-PLANNERS: Final = {"graph": "graph search", "mcts": "MCTS", "cem": "CEM", "mppi": "MPPI", "shooting": "random shooting"}
+PLANNERS: Final = {"mcts": "MCTS", "cem": "CEM", "mppi": "MPPI", "shooting": "random shooting"}
 
 Record = dict[str, Any]
 

@@ -13,13 +13,13 @@ import numpy as np
 import tyro
 from gymnasium.wrappers import TimeLimit
 
-from agents import CEM, MCTS, MPPI, Budget, GraphSearch, MPCAgent, RandomShooting, run_episode
+from agents import CEM, MCTS, MPPI, Budget, MPCAgent, RandomShooting, run_episode
 from lssvwm_env.collect import SPLITS
 from lssvwm_env.core import SimulatorCore
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
 
-PLANNERS = {"cem": CEM, "graph": GraphSearch, "mcts": MCTS, "mppi": MPPI, "shooting": RandomShooting}
+PLANNERS = {"cem": CEM, "mcts": MCTS, "mppi": MPPI, "shooting": RandomShooting}
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Args:
     env: str = "MiniGrid-MemoryS9-v0"
     episode: int = 0
     max_steps: int = 60
-    planner: Literal["cem", "graph", "mcts", "mppi", "shooting"] = "cem"
+    planner: Literal["cem", "mcts", "mppi", "shooting"] = "cem"
     horizon: int = 12
     imagined_steps: int = 1536
     replan_every: int = 4

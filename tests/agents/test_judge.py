@@ -51,7 +51,7 @@ def test_from_recorded_episodes_to_a_policy_that_is_judged(folder: str, tmp_path
     assert len(films) == min(1, len(report["overpromised"]))
 
 
-@pytest.mark.parametrize("agent", ["shooting", "cem", "mppi", "mcts", "graph"])
+@pytest.mark.parametrize("agent", ["shooting", "cem", "mppi", "mcts"])
 def test_every_planner_may_ask_a_critic_and_be_curious(agent: str, folder: str, tmp_path: Path) -> None:
     simulator = Simulator.load(folder)
     about = simulator.config
@@ -65,7 +65,7 @@ def test_every_planner_may_ask_a_critic_and_be_curious(agent: str, folder: str, 
 
 
 def test_who_dreams_with_one_step_has_nothing_to_find_out(folder: str, tmp_path: Path) -> None:
-    config = JudgeConfig(folder, tmp_path / "out", "graph", imagined_steps=8, curiosity=0.5, denoising_steps=1)
+    config = JudgeConfig(folder, tmp_path / "out", "mcts", imagined_steps=8, curiosity=0.5, denoising_steps=1)
     with pytest.raises(ValueError, match="curiosity is 0.5 and denoising_steps is 1; expected at least 2"):
         judge(config)
 
