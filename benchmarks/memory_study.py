@@ -17,7 +17,6 @@ import json
 import subprocess
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import torch
@@ -171,7 +170,6 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
         "training": {k: v for k, v in asdict(training).items() if k not in ("out", "device")},
         "parameters": sum(p.numel() for p in trained.parameters()),
         "state_bytes": trained.initial_state(1).nbytes,
-        "frames_per_second": training_speed(trainer.config.out),
         "hardware": hardware("cpu"),
         "precision": "bfloat16" if training.bf16 and knows_bf16("cpu") else "float32",
         "data_hash": dataset.hash(),
@@ -179,12 +177,6 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
         "versions": package_versions(),
         "suite": report,
     }
-
-
-def training_speed(run: Path) -> float:
-    """Frames per second of training, the median over its log: a machine that is busy for a while changes little."""
-    lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
-    return round(median(line["frames_per_second"] for line in lines if "frames_per_second" in line), 1)
 
 
 def slim(report: dict[str, Any]) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def study_row(name: str, records: list[Record]) -> list[str]:
-    """A model in the tables of the study."""
+def study_row(name: str, records: list[Record], costs: dict[str, float]) -> list[str]:
+    """A model in the tables of the study; costs are seconds of a training step, by name."""
     walks = world(records[0])["out_and_back"]
     return [
         f"`{name}`: {records[0]['about']}",
@@ -98,11 +98,11 @@ def study_row(name: str, records: list[Record]) -> list[str]:
         *(cell(records, "out_and_back", n, "dream", "objects_seen") for n in list(walks)[-1:]),
         cell(records, "revisit", "dream", "objects_seen"),
         *(cell(records, "out_and_back", list(walks)[-1], "dream", age) for age in AGES),
-        f"{mean(r['frames_per_second'] for r in records):.0f}",
+        f"{costs[name] / costs['ours']:.2f}",
     ]
 
 
-def study_section(found: dict[str, list[Record]], names: list[str]) -> str:
+def study_section(found: dict[str, list[Record]], names: list[str], costs: dict[str, float]) -> str:
     """A table of the study, and under it the control that copies."""
     some = next(iter(found.values()))
     walks = list(world(some[0])["out_and_back"])
@@ -112,9 +112,9 @@ def study_section(found: dict[str, list[Record]], names: list[str]) -> str:
         f"{walks[-1]} out: objects %",
         "64 after 256: objects %",
         *(f"{walks[-1]} out: seen {age} ago, %" for age in AGES.values()),
-        "training, frames/s",
+        "a training step",
     ]
-    rows = [study_row(name, found[name]) for name in names if name in found]
+    rows = [study_row(name, found[name], costs) for name in names if name in found]
     copied = [
         "the last real frame, copied",
         *(cell(some[:1], "out_and_back", n, "copy", "psnr_seen", unit=1.0) for n in walks),
@@ -251,6 +251,19 @@ def long_dream_section(report: Record) -> str:
     return table(header, rows)
 
 
+def state_size_section(report: Record) -> str:
+    """What is left of a memory, and what it still knows."""
+    rows = [
+        [
+            f"all but {100 * line['tolerance']:g} % of its energy",
+            *(f"{line[size] / 1e3:.0f}" for size in ("memory_bytes", "state_bytes")),
+            *(show(line[name]) for name in ("objects_seen", "tiles_seen")),
+        ]
+        for line in report["lines"]["tolerance"]
+    ]
+    return table(["kept of the memory", "its kB", "kB with all else", "objects seen, %", "tiles seen, %"], rows)
+
+
 def cost_section(costs: Record) -> str:
     """Time and memory per generated frame, and time per training frame."""
     generating, training = costs["generating"], costs["training"]
@@ -274,18 +287,19 @@ def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     parts, pictures = {}, {}
     for path in folder.glob("*/memory.json"):
         parts[path.parent.name] = bundled_section(json.loads(path.read_text()))
+    costs = json.loads((folder / "study-costs.json").read_text())["seconds"]
     for steps, found in read(folder / "study").items():
         one = found["ours"][0]
         parts[f"made-of-{steps}"] = made_of(found)
-        parts[f"compared-{steps}"] = study_section(found, list(COMPARED))
-        parts[f"ablated-{steps}"] = study_section(
-            found,
-            ["ours", *(name for name in found if name not in COMPARED)],
-        )
+        parts[f"compared-{steps}"] = study_section(found, list(COMPARED), costs)
+        others = [name for name in found if name not in COMPARED]
+        parts[f"ablated-{steps}"] = study_section(found, ["ours", *others], costs)
         pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
     if (path := folder / "cost-curves.json").exists():
-        costs = json.loads(path.read_text())
-        parts["costs"], pictures["cost_curves.png"] = cost_section(costs), cost_png(costs)
+        curves = json.loads(path.read_text())
+        parts["costs"], pictures["cost_curves.png"] = cost_section(curves), cost_png(curves)
+    if (path := folder / "state-size.json").exists():
+        parts["state_size"] = state_size_section(json.loads(path.read_text()))
     if (path := folder / "long-dream.json").exists():
         dreamt = json.loads(path.read_text())
         parts["long_dream"], parts["long_dream_frames"] = long_dream_section(dreamt), f"{dreamt['frames']:,}"

@@ -39,6 +39,15 @@ def test_every_variant_differs_from_ours_and_sees_as_many_frames(program, datase
             assert training.steps * training.frames_per_step == args.steps * 64, name
 
 
+def test_what_a_training_step_takes(program, dataset, tmp_path, monkeypatch, capsys):
+    costs = program("benchmarks/study_costs.py")
+    monkeypatch.setattr(costs, "VARIANTS", {name: costs.VARIANTS[name] for name in ("ours", "diffusion-forcing")})
+    costs.main(costs.CostArgs(dataset.folder, rounds=1, out=tmp_path / "costs.json"))
+    seconds = json.loads((tmp_path / "costs.json").read_text())["seconds"]
+    assert list(seconds) == ["ours", "diffusion-forcing"] and all(s > 0 for s in seconds.values())
+    assert "diffusion-forcing" in capsys.readouterr().out
+
+
 def test_a_record_is_made_once(program, dataset, tmp_path, monkeypatch, capsys):
     study = program("benchmarks/memory_study.py")
     monkeypatch.setattr(study, "RECORDS", tmp_path)
@@ -69,12 +78,12 @@ def test_results_are_made_of_records(program, tmp_path):
     }
     record = {
         "about": "it",
-        "frames_per_second": 3,
         "suite": {"worlds": {"w": {"out_and_back": {"50": task}, "revisit": task}}},
     }
     found = {"ours": [record, record], "window": [record]}
-    text = results.study_section(found, ["ours", "window"])
+    text = results.study_section(found, ["ours", "window"], {"ours": 2.0, "window": 3.0})
     assert "`ours`: it | 0.5 (0.5, 0.5)" in text and "`window`: it | 0.5 [0.4, 0.6]" in text
+    assert "| 1.00 |" in text and "| 1.50 |" in text
     assert "copied | - | - | - |" in text
     assert results.distance_png(found, 64).startswith(b"\x89PNG")
 

@@ -1,0 +1,73 @@
+"""What a training step of every model of the memory study takes, against one of "ours".
+
+    python benchmarks/study_costs.py
+
+Steps of one sequence of 64 frames, with batches, gradients and optimisers. Models take turns, and what counts is CPU
+time, so that a machine that is shared with other work changes little. Medians go to
+`benchmarks/records/study-costs.json`.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import json
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import torch
+import tyro
+from memory_study import VARIANTS, Args, configs
+
+from lssvwm_env.train import hardware
+from world_models.data import EpisodeDataset
+from world_models.files import write_bytes
+from world_models.training import Trainer
+
+RECORD: Final = Path(__file__).parent / "records" / "study-costs.json"
+
+
+@dataclass
+class CostArgs:
+    """What to measure.
+
+    Attributes:
+        dataset: Folder of training episodes.
+        rounds: Steps of every model that count, after a first one that does not.
+        out: The record.
+    """
+
+    dataset: Path = Path("data/object-rooms-train")
+    rounds: int = 5
+    out: Path = RECORD
+
+
+def main(args: CostArgs) -> None:
+    """Measure, print and write the record."""
+    torch.set_num_threads(1)
+    dataset, trainers = EpisodeDataset(args.dataset), {}
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, variant in VARIANTS.items():
+            training, model = configs(variant, 0, Args(), dataset)
+            training = replace(training, out=Path(folder, name), lengths=(64,), curriculum="schedule")
+            trainers[name] = Trainer(training, model, dataset)
+        for _ in range(args.rounds + 1):
+            for name, trainer in trainers.items():
+                began = time.process_time()
+                trainer.train_step()
+                seconds[name].append(time.process_time() - began)
+    step = {name: round(median(turns[1:]), 4) for name, turns in seconds.items()}
+    report = {"seconds": step, "hardware": f"1 thread on {hardware('cpu')}, torch {torch.__version__}"}
+    write_bytes(args.out, (json.dumps(report, indent=1) + "\n").encode())
+    for name, found in step.items():
+        print(f"{name:26} {found:6.2f} s  {found / step['ours']:5.2f}")
+    print(report["hardware"])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(CostArgs))
