@@ -98,6 +98,9 @@ VARIANTS: Final = {
     "recall": Variant("older frames recovered from the state", objective={"recall": 0.5}),
     "truncation": Variant("reads see a random number of channels", objective={"truncation": 0.5}),
     "perceptual": Variant("perceptual loss added", objective={"perceptual": 0.1}),
+    "convolution-perceptual": Variant(
+        "convolution, and perceptual loss", {"mixing": "convolution", "mlp_ratio": 3}, objective={"perceptual": 0.1}
+    ),
     "adamw": Variant("AdamW for all weights, no Muon", training={"optimizer": "adamw"}),
 }
 
