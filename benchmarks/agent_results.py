@@ -137,10 +137,10 @@ def main(args: Args) -> None:
     """Fill the template, draw, and copy the pictures that the reports came with."""
     reports = [json.loads(path.read_text()) for path in sorted(args.records.glob("*/report.json"))]
     model_free = [json.loads(path.read_text()) for path in sorted(args.records.glob("model-free-*.json"))]
-    parts: dict[str, str] = {}
+    parts = {"commands": commands(reports)}
     (args.out / "img").mkdir(parents=True, exist_ok=True)
     if any(r["config"]["agent"] == "policy" for r in reports):
-        parts["policies"], parts["commands"] = policies(reports), commands(reports)
+        parts["policies"] = policies(reports)
     if any(r["config"]["agent"] not in ("policy", "uniform") for r in reports):
         parts["planners"] = planners(reports)
     if model_free:

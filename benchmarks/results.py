@@ -138,11 +138,11 @@ def distance_png(found: dict[str, list[Record]], trained: int) -> bytes:
             width = max(1, len(values) // 25)
             points = values[: len(values) // width * width].reshape(-1, width)
             axis.plot(2 * (np.arange(len(points)) + 0.5) * width, np.nanmean(points, 1), f"C{i}", label=name)
-        axis.axvline(trained, color="grey", linestyle=":", label="trained length" if n == walks[0] else None)
+        axis.axvline(trained, color="grey", linestyle=":", label="trained length")
         axis.set(title=f"{n} steps out", xlabel="frames since the place was passed")
         tidy(axis)
     axes[0].set_ylabel("PSNR over places seen before (dB)")
-    axes[0].legend(frameon=False, fontsize=7)
+    axes[-1].legend(frameon=False, fontsize=7, ncols=2)  # far from its curves
     return png(figure, 110)
 
 
