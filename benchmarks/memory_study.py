@@ -98,6 +98,11 @@ VARIANTS: Final = {
     "recall": Variant("older frames recovered from the state", objective={"recall": 0.5}),
     "truncation": Variant("reads see a random number of channels", objective={"truncation": 0.5}),
     "perceptual": Variant("perceptual loss added", objective={"perceptual": 0.1}),
+    "convolution-moments": Variant(
+        "convolution, and states kept near mean 0, variance 1",
+        {"mixing": "convolution", "mlp_ratio": 3},
+        objective={"state_moments": 0.01},
+    ),
     "convolution-perceptual": Variant(
         "convolution, and perceptual loss", {"mixing": "convolution", "mlp_ratio": 3}, objective={"perceptual": 0.1}
     ),
