@@ -39,7 +39,7 @@ class Tree(Moments):
             for way in moment.ways.values():
                 worth = way.worth(gamma)
                 self.least, self.most = min(self.least, worth), max(self.most, worth)
-            moment.worth = max((way.worth(gamma) for way in moment.ways.values()), default=moment.rest)
+            moment.look_again(gamma)
             if i:
                 path[i - 1].visits, path[i - 1].pending = path[i - 1].visits + 1, 0
 
@@ -53,8 +53,7 @@ class Tree(Moments):
             moment.worth = moment.rest
         for _ in range(horizon):  # from the far end, as most moments were found in the order of their steps
             for moment in reversed(self.all):
-                if moment.ways:
-                    moment.worth = max(way.worth(gamma) for way in moment.ways.values())
+                moment.look_again(gamma)
         plan, moment = list[int](), self.root
         while moment.ways and len(plan) < horizon:
             kept = begun[len(plan)] if plan == begun[: len(plan)] else -1

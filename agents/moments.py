@@ -46,6 +46,10 @@ class Moment:
     ways: dict[int, Way] = field(default_factory=dict)
     done: bool = False
 
+    def look_again(self, gamma: float) -> None:
+        """Be worth what the best way pays, or what was estimated if there is none."""
+        self.worth = max((way.worth(gamma) for way in self.ways.values()), default=self.rest)
+
 
 @dataclass(eq=False)
 class Way:

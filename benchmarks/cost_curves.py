@@ -100,16 +100,18 @@ def batch_of(length: int, device: str) -> Batch:
     return Batch(obs, torch.zeros(1, length, dtype=torch.long), nothing, is_first & False, is_first, pose).to(device)
 
 
-def timed(work: dict[Any, Callable[[], object]], rounds: int, device: str) -> dict[Any, float]:
+def timed(
+    work: dict[Any, Callable[[], object]], rounds: int, device: str, clock: Callable[[], float] = time.perf_counter
+) -> dict[Any, float]:
     """Median seconds of each piece of work; they take turns, and the first turn does not count."""
     seconds: dict[Any, list[float]] = {setting: [] for setting in work}
     for _ in range(rounds + 1):
         for setting, do in work.items():
-            began = time.perf_counter()
+            began = clock()
             do()
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
-            seconds[setting].append(time.perf_counter() - began)
+            seconds[setting].append(clock() - began)
     return {setting: median(s[1:]) for setting, s in seconds.items()}
 
 

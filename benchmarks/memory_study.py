@@ -2,7 +2,7 @@
 
     lssvwm collect --env-id MiniGrid-ObjectRooms-v0 --out data/object-rooms-train --frames 200000 --episode-length 200
     python benchmarks/memory_study.py
-    python benchmarks/memory_study.py --steps 600 --variants ours window full-attention
+    python benchmarks/memory_study.py --steps 600 --variants ours full-attention convolution
 
 Every model is written to `benchmarks/records/study/NAME-STEPS-SEED.json` as soon as it is judged; what has a record is
 not made again, and a training that was cut off goes on: several commands may share the work. `python

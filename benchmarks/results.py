@@ -287,14 +287,14 @@ def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     parts, pictures = {}, {}
     for path in folder.glob("*/memory.json"):
         parts[path.parent.name] = bundled_section(json.loads(path.read_text()))
-    costs = json.loads((folder / "study-costs.json").read_text())["seconds"]
-    for steps, found in read(folder / "study").items():
-        one = found["ours"][0]
-        parts[f"made-of-{steps}"] = made_of(found)
-        parts[f"compared-{steps}"] = study_section(found, list(COMPARED), costs)
-        others = [name for name in found if name not in COMPARED]
-        parts[f"ablated-{steps}"] = study_section(found, ["ours", *others], costs)
-        pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
+    if (path := folder / "study-costs.json").exists():
+        costs = json.loads(path.read_text())["seconds"]
+        for steps, found in read(folder / "study").items():
+            one, others = found["ours"][0], [name for name in found if name not in COMPARED]
+            parts[f"made-of-{steps}"] = made_of(found)
+            parts[f"compared-{steps}"] = study_section(found, list(COMPARED), costs)
+            parts[f"ablated-{steps}"] = study_section(found, ["ours", *others], costs)
+            pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
     if (path := folder / "cost-curves.json").exists():
         curves = json.loads(path.read_text())
         parts["costs"], pictures["cost_curves.png"] = cost_section(curves), cost_png(curves)

@@ -16,11 +16,11 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 import torch
 import tyro
+from cost_curves import timed
 from memory_study import VARIANTS, Args, configs
 
 from lssvwm_env.train import hardware
@@ -49,19 +49,14 @@ class CostArgs:
 def main(args: CostArgs) -> None:
     """Measure, print and write the record."""
     torch.set_num_threads(1)
-    dataset, trainers = EpisodeDataset(args.dataset), {}
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    dataset, work = EpisodeDataset(args.dataset), {}
     with tempfile.TemporaryDirectory() as folder:
         for name, variant in VARIANTS.items():
             training, model = configs(variant, 0, Args(), dataset)
             training = replace(training, out=Path(folder, name), lengths=(64,), curriculum="schedule")
-            trainers[name] = Trainer(training, model, dataset)
-        for _ in range(args.rounds + 1):
-            for name, trainer in trainers.items():
-                began = time.process_time()
-                trainer.train_step()
-                seconds[name].append(time.process_time() - began)
-    step = {name: round(median(turns[1:]), 4) for name, turns in seconds.items()}
+            work[name] = Trainer(training, model, dataset).train_step
+        seconds = timed(work, args.rounds, "cpu", time.process_time)
+    step = {name: round(found, 4) for name, found in seconds.items()}
     report = {"seconds": step, "hardware": f"1 thread on {hardware('cpu')}, torch {torch.__version__}"}
     write_bytes(args.out, (json.dumps(report, indent=1) + "\n").encode())
     for name, found in step.items():
