@@ -20,7 +20,7 @@ class RoundTraining(TrainingConfig):
     out: tyro.conf.Suppress[Path] = Path()
     seed: tyro.conf.Suppress[int] = 0
     steps: int = 300
-    lengths: tuple[int, ...] = (8, 16, 32)
+    lengths: tuple[int, ...] = (32,)
     odometry_steps: int = 800
     head_sequences: int = 512
     head_steps: int = 1000

@@ -109,16 +109,19 @@ VARIANTS: Final = {
     "convolution-perceptual": Variant(
         "convolution, and perceptual loss", {"mixing": "convolution", "mlp_ratio": 3}, objective={"perceptual": 0.1}
     ),
-    "moments-perceptual": Variant(
-        "states kept near mean 0, variance 1, and perceptual loss", objective={"state_moments": 0.01, "perceptual": 0.1}
-    ),
     "convolution-moments-perceptual": Variant(
         "all three",
         {"mixing": "convolution", "mlp_ratio": 3},
         objective={"state_moments": 0.01, "perceptual": 0.1},
     ),
     "winner": Variant(
-        "all three, of the frame alone, clean contexts",
+        "all three, of the frame alone, clean contexts, 64 frames from the start",
+        {"mixing": "convolution", "mlp_ratio": 3, "window": 0},
+        training={"lengths": (64,)},
+        objective={"state_moments": 0.01, "perceptual": 0.1, "context_noise": 0.0},
+    ),
+    "winner-curriculum": Variant(
+        "the same with the curriculum",
         {"mixing": "convolution", "mlp_ratio": 3, "window": 0},
         objective={"state_moments": 0.01, "perceptual": 0.1, "context_noise": 0.0},
     ),

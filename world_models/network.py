@@ -29,7 +29,7 @@ class NetworkConfig:
         block_sizes: side of the scan's tubes in each layer, in tokens; each divides the grid. Its length is the depth.
         map_layers: layers whose state is addressed by place, a map of the world; their tube is the whole frame. The
             other layers address theirs by content.
-        window: how many earlier frames the attention sees.
+        window: how many earlier frames are mixed into a frame, besides what the memory tells.
         state_per_token: length of the state's keys per token of a tube, in layers that are no maps.
         d_inner: width of the values held in the state.
         headdim: width of one head of the scan. head_dim: of one head of the attention.
@@ -39,24 +39,25 @@ class NetworkConfig:
         memory: what carries the past: "scan", or, to compare with, "attention" over earlier frames, with none of the
             layers of which block sizes are then asked but how many there are.
         memory_window: how many earlier frames "attention" remembers; None: all of them, at a growing cost.
-        mixing: what mixes the tokens of a frame: "attention", or a cheap "convolution".
+        mixing: what mixes the tokens of a frame: the paper's "attention" (section 4.1), or a depthwise "convolution",
+            which learns to draw sharper frames from as many.
     """
 
     d_model: int = 192
     merge: int = 2
     block_sizes: tuple[int, ...] = (4, 2, 4, 4)
     map_layers: tuple[int, ...] = (0, 2)
-    window: int = 1
+    window: int = 0
     state_per_token: int = 4
     d_inner: int = 128
     headdim: int = 32
     head_dim: int = 32
-    mlp_ratio: int = 2
+    mlp_ratio: int = 3
     map_size: int = 16
     overlap: bool = False
     memory: Literal["scan", "attention"] = "scan"
     memory_window: int | None = None
-    mixing: Literal["attention", "convolution"] = "attention"
+    mixing: Literal["attention", "convolution"] = "convolution"
 
 
 # `debug` takes seconds to train, `micro` half an hour of a CPU core (for small worlds, dreamt fast), `tiny` an hour or
@@ -77,9 +78,10 @@ PRESETS: Final = {
         merge=4,
         block_sizes=(2, 2),
         map_layers=(0,),
-        window=0,
         d_inner=64,
         headdim=16,
+        mlp_ratio=2,
+        mixing="attention",  # its frames have only four tokens
     ),
     "tiny": NetworkConfig(),
     "small": NetworkConfig(

@@ -39,12 +39,12 @@ class ObjectiveConfig:
 
     kind: Literal["clean_noisy", "diffusion_forcing"] = "clean_noisy"
     pure_noise: float = 0.5
-    context_noise: float = 0.2
+    context_noise: float = 0.0
     clean_prefix: float = 0.5
     cut_gradients: bool = False
-    state_moments: float = 0.0
+    state_moments: float = 0.01
     recall: float = 0.0
-    perceptual: float = 0.0
+    perceptual: float = 0.1
     truncation: float = 0.0
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from world_models.evaluation import dream, episode_lengths, openings, psnr
 from world_models.foresight import Following, Foresight
 from world_models.geometry import ego_motion
 from world_models.losses import check_objective, summed
+from world_models.network import NetworkConfig
 from world_models.objective import ObjectiveConfig
 from world_models.optimizers import optimizers, set_lr
 from world_models.precision import autocast
@@ -50,8 +51,7 @@ class Trainer:
         if config.pretrained_ssm is not None:
             print(load_mamba2(self.model.network, config.pretrained_ssm))
         about = {"data": dataset.hash(), "env": dataset.spec.env_id}
-        older = TrainingConfig(config.out, optimizer="adamw")  # as it was before there was a choice
-        defaults = _described(older, WorldModelConfig(model_config.action))
+        defaults = _described(*_as_before(config, model_config))
         self.folder = RunFolder(config.out, _described(config, model_config) | about, defaults)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizers = optimizers(self.model, config)
@@ -249,7 +249,7 @@ class Trainer:
         batch = self._batch(range(self.cut, len(self.dataset)), 4, length, 0)
         with self._autocast():
             recall = self.config.objective.recall
-            objective = ObjectiveConfig(pure_noise=1.0, context_noise=0.0, state_moments=0.0, recall=recall)
+            objective = ObjectiveConfig(pure_noise=1.0, state_moments=0.0, perceptual=0.0, recall=recall)
             _, logs = self.ema.loss(batch, objective)
         lengths = episode_lengths(self.dataset)[self.dataset.episode_starts >= self.cut]
         context = max(1, min(length, int(np.median(lengths))) // 2)
@@ -341,6 +341,15 @@ def _described(config: TrainingConfig, model: WorldModelConfig) -> dict[str, Any
     """What makes a run the run it is: not where it is, or how fast."""
     training = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "device")}
     return {"training": training, "model": asdict(model)}
+
+
+def _as_before(config: TrainingConfig, model: WorldModelConfig) -> tuple[TrainingConfig, WorldModelConfig]:
+    """What versions did that did not know a setting yet."""
+    objective = ObjectiveConfig(context_noise=0.2, state_moments=0.0, perceptual=0.0)
+    network = NetworkConfig(window=1, mlp_ratio=2, mixing="attention")
+    return TrainingConfig(config.out, optimizer="adamw", objective=objective), WorldModelConfig(
+        model.action, network=network
+    )
 
 
 def _validation_cut(dataset: EpisodeDataset, config: TrainingConfig) -> int:

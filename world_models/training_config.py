@@ -16,7 +16,7 @@ class TrainingConfig:
     Attributes:
         out: folder of the run; repeating a command resumes it.
         steps: optimiser steps; 0 leaves the network as `init` has it, and trains only what is trained before and after.
-        lengths: sequence lengths in frames, one after the other.
+        lengths: sequence lengths in frames, one after the other: with several, a curriculum.
         curriculum: when the next length begins: each gets an equal share of the steps (`schedule`), or an evaluation
             finds that the last two have not brought the frame loss on held-out episodes down by 2 % (`plateau`).
         frames_per_step: frames in a batch; batch size is this over the length.
@@ -47,7 +47,7 @@ class TrainingConfig:
 
     out: Path
     steps: int = 3000
-    lengths: tuple[int, ...] = (8, 16, 32, 64)
+    lengths: tuple[int, ...] = (64,)
     curriculum: Literal["schedule", "plateau"] = "schedule"
     frames_per_step: int = 128
     event_share: float = 0.5

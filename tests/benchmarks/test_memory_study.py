@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from lssvwm_env.collect import CollectConfig, collect
+from world_models.network import NetworkConfig
+from world_models.objective import ObjectiveConfig
+from world_models.training_config import TrainingConfig
 from world_models.world_model import WorldModel
 
 
@@ -37,6 +40,13 @@ def test_every_variant_differs_from_ours_and_sees_as_many_frames(program, datase
         assert name == "ours" or (training, model) != ours, name
         if not name.endswith("longer"):
             assert training.steps * training.frames_per_step == args.steps * 64, name
+
+
+def test_what_the_study_ended_with_is_the_default(program, dataset):
+    study = program("benchmarks/memory_study.py")
+    training, model = study.configs(study.VARIANTS["winner"], 0, study.Args(), dataset)
+    assert (training.objective, training.lengths) == (ObjectiveConfig(), TrainingConfig(Path()).lengths)
+    assert model.network == replace(NetworkConfig(), **study.WIDTHS)
 
 
 def test_what_a_training_step_takes(program, dataset, tmp_path, monkeypatch, capsys):

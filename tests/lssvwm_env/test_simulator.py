@@ -151,7 +151,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "bad number": (edit_config(horizon=0), r"horizon is 0; expected at least 1"),
     "bad network": (edit_network(block_sizes=[4, 3]), r"describes no world model: block_sizes has 3"),
     "no patch": (edit_model(patch=0), r"config.json is damaged, or of another release"),
-    "other network": (edit_network(window=5), r"blocks.0.attention.lag_bias: found .*, 2\), expected .*, 6\)"),
+    "other network": (edit_network(window=5), r"blocks.0.attention.kernels: found .*\(1, 32, .*, expected .*\(6, 32, "),
     "other frames": (
         edit_config(observation_space={"type": "Box", "low": 0, "high": 255, "shape": [56, 56, 3], "dtype": "uint8"}),
         r"observation_space is Box.*56.*, but the model makes Box.*64",

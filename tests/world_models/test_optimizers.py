@@ -29,7 +29,7 @@ def test_matrices_from_tokens_to_tokens_are_muons(model: WorldModel) -> None:
     assert chosen == {
         "scan.in_proj.weight",
         "scan.out_proj.weight",
-        "attention.qkv.weight",
+        "attention.in_proj.weight",
         "attention.out_proj.weight",
         "mlp.0.weight",
         "mlp.2.weight",
