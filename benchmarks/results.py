@@ -132,7 +132,7 @@ def distance_png(found: dict[str, list[Record]], trained: int) -> bytes:
     figure = Figure(figsize=(4.2 * len(walks), 3.8), layout="constrained")
     axes = figure.subplots(1, len(walks), sharey=True, squeeze=False)[0]
     for axis, n in zip(axes, walks, strict=True):
-        for i, name in enumerate(name for name in COMPARED if name in found):
+        for i, name in enumerate(name for name in (*COMPARED, "winner") if name in found):
             curves = [world(r)["out_and_back"][n]["per_frame"]["psnr_seen"] for r in found[name]]
             values = np.nanmean(np.array(curves, float), 0)
             width = max(1, len(values) // 25)
