@@ -62,18 +62,18 @@ class Meter:
     def __init__(self, budget: Budget) -> None:
         self._budget, self._began, self._spent = budget, time.perf_counter(), 0
 
-    def affordable(self, wanted: int, horizon: int) -> int:
-        """How many of `wanted` plans of `horizon` steps can still be paid for; at least one in the first round.
+    def affordable(self, wanted: int, each: int) -> int:
+        """How many of `wanted` tries of `each` imagined steps can still be paid for; at least one in the first round.
 
         Raises:
-            ValueError: If there are too few imagined steps for a single plan.
+            ValueError: If there are too few imagined steps for a single try.
         """
         steps, seconds = self._budget.imagined_steps, self._budget.seconds
-        if steps is not None and not self._spent and steps < horizon:
-            raise ValueError(f"imagined_steps is {steps}; expected at least the horizon, {horizon}, for one plan")
+        if steps is not None and not self._spent and steps < each:
+            raise ValueError(f"imagined_steps is {steps}; expected at least {each}, what a single try takes")
         if seconds is not None and self._spent and time.perf_counter() - self._began >= seconds:
             return 0
-        return wanted if steps is None else min(wanted, (steps - self._spent) // horizon)
+        return wanted if steps is None else min(wanted, (steps - self._spent) // each)
 
     def spend(self, steps: int) -> None:
         """Note that steps were imagined, or would have been."""

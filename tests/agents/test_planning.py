@@ -57,7 +57,7 @@ def test_plans_for_other_worlds_are_refused(shape: tuple[int, ...], count: int) 
 def test_steps_are_spent_to_the_last_whole_plan() -> None:
     meter = Meter(Budget(imagined_steps=105))
     plans = []
-    while wanted := meter.affordable(4, horizon=10):
+    while wanted := meter.affordable(4, each=10):
         plans.append(wanted)
         meter.spend(wanted * 10)
     assert plans == [4, 4, 2]
@@ -65,9 +65,9 @@ def test_steps_are_spent_to_the_last_whole_plan() -> None:
 
 def test_a_clock_that_has_run_out_still_allows_one_round() -> None:
     meter = Meter(Budget(seconds=1e-9))
-    assert meter.affordable(4, horizon=10) == 4
+    assert meter.affordable(4, each=10) == 4
     meter.spend(40)
-    assert meter.affordable(4, horizon=10) == 0
+    assert meter.affordable(4, each=10) == 0
 
 
 def test_budgets_that_buy_nothing_are_refused() -> None:
@@ -75,5 +75,5 @@ def test_budgets_that_buy_nothing_are_refused() -> None:
         Budget()
     with pytest.raises(ValueError, match="seconds is 0; expected more than 0"):
         Budget(seconds=0)
-    with pytest.raises(ValueError, match="imagined_steps is 9; expected at least the horizon, 10"):
-        Meter(Budget(imagined_steps=9)).affordable(4, horizon=10)
+    with pytest.raises(ValueError, match="imagined_steps is 9; expected at least 10, what a single try takes"):
+        Meter(Budget(imagined_steps=9)).affordable(4, each=10)
