@@ -46,6 +46,7 @@ class EvalMemoryConfig:
         questions: Episodes per seed that linear probes are fitted on; 0 asks none.
         following: Also ask for every next frame of a wander after the real ones before it, which doubles the time.
         denoising_steps: Network passes per frame; None takes the simulator's own number.
+        pose_given: Move dreams by the recorded poses: what is wrong then is not the fault of dead reckoning.
         batch: Episodes side by side.
         bf16: Compute matrix products in bfloat16.
         device: Where to compute, such as "cuda".
@@ -68,6 +69,7 @@ class EvalMemoryConfig:
     questions: int = SuiteSettings.questions
     following: bool = SuiteSettings.following
     denoising_steps: int | None = None
+    pose_given: bool = SuiteSettings.pose_given
     batch: int = SuiteSettings.batch
     bf16: bool = SuiteSettings.bf16
     device: str = "cpu"
