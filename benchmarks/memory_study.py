@@ -51,6 +51,13 @@ WIDTHS: Final = {"d_model": 128, "d_inner": 64, "headdim": 16}
 # "ours" is what the study began with; the defaults of the library are what it ended with, "winner".
 BEGAN_WITH: Final = {"mixing": "attention", "window": 1, "mlp_ratio": 2}
 BEGAN_TRAINED: Final = {"context_noise": 0.2, "state_moments": 0.0, "perceptual": 0.0}
+CONVOLUTION: Final = {"mixing": "convolution", "mlp_ratio": 3}
+WINNER: Final = Variant(
+    "all three, of the frame alone, clean contexts, 64 frames from the start",
+    CONVOLUTION | {"window": 0},
+    training={"lengths": (64,)},
+    objective={"state_moments": 0.01, "perceptual": 0.1, "context_noise": 0.0},
+)
 VARIANTS: Final = {
     "ours": Variant("two maps, blocks (4, 2, 4, 4), window 1, tokens of 2x2 patches"),
     # The models that the paper compares with: the block stays, the memory is swapped.
@@ -72,7 +79,7 @@ VARIANTS: Final = {
     "no-maps": Variant("no maps, same blocks", {"map_layers": (), "mlp_ratio": 3}),
     "all-4": Variant("no small blocks", {"block_sizes": (4, 4, 4, 4)}),
     "overlap": Variant("tubes of the small blocks overlap", {"overlap": True}),
-    "convolution": Variant("convolution for local attention", {"mixing": "convolution", "mlp_ratio": 3}),
+    "convolution": Variant("convolution for local attention", CONVOLUTION),
     "window-0": Variant("local attention to the frame alone", {"window": 0}),
     "window-2": Variant("local attention to 2 earlier frames", {"window": 2}),
     "window-4": Variant("local attention to 4 earlier frames", {"window": 4}),
@@ -103,28 +110,17 @@ VARIANTS: Final = {
     "perceptual": Variant("perceptual loss added", objective={"perceptual": 0.1}),
     "convolution-moments": Variant(
         "convolution, and states kept near mean 0, variance 1",
-        {"mixing": "convolution", "mlp_ratio": 3},
+        CONVOLUTION,
         objective={"state_moments": 0.01},
     ),
-    "convolution-perceptual": Variant(
-        "convolution, and perceptual loss", {"mixing": "convolution", "mlp_ratio": 3}, objective={"perceptual": 0.1}
-    ),
+    "convolution-perceptual": Variant("convolution, and perceptual loss", CONVOLUTION, objective={"perceptual": 0.1}),
     "convolution-moments-perceptual": Variant(
         "all three",
-        {"mixing": "convolution", "mlp_ratio": 3},
+        CONVOLUTION,
         objective={"state_moments": 0.01, "perceptual": 0.1},
     ),
-    "winner": Variant(
-        "all three, of the frame alone, clean contexts, 64 frames from the start",
-        {"mixing": "convolution", "mlp_ratio": 3, "window": 0},
-        training={"lengths": (64,)},
-        objective={"state_moments": 0.01, "perceptual": 0.1, "context_noise": 0.0},
-    ),
-    "winner-curriculum": Variant(
-        "the same with the curriculum",
-        {"mixing": "convolution", "mlp_ratio": 3, "window": 0},
-        objective={"state_moments": 0.01, "perceptual": 0.1, "context_noise": 0.0},
-    ),
+    "winner": WINNER,
+    "winner-curriculum": replace(WINNER, about="the same with the curriculum", training={}),
     "adamw": Variant("AdamW for all weights, no Muon", training={"optimizer": "adamw"}),
 }
 

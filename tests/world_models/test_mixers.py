@@ -15,6 +15,7 @@ SIZES |= {"d_inner": 32, "head_dim": 16, "headdim": 16, "map_size": 8}
 CHANGES = {
     "tokens of one patch": {"merge": 1, "block_sizes": (8, 2)},
     "overlap": {"overlap": True},
+    "convolution": {"mixing": "convolution"},
     "attention inside the frame": {"mixing": "attention"},
     "attention to the last 3": {"memory": "attention", "memory_window": 3},
     "attention to all": {"memory": "attention"},
