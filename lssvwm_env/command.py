@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 
@@ -25,4 +26,9 @@ def _words(config: Any, prefix: str) -> Iterator[str]:
                 yield f"--{flag}" if value else f"--{prefix}no-{field.name.replace('_', '-')}"
         elif value != default:
             items = chain(*value.items()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-            yield from (f"--{flag}", *map(str, items))
+            yield from (f"--{flag}", *(told(x) if isinstance(x, Path) else str(x) for x in items))
+
+
+def told(path: Path) -> str:
+    """Where a file is, seen from here: where here is on this machine is nobody's business."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from lssvwm_env.command import told
 from lssvwm_env.simulator import package_versions
 
 
 def provenance(config: Any, device: torch.device) -> dict[str, Any]:
     """What was asked for (`config`, a dataclass), by which `versions`, and on what `hardware`."""
     return {
-        "config": {name: _told(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        "config": {name: told(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
         "versions": package_versions(),
         "hardware": {
             "platform": platform.platform(),
@@ -25,8 +26,3 @@ def provenance(config: Any, device: torch.device) -> dict[str, Any]:
             "device": str(device),
         },
     }
-
-
-def _told(path: Path) -> str:
-    """Where it is, seen from here: where here is on this machine is nobody's business."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
