@@ -71,6 +71,16 @@ def policies(reports: list[Record]) -> str:
     return table(header, rows)
 
 
+def audit(folders: list[Path]) -> str:
+    """The pictures that reports came with: scatters of promises, and films of the most broken ones."""
+    found = [(folder, sorted(folder.glob("overpromised-*.gif"))) for folder in folders]
+    return "\n\n".join(
+        " ".join(f"![{folder.name}: {path.stem}](img/{folder.name}-{path.name})" for path in (*films, scatter))
+        for folder, films in found
+        if films and (scatter := folder / "promises.png").is_file()
+    )
+
+
 def planners(reports: list[Record]) -> str:
     """Agents that plan, without a policy."""
     rows = []
@@ -143,6 +153,8 @@ def main(args: Args) -> None:
         parts["policies"] = policies(reports)
     if any(r["config"]["agent"] not in ("policy", "uniform") for r in reports):
         parts["planners"] = planners(reports)
+    if films := audit(sorted(args.records.glob("*/"))):
+        parts["audit"] = films
     if model_free:
         parts["model_free"] = model_free_table(model_free)
         write_bytes(args.out / "img" / "real_frames.png", curves_png(reports, model_free))

@@ -172,10 +172,12 @@ def hardware(device: str) -> str:
 
 
 def curves_png(metrics: list[dict[str, Any]]) -> bytes:
-    """Plot the losses of a run."""
-    figure = Figure(figsize=(10, 3.5), layout="constrained")
-    frame, rest = figure.subplots(1, 2)
-    for axis, names in ((frame, ["frame_loss"]), (rest, ["reward_loss", "termination_loss"])):
+    """Plot the losses of a run; beside that of frames those of rewards and ends, where there are any."""
+    events = ["reward_loss", "termination_loss"]
+    occur = any(line.get(prefix + name, 0) > 0 for line in metrics for name in events for prefix in ("", "validation/"))
+    panels = [["frame_loss"], events] if occur else [["frame_loss"]]
+    figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
+    for axis, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for i, name in enumerate(names):
             for prefix, style in (("", "-"), ("validation/", "o--")):
                 points = [(line["step"], line[prefix + name]) for line in metrics if prefix + name in line]

@@ -40,13 +40,15 @@ def test_a_section_for_each_kind_of_record(made, tmp_path, monkeypatch):
     args = {"env_id": "MiniGrid-DoorKey-6x6-v0", "recurrent": False}
     (tmp_path / "records" / "model-free-x-0.json").write_text(json.dumps({"args": args, "curve": curve}))
     (tmp_path / "records" / "a" / "promises.png").write_bytes(b"picture")
+    (tmp_path / "records" / "a" / "overpromised-7.gif").write_bytes(b"film")
     made.main(made.Args(tmp_path / "records", tmp_path / "docs"))
     text = (tmp_path / "docs" / "agents.md").read_text()
     assert "| DoorKey-6x6 | 90.0 [80.0, 100.0] | 20.0 [10.0, 30.0] | 12.0 | 0.50 | 40,000 | 256,000 | 30 |" in text
     assert "| DoorKey-6x6 | MCTS | nothing | 0.5 | 4 | 64 steps | 0.20 (0.40) | 70.0 [60.0, 80.0] | - |" in text
     assert "50 at 500" in text and "lssvwm judge --agent mcts" in text and "lssvwm imagine\n" in text
     assert (tmp_path / "docs" / "img" / "real_frames.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "docs" / "img" / "a-promises.png").is_file()
+    for name in ("promises.png", "overpromised-7.gif"):
+        assert (tmp_path / "docs" / "img" / f"a-{name}").is_file() and f"](img/a-{name})" in text
 
 
 def test_without_records_only_words_are_left(made, tmp_path):

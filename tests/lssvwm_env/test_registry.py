@@ -67,8 +67,9 @@ def test_public_names_exist():
         lssvwm_env.nothing  # noqa: B018 (the access is the test)
 
 
-def test_both_worlds_are_bundled():
-    assert {"LSSVWM/MiniGrid-MemoryS9-v0", "LSSVWM/ObjectRooms-v0"} <= set(BUNDLED) <= SIMULATORS.keys()
+def test_three_worlds_are_bundled():
+    worlds = "MiniGrid-DoorKey-6x6-v0", "MiniGrid-MemoryS9-v0", "ObjectRooms-v0"
+    assert {f"LSSVWM/{world}" for world in worlds} <= set(BUNDLED) <= SIMULATORS.keys()
 
 
 @pytest.mark.parametrize("env_id", BUNDLED)
