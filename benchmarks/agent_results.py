@@ -116,14 +116,14 @@ def curves_png(reports: list[Record], model_free: list[Record]) -> bytes:
     figure = Figure(figsize=(4.2 * len(ids), 3.6), layout="constrained")
     for axis, env_id in zip(figure.subplots(1, len(ids), squeeze=False)[0], ids, strict=True):
         for m in (m for m in model_free if m["args"]["env_id"] == env_id):
-            x = [max(1, p["real_steps"]) for p in m["curve"]]
+            x = [p["real_steps"] / 1000 for p in m["curve"]]
             label = "PPO with an LSTM" if m["args"]["recurrent"] else "PPO"
             axis.plot(x, [100 * p["success"]["value"] for p in m["curve"]], label=f"{label}, on the real environment")
         for r in reports:
             if r["env_id"] == env_id and r["config"]["agent"] == "policy" and "training" in r:
-                axis.plot(r["training"]["recorded_frames"], 100 * r["success"]["value"], "*", markersize=12,
+                axis.plot(r["training"]["recorded_frames"] / 1000, 100 * r["success"]["value"], "*", markersize=12,
                           label="learned in dreams")  # fmt: skip
-        axis.set(xlabel="real frames", ylabel="success, %", ylim=(-3, 103), title=env_id)
+        axis.set(xlabel="real frames, thousands", ylabel="success, %", ylim=(-3, 103), title=env_id)
         axis.legend(frameon=False, fontsize=8)
         tidy(axis)
     return png(figure, 110)
