@@ -21,7 +21,7 @@ def film_gif(records: list[EpisodeRecord]) -> bytes:
     """
     pictures: list[NDArray[np.uint8]] = []
     for record in records:
-        came, foreseen = record.frames[1:][:_LONGEST], record.foreseen[:_LONGEST]
+        came, foreseen = record.frames[1 : _LONGEST + 1], record.foreseen[:_LONGEST]
         gap = np.full((len(came), came.shape[1], 2, 3), 255, np.uint8)
         film = np.concatenate([came, gap, foreseen], axis=2)
         pictures += [*film, *film[-1:].repeat(4, 0)]  # hold the end

@@ -62,7 +62,7 @@ def imagine(config: ImagineConfig) -> ActorCritic:
     report |= {"imagined_steps": trainer.imagined_steps, "minutes": round(trainer.seconds / 60, 1)}
     report |= {"data_hash": trainer.dataset.hash(), "weights_sha256": simulator.weights_sha256}
     report |= provenance(config, core.device)
-    write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1, default=str) + "\n").encode())
+    write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1) + "\n").encode())
     print(
         f"{trainer.imagined_steps:,} imagined steps in {trainer.seconds / 60:.0f} minutes; the policy is in {file}. "
         f"Judge it with:\n  lssvwm judge --simulator {config.simulator} --agent policy --policy {file} --out runs/judge"

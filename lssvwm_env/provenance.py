@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from lssvwm_env.simulator import package_versions
 def provenance(config: Any, device: torch.device) -> dict[str, Any]:
     """What was asked for (`config`, a dataclass), by which `versions`, and on what `hardware`."""
     return {
-        "config": {name: told(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        "config": told(asdict(config)),
         "versions": package_versions(),
         "hardware": {
             "platform": platform.platform(),
