@@ -72,7 +72,7 @@ class DynaConfig:
     policy: Literal["wander", "uniform"] | None = None
     episode_length: int = 256
     env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
-    preset: Literal["debug", "tiny", "small"] = "tiny"
+    preset: Literal["debug", "micro", "tiny", "small"] = "tiny"
     model: RoundTraining = field(default_factory=RoundTraining)
     agent: RoundImagination = field(default_factory=RoundImagination)
     denoising_steps: int = 2

@@ -78,6 +78,13 @@ def train(config: TrainConfig) -> Simulator:
     if (init := config.training.init) is not None and (init.parent / CONFIG).is_file():
         begun = read_simulator_config(init.parent / CONFIG)[1].model
         sizes = replace(begun, view=sizes.view, action=sizes.action)  # motions are numbered by the data
+    asked, longest = max(config.training.lengths), int(episode_lengths(dataset).max())
+    if asked > longest:
+        print(
+            f"Sequences of {asked} frames run over the ends of episodes, the longest of which has {longest}: nothing "
+            "is remembered from one to the next, so no memory is trained for longer than that. If it should be, "
+            "collect with a larger --episode-length."
+        )
     trainer = Trainer(config.training, sizes, dataset)
     model, spec = trainer.run(), dataset.spec
     trained_length = max(trainer.lengths())  # a curriculum of plateaus may not have come to the longest

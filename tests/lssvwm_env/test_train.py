@@ -74,6 +74,15 @@ def trained(dataset: EpisodeDataset, tmp_path_factory: pytest.TempPathFactory) -
     return out
 
 
+@pytest.mark.parametrize(("longest", "told"), [(8, False), (48, True)])
+def test_memory_is_trained_for_no_longer_than_an_episode_and_that_is_said(
+    dataset: EpisodeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], longest: int, told: bool
+) -> None:
+    train(config(dataset, tmp_path / "run", steps=1, lengths=(longest,), frames_per_step=longest, validation=0.3))
+    assert ("Sequences of 48 frames" in (said := capsys.readouterr().out)) == told
+    assert ("has 40: nothing is remembered" in said) == told
+
+
 def test_a_trained_simulator_is_a_gymnasium_environment(trained: Path, dataset: EpisodeDataset) -> None:
     folder = trained / "simulator"
     env = lssvwm_env.load(folder)
