@@ -9,7 +9,8 @@ and the round's number:
 | `collected/`   | the real episodes of this round                                                      |
 | `data/`        | those of all rounds up to this one, as one dataset of hard links                     |
 | `model/`       | the run of the world model; `model/simulator` is what came of it                     |
-| `agent/`       | the run of the actor-critic; `agent/policy.safetensors` is what came of it           |
+| `agent/`       | the run of the actor-critic; `agent/policy.safetensors` is what came of it, and      |
+|                | `agent/policy.json` how                                                              |
 | `report.json`  | what it took, and how the agent fared in real episodes; with it, the round is done   |
 """
 
@@ -34,6 +35,7 @@ from agents.actor_critic import ActorCritic
 from agents.dyna_config import DynaConfig
 from agents.exploring import agent_player
 from agents.imagination_training import POLICY, ImaginationTrainer
+from agents.imagine import tell
 from agents.judging import play, summary
 from agents.translation import taken_along
 from lssvwm_env.collect import SPLITS, CollectConfig, collect
@@ -107,13 +109,16 @@ class Round:
             simulator = self.train(data)
         with self._timed("agent"):
             trainer = self.imagine(simulator, data)
+        imagined_steps = trainer.imagined_steps + (last["imagined_steps"] if last else 0)
+        seconds = sum(Round(self.config, i)._seconds()["agent"] for i in range(self.number + 1))
+        tell(command("dyna", self.config), self.config, trainer, imagined_steps, seconds)
         with self._timed("judge"):
             judged = self.judge()
         return {
             "round": self.number,
             "real_frames": len(data),
             "real_steps": len(data) - len(data.episode_starts),
-            "imagined_steps": trainer.imagined_steps + (last["imagined_steps"] if last else 0),
+            "imagined_steps": imagined_steps,
             "tokenizer_psnr": shown_psnr(simulator, data),
             "judged": judged,
             "seconds": self._seconds(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -57,14 +57,25 @@ def imagine(config: ImagineConfig) -> ActorCritic:
     core = SimulatorCore(simulator, 1, config.denoising_steps, config.device, bf16=config.bf16)
     trainer = ImaginationTrainer(config.imagination, core, EpisodeDataset(config.dataset))
     policy = trainer.run()
-    file = config.imagination.out / POLICY
-    report = {"command": command("imagine", config), "recorded_frames": len(trainer.dataset)}
-    report |= {"imagined_steps": trainer.imagined_steps, "minutes": round(trainer.seconds / 60, 1)}
-    report |= {"data_hash": trainer.dataset.hash(), "weights_sha256": simulator.weights_sha256}
-    report |= provenance(config, core.device)
-    write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1) + "\n").encode())
+    file = tell(command("imagine", config), config, trainer, trainer.imagined_steps, trainer.seconds)
     print(
         f"{trainer.imagined_steps:,} imagined steps in {trainer.seconds / 60:.0f} minutes; the policy is in {file}. "
         f"Judge it with:\n  lssvwm judge --simulator {config.simulator} --agent policy --policy {file} --out runs/judge"
     )
     return policy
+
+
+def tell(words: str, config: Any, trainer: ImaginationTrainer, imagined_steps: int, seconds: float) -> Path:
+    """Write beside a trainer's policy how it came about, for `lssvwm judge` to repeat; returns the policy's file.
+
+    Args:
+        words, config: What was asked for, as a command and as a dataclass.
+        trainer: Who made it, with its data.
+        imagined_steps, seconds: Of learning in dreams, in all.
+    """
+    core, dataset, file = trainer.core, trainer.dataset, trainer.config.out / POLICY
+    report = {"command": words, "recorded_frames": len(dataset), "imagined_steps": imagined_steps}
+    report |= {"minutes": round(seconds / 60, 1), "data_hash": dataset.hash()}
+    report |= {"weights_sha256": core.simulator.weights_sha256} | provenance(config, core.device)
+    write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1) + "\n").encode())
+    return file

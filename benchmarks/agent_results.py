@@ -71,6 +71,21 @@ def policies(reports: list[Record]) -> str:
     return table(header, rows)
 
 
+def rounds(folders: list[Path]) -> str:
+    """What became of each round of a Dyna loop, from the reports that its folder holds."""
+    rows = []
+    for folder in folders:
+        for r in (json.loads(path.read_text()) for path in sorted(folder.glob("round-*.json"))):
+            rows.append([
+                folder.name.removeprefix("dyna-"), str(r["round"]), f"{r['real_frames']:,}", f"{r['imagined_steps']:,}",
+                show(r["judged"]["success"]), show(r["judged"]["steps"], 1, interval=False),
+                " + ".join(f"{r['seconds'][part] / 60:.0f}" for part in ("collect", "model", "agent")),
+            ])  # fmt: skip
+    header = ["world", "round", "real frames", "imagined steps", "success, %", "steps",
+              "minutes to collect, model and learn in dreams"]  # fmt: skip
+    return table(header, rows)
+
+
 def audit(folders: list[Path]) -> str:
     """The pictures that reports came with: scatters of promises, and films of the most broken ones."""
     found = [(folder, sorted(folder.glob("overpromised-*.gif"))) for folder in folders]
@@ -153,6 +168,8 @@ def main(args: Args) -> None:
         parts["policies"] = policies(reports)
     if any(r["config"]["agent"] not in ("policy", "uniform") for r in reports):
         parts["planners"] = planners(reports)
+    if loops := sorted(args.records.glob("dyna-*/")):
+        parts["dyna"] = rounds(loops)
     if films := audit(sorted(args.records.glob("*/"))):
         parts["audit"] = films
     if model_free:

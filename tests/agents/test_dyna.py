@@ -125,6 +125,11 @@ def test_it_leaves_what_it_says(unbroken: Any, capsys: pytest.CaptureFixture[str
         simulator = Simulator.load(folder / "model" / "simulator")
         assert simulator.config.data_hash == data(out, number).hash()
         assert ActorCritic.load(folder / "agent" / "policy.safetensors", simulator).config.width == 16
+        story = json.loads((folder / "agent" / "policy.json").read_text())
+        assert story["command"].startswith("lssvwm dyna --env-id DynaCorridor-v0")
+        assert story["recorded_frames"] == report["real_frames"]
+        assert story["imagined_steps"] == report["imagined_steps"]
+        assert story["weights_sha256"] == simulator.weights_sha256
 
 
 def test_real_frames_are_counted_and_kept_to(unbroken: Any) -> None:
