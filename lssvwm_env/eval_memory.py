@@ -173,7 +173,7 @@ def memory_png(report: dict[str, Any], name: str) -> bytes:
         for plot, task in {_plot_ages: "revisit", _plot_ways_back: "out_and_back", _plot_gaps: "gaps"}.items()
         if any(found.get(task) for found in worlds.values())
     ]
-    figure = Figure(figsize=(5.5 * max(1, len(panels)), 4.5), layout="constrained")
+    figure = Figure(figsize=(6.5 * max(1, len(panels)), 4.5), layout="constrained")
     settings = report["settings"]
     figure.suptitle(
         f"{name}: {settings['sequences']} episodes per task, seeds {settings['seeds']}, {settings['steps']} denoising "
@@ -183,7 +183,7 @@ def memory_png(report: dict[str, Any], name: str) -> bytes:
     for axis, plot in zip(figure.subplots(1, max(1, len(panels)), squeeze=False)[0], panels, strict=False):
         plot(axis, worlds)
         tidy(axis)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # lines may go anywhere
     return png(figure, 120)
 
 
