@@ -58,6 +58,7 @@ def policies(reports: list[Record]) -> str:
         training, chance = r.get("training", {}), luck.get(r["env_id"])
         rows.append([
             world(r),
+            "likeliest" if r["config"]["deterministic"] else "drawn",
             show(r["success"]),
             show(chance["success"]) if chance else "-",
             show(r["steps"], 1, interval=False),
@@ -66,8 +67,8 @@ def policies(reports: list[Record]) -> str:
             f"{training['imagined_steps']:,}" if training else "-",
             f"{training['minutes']:.0f}" if training else "-",
         ])  # fmt: skip
-    header = ["world", "success, %", "at random, %", "steps", "promised and paid: rank correlation", "real frames",
-              "imagined steps", "minutes in dreams"]  # fmt: skip
+    header = ["world", "actions", "success, %", "at random, %", "steps", "promised and paid: rank correlation",
+              "real frames", "imagined steps", "minutes in dreams"]  # fmt: skip
     return table(header, rows)
 
 

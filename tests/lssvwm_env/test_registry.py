@@ -67,8 +67,8 @@ def test_public_names_exist():
         lssvwm_env.nothing  # noqa: B018 (the access is the test)
 
 
-def test_three_worlds_are_bundled():
-    worlds = "MiniGrid-DoorKey-6x6-v0", "MiniGrid-MemoryS9-v0", "ObjectRooms-v0"
+def test_four_worlds_are_bundled():
+    worlds = "MiniGrid-DoorKey-6x6-v0", "MiniGrid-LavaCrossingS9N1-v0", "MiniGrid-MemoryS9-v0", "ObjectRooms-v0"
     assert {f"LSSVWM/{world}" for world in worlds} <= set(BUNDLED) <= SIMULATORS.keys()
 
 
