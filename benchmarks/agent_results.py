@@ -87,14 +87,16 @@ def rounds(folders: list[Path]) -> str:
     return table(header, rows)
 
 
+def pictures(folder: Path) -> list[Path]:
+    """Films of a report's most broken promises, and the scatter of all; none of a report without films."""
+    films = sorted(folder.glob("overpromised-*.gif"))
+    return [*films, folder / "promises.png"] if films else []
+
+
 def audit(folders: list[Path]) -> str:
-    """The pictures that reports came with: scatters of promises, and films of the most broken ones."""
-    found = [(folder, sorted(folder.glob("overpromised-*.gif"))) for folder in folders]
-    return "\n\n".join(
-        " ".join(f"![{folder.name}: {path.stem}](img/{folder.name}-{path.name})" for path in (*films, scatter))
-        for folder, films in found
-        if films and (scatter := folder / "promises.png").is_file()
-    )
+    """The pictures that reports came with, those of each in a line."""
+    rows = ([f"![{p.parent.name}: {p.stem}](img/{p.parent.name}-{p.name})" for p in pictures(f)] for f in folders)
+    return "\n\n".join(" ".join(row) for row in rows if row)
 
 
 def planners(reports: list[Record]) -> str:
@@ -171,14 +173,14 @@ def main(args: Args) -> None:
         parts["planners"] = planners(reports)
     if loops := sorted(args.records.glob("dyna-*/")):
         parts["dyna"] = rounds(loops)
-    if films := audit(sorted(args.records.glob("*/"))):
+    folders = sorted(args.records.glob("*/"))
+    if films := audit(folders):
         parts["audit"] = films
     if model_free:
         parts["model_free"] = model_free_table(model_free)
         write_bytes(args.out / "img" / "real_frames.png", curves_png(reports, model_free))
-    for folder in args.records.glob("*/"):
-        for picture in [*folder.glob("*.png"), *folder.glob("*.gif")]:
-            shutil.copy(picture, args.out / "img" / f"{folder.name}-{picture.name}")
+    for picture in (p for folder in folders for p in pictures(folder)):
+        shutil.copy(picture, args.out / "img" / f"{picture.parent.name}-{picture.name}")
     write_bytes(args.out / "agents.md", filled(TEMPLATE.read_text(), parts).encode())
     print(f"{args.out / 'agents.md'} is written")
 
