@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.films import film_gif
+from agents.mcts import MCTS
 from agents.mpc import EpisodeRecord, MPCAgent, run_episode
-from agents.planners import RandomShooting
 from agents.planning import Budget
+from agents.rewards import Curious
 from lssvwm_env.collect import SPLITS
 from lssvwm_env.compare import CompareConfig, compare
 from lssvwm_env.core import SimulatorCore
@@ -60,7 +61,6 @@ def demo(config: DemoConfig) -> None:
             "return": float(r.rewards.sum()),
             "steps": len(r.actions),
             "terminated": r.terminated,
-            "promised": float(r.values.max()),
             "imagined_steps": r.imagined_steps,
         }
         for r in records
@@ -73,19 +73,16 @@ def demo(config: DemoConfig) -> None:
 
 
 def act(simulator: Simulator, seed: int) -> EpisodeRecord:
-    """One real episode of an agent that plans in the simulator of the same world."""
-    planner = RandomShooting(
-        num_samples=96,
-        action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0),  # left, right, forward: there is nothing else to do here
-    )
-    budget = Budget(imagined_steps=960)
-    agent = MPCAgent(SimulatorCore(simulator, 1), planner, horizon=10, budget=budget, seed=seed, replan_every=5)
-    real = TimeLimit(make_real(simulator.config.env_id, **simulator.config.env_kwargs), 40)
+    """One real episode of an agent that plans in the simulator of the same world, and is paid for looking."""
+    world = Curious(SimulatorCore(simulator, 1, denoising_steps=2), 0.5)
+    planner = MCTS(gamma=0.97, action_probs=(0.34, 0.33, 0.33, 0.0, 0.0, 0.0, 0.0))  # left, right, forward do it all
+    agent = MPCAgent(world, planner, horizon=16, budget=Budget(imagined_steps=300), seed=seed, replan_every=2)
+    real = TimeLimit(make_real(simulator.config.env_id, **simulator.config.env_kwargs), 60)
     return run_episode(agent, real, seed=SPLITS["test"].start + seed)
 
 
 def _print(console: Console, plans: list[dict[str, float]]) -> None:
-    table = Table("episode", "real return", "real steps", "promised", "imagined steps", title="Planned in a dream")
+    table = Table("episode", "real return", "real steps", "imagined steps", title="Planned in a dream")
     for i, p in enumerate(plans):
-        table.add_row(str(i), f"{p['return']:.2f}", str(p["steps"]), f"{p['promised']:.2f}", f"{p['imagined_steps']:,}")
+        table.add_row(str(i), f"{p['return']:.2f}", str(p["steps"]), f"{p['imagined_steps']:,}")
     console.print(table)

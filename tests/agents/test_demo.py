@@ -11,7 +11,6 @@ import pytest
 
 import agents.demo as module
 from agents.demo import DemoConfig, demo
-from agents.planners import RandomShooting
 from agents.planning import Budget
 from lssvwm_env.simulator import Simulator
 
@@ -28,7 +27,6 @@ def test_everything_is_written(
     rooms = folder_of(toy_simulator, "MiniGrid-ObjectRooms-v0", tmp_path / "rooms")
     memory = folder_of(toy_simulator, "MiniGrid-MemoryS9-v0", tmp_path / "memory")
     monkeypatch.setattr(module, "Budget", lambda imagined_steps: Budget(imagined_steps=20))
-    monkeypatch.setattr(module, "RandomShooting", lambda **sizes: RandomShooting(**sizes | {"num_samples": 2}))
     seeds = []
     play = module.run_episode
     monkeypatch.setattr(module, "run_episode", lambda *a, seed: (seeds.append(seed), play(*a, seed=seed))[1])
@@ -42,7 +40,7 @@ def test_everything_is_written(
     assert seeds == [2**30, 2**30 + 1]  # layouts that no training data were collected in
     assert len(report["plans"]) == 2
     for episode in report["plans"]:
-        assert episode["terminated"] or episode["steps"] == 40
+        assert episode["terminated"] or episode["steps"] == 60
         assert 0 < episode["imagined_steps"] <= 20 * episode["steps"]
     film = iio.imread(tmp_path / "out" / "plan.gif")
     assert film.shape[1:] == (4 * 64, 4 * (64 + 2 + 64), 3)
