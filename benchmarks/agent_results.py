@@ -138,7 +138,8 @@ def curves_png(reports: list[Record], model_free: list[Record]) -> bytes:
             label = "PPO with an LSTM" if m["args"]["recurrent"] else "PPO"
             axis.plot(x, [100 * p["success"]["value"] for p in m["curve"]], label=f"{label}, on the real environment")
         for r in reports:
-            if r["env_id"] == env_id and r["config"]["agent"] == "policy" and "training" in r:
+            learned = r["config"]["agent"] == "policy" and "training" in r and not r["config"]["deterministic"]
+            if r["env_id"] == env_id and learned:  # actions are drawn, as PPO's are
                 axis.plot(r["training"]["recorded_frames"] / 1000, 100 * r["success"]["value"], "*", markersize=12,
                           label="learned in dreams")  # fmt: skip
         axis.set(xlabel="real frames, thousands", ylabel="success, %", ylim=(-3, 103), title=env_id)
