@@ -67,9 +67,9 @@ def test_public_names_exist():
         lssvwm_env.nothing  # noqa: B018 (the access is the test)
 
 
-def test_four_worlds_are_bundled():
-    worlds = "MiniGrid-DoorKey-6x6-v0", "MiniGrid-LavaCrossingS9N1-v0", "MiniGrid-MemoryS9-v0", "ObjectRooms-v0"
-    assert {f"LSSVWM/{world}" for world in worlds} <= set(BUNDLED) <= SIMULATORS.keys()
+def test_five_worlds_are_bundled():
+    minigrid = {f"LSSVWM/MiniGrid-{name}-v0" for name in ("DoorKey-6x6", "LavaCrossingS9N1", "MemoryS9", "MemoryS13")}
+    assert minigrid | {"LSSVWM/ObjectRooms-v0"} <= set(BUNDLED) <= SIMULATORS.keys()
 
 
 @pytest.mark.parametrize("env_id", BUNDLED)
