@@ -87,15 +87,15 @@ def rounds(folders: list[Path]) -> str:
     return table(header, rows)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """Films of a report's most broken promises, and the scatter of all; none of a report without films."""
-    films = sorted(folder.glob("overpromised-*.gif"))
-    return [*films, folder / "promises.png"] if films else []
+def pictures(folder: Path) -> dict[str, Path]:
+    """Films of a report's most broken promises and the scatter of all, by their names in docs/img; none without both."""
+    films, scatter = sorted(folder.glob("overpromised-*.gif")), folder / "promises.png"
+    return {f"{folder.name}-{p.name}": p for p in (*films, scatter)} if films and scatter.is_file() else {}
 
 
 def audit(folders: list[Path]) -> str:
     """The pictures that reports came with, those of each in a line."""
-    rows = ([f"![{p.parent.name}: {p.stem}](img/{p.parent.name}-{p.name})" for p in pictures(f)] for f in folders)
+    rows = ([f"![{f.name}: {path.stem}](img/{name})" for name, path in pictures(f).items()] for f in folders)
     return "\n\n".join(" ".join(row) for row in rows if row)
 
 
@@ -180,8 +180,8 @@ def main(args: Args) -> None:
     if model_free:
         parts["model_free"] = model_free_table(model_free)
         write_bytes(args.out / "img" / "real_frames.png", curves_png(reports, model_free))
-    for picture in (p for folder in folders for p in pictures(folder)):
-        shutil.copy(picture, args.out / "img" / f"{picture.parent.name}-{picture.name}")
+    for name, path in (item for folder in folders for item in pictures(folder).items()):
+        shutil.copy(path, args.out / "img" / name)
     write_bytes(args.out / "agents.md", filled(TEMPLATE.read_text(), parts).encode())
     print(f"{args.out / 'agents.md'} is written")
 

@@ -16,7 +16,7 @@ def estimate(value):
 
 def report(agent, success, **changes):
     config = {"agent": agent, "policy": None, "curiosity": 0.5, "horizon": 4, "imagined_steps": 64, "seconds": None}
-    config["deterministic"] = False
+    config |= {"deterministic": False}
     return {
         "env_id": "MiniGrid-DoorKey-6x6-v0",
         "config": config,
@@ -44,7 +44,8 @@ def test_a_section_for_each_kind_of_record(made, tmp_path, monkeypatch):
     (tmp_path / "records" / "a" / "overpromised-7.gif").write_bytes(b"film")
     made.main(made.Args(tmp_path / "records", tmp_path / "docs"))
     text = (tmp_path / "docs" / "agents.md").read_text()
-    assert "| DoorKey-6x6 | drawn | 90.0 [80.0, 100.0] | 20.0 [10.0, 30.0] | 12.0 | 0.50 | 40,000 |" in text
+    row = "| DoorKey-6x6 | drawn | 90.0 [80.0, 100.0] | 20.0 [10.0, 30.0] | 12.0 | 0.50 | 40,000 | 256,000 | 30 |"
+    assert row in text
     assert "| DoorKey-6x6 | MCTS | nothing | 0.5 | 4 | 64 steps | 0.20 (0.40) | 70.0 [60.0, 80.0] | - |" in text
     assert "50 at 500" in text and "lssvwm judge --agent mcts" in text and "lssvwm imagine\n" in text
     assert (tmp_path / "docs" / "img" / "real_frames.png").read_bytes().startswith(b"\x89PNG")
