@@ -88,7 +88,7 @@ def rounds(folders: list[Path]) -> str:
 
 
 def pictures(folder: Path) -> dict[str, Path]:
-    """Films of a report's most broken promises and the scatter of all, by their names in docs/img; none without both."""
+    """Films of a report's most broken promises and the scatter of all, by name in docs/img; none without both."""
     films, scatter = sorted(folder.glob("overpromised-*.gif")), folder / "promises.png"
     return {f"{folder.name}-{p.name}": p for p in (*films, scatter)} if films and scatter.is_file() else {}
 
