@@ -52,14 +52,16 @@ class JudgeConfig:
             horizon. None: "bundled" for "policy", and for planners nothing.
         episodes: Real episodes, of the test split.
         max_steps: Real steps after which an episode is given up; None: the simulator's horizon.
-        horizon: Actions per plan; of a policy, steps of the dream that says what it promises.
-        imagined_steps, seconds: What a decision may cost; at least one of them.
+        horizon: Actions per plan; of a policy, steps of the dreams that say what it promises.
+        imagined_steps, seconds: What a decision may cost; planners need at least one of them.
         replan_every: Real steps between decisions.
         action_probs: Probability of each discrete action in the plans that are tried; None: all alike.
         curiosity: What it pays to see a square that the memory does not know, see `Curious`; 0: nothing.
         deterministic: Let a policy take its likeliest actions, and not draw them.
+        dreams: Dreams per decision of a policy: what it promises is their mean.
         gamma: Discount per step.
-        denoising_steps: Network passes per imagined frame; None: as many as the simulator takes.
+        denoising_steps: Network passes per imagined frame. With a single one, what was never seen is much the same in
+            every dream; it takes at least 2 to draw one of all that is possible.
         num_envs: Episodes played side by side.
         films: How many of the worst episodes to film.
         bf16: Compute the model's matrix products in bfloat16.
@@ -80,8 +82,9 @@ class JudgeConfig:
     action_probs: tuple[float, ...] | None = None
     curiosity: float = 0.0
     deterministic: bool = False
+    dreams: int = 16
     gamma: float = 0.99
-    denoising_steps: int | None = None
+    denoising_steps: int = 2
     num_envs: int = 8
     films: int = 3
     bf16: bool = True
@@ -89,7 +92,7 @@ class JudgeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "num_envs", "threads"):
+        for name in ("episodes", "dreams", "num_envs", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.episodes > len(SPLITS["test"]):
@@ -163,7 +166,8 @@ def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None
     steps = config.imagined_steps
     if config.agent == "policy":
         assert actor_critic is not None  # `policy_file` finds one, or raises
-        planner, steps = FollowPolicy(actor_critic, config.gamma, config.deterministic), steps or config.horizon
+        planner = FollowPolicy(actor_critic, config.gamma, config.deterministic, config.dreams)
+        steps = steps or config.horizon * config.dreams
     else:
         kind = {"mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
         value = None if actor_critic is None else actor_critic.critic

@@ -96,8 +96,30 @@ def test_actions_are_drawn_with_the_key_of_their_world() -> None:
     assert len(likeliest.unique()) == 1
 
 
+def test_many_dreams_of_the_same_action_are_worth_their_mean_and_the_first_of_them_is_the_plan() -> None:
+    made, state, N = policy(), seen(room_state(*[(0, 0)] * 50)), 8
+    made.actor = nn.Linear(2, 5, bias=False)
+    nn.init.zeros_(made.actor.weight)  # all actions alike
+    room = SeeingRoom(luck=1e-3)
+    alone = FollowPolicy(made).plan(room, state, 3, Budget(3), keys(50))
+    acts = list[Tensor]()
+    room.imagine = lambda memory, act, keys: acts.append(act) or SeeingRoom.imagine(room, memory, act, keys)  # type: ignore[method-assign]
+    room.keys_seen.clear()
+    together = FollowPolicy(made, dreams=N).plan(room, state, 3, Budget(3 * N), keys(50))
+    assert torch.equal(together.actions, alone.actions) and together.imagined_steps == 50 * 3 * N
+    first, later = acts[0].view(50, N), acts[2].view(50, N)
+    assert (first == first[:, :1]).all() and (later != later[:, :1]).float().mean() > 0.6  # 0.7 are expected
+    luck = (room.keys_seen[0] % 1000).view(50, N) * 1e-3
+    assert len(luck[0].unique()) == N and (luck[:, 0] == keys(50) % 1000 * 1e-3).all()
+    torch.testing.assert_close(together.value, luck.mean(1) * (1 + 0.99 + 0.99**2))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="gamma is 0"):
         FollowPolicy(policy(), gamma=0)
+    with pytest.raises(ValueError, match="dreams is 0"):
+        FollowPolicy(policy(), dreams=0)
+    with pytest.raises(ValueError, match="imagined_steps is 3; expected at least 4"):
+        FollowPolicy(policy(), dreams=4).plan(SeeingRoom(), seen(room_state((0, 0))), 1, Budget(3), keys())
     with pytest.raises(ValueError, match="reads 2 features .* gives 1"):
         FollowPolicy(policy()).plan(Room(), room_state((0, 0)), 1, Budget(1), keys())
