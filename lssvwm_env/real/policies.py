@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from minigrid.core.actions import Actions
 from minigrid.core.world_object import Box, Door, Key
+from minigrid.envs.dynamicobstacles import DynamicObstaclesEnv
 from minigrid.envs.memory import MemoryEnv
 from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
@@ -68,6 +69,7 @@ class WanderPolicy:
     haste: an end sought before anything was seen shows what does not follow from the rest. A model without them
     believes that whoever knows nothing wins. Some spins are long, so that memories outlast them. And it runs into
     things, and blindly into walls, as whoever plans or learns in dreams does as soon as somebody seems to pay for it.
+    Where that ends the episode (Dynamic-Obstacles), it does so when an end is sought, and by chance.
 
     Attributes:
         noise: Share of actions drawn uniformly at random.
@@ -91,6 +93,7 @@ class WanderPolicy:
         world = _world(env)
         self._rng = rng
         self._wins, self._losses = _ends(world)
+        self._fragile = isinstance(world, DynamicObstaclesEnv)  # and has no hands
         self._patience = int(rng.integers(*self._PATIENCE))
         if self._wins and rng.random() < self._HASTE:
             self._patience = 0
@@ -102,7 +105,7 @@ class WanderPolicy:
         world = _world(env)
         self._patience -= 1
         if self._rng.random() < self.noise:
-            return int(self._rng.integers(len(Actions)))
+            return int(self._rng.integers(_num_actions(world)))
         for _ in range(10):  # some errands end at once, or lead nowhere
             if self._then:
                 action = self._then.popleft()
@@ -125,11 +128,12 @@ class WanderPolicy:
         reached = _distances(world, here, self._ends)
         if self._patience < 0 and (end := self._reachable_end(world)):
             return _Errand(end)
-        if self._wins and self._rng.random() < self._BLIND:
+        if self._wins and self._rng.random() < self._BLIND and not self._fragile:
             steps = self._rng.choice(_BLINDLY, int(self._rng.integers(*self._BLIND_STEPS)))
             return _Errand(here, then=tuple(Actions(step) for step in steps))
         free = [cell for cell in reached if world.grid.get(*cell) is None]
-        things = [cell for cell in _things(world) if any(side in reached for side in neighbours(cell))]
+        near = [cell for cell in _things(world) if any(side in reached for side in neighbours(cell))]
+        things = [] if self._fragile else near
         dice = self._rng.random()
         if world.carrying and dice < 0.4 and (room := [cell for cell in free if _is_open(world, cell)]):
             return _Errand(self._pick(room), face=True, then=(Actions.drop,))
@@ -149,7 +153,7 @@ class WanderPolicy:
     def _reachable_end(self, world: MiniGridEnv) -> Cell | None:
         """An end of the episode to walk to; None where no way leads to one."""
         here = _cell(world.agent_pos)
-        sides = [self._wins, self._losses]
+        sides = [self._wins, set(_things(world)) if self._fragile else self._losses]
         if self._rng.random() < 0.5:
             sides.reverse()
         for side in sides:
@@ -186,6 +190,11 @@ def _world(env: gym.Env[Any, Any]) -> MiniGridEnv:
     if not isinstance(world, MiniGridEnv):
         raise ValueError(f"WanderPolicy got {env}, expected a MiniGrid environment: use UniformPolicy for others.")
     return world
+
+
+def _num_actions(world: MiniGridEnv) -> int:
+    assert isinstance(world.action_space, gym.spaces.Discrete)  # as in all of MiniGrid
+    return int(world.action_space.n)
 
 
 def _cell(position: Any) -> Cell:

@@ -83,6 +83,14 @@ def test_lava_is_shunned_at_first_and_then_sought_at_times() -> None:
     assert np.mean([len(episode) > 12 for episode in episodes]) > 0.6
 
 
+def test_moving_things_are_dodged_at_first_and_then_run_into_at_times() -> None:
+    episodes = wander("MiniGrid-Dynamic-Obstacles-6x6-v0", 100)
+    assert all(episode.act.max() < 3 for episode in episodes)
+    paid = np.array([episode.rew[-1] for episode in episodes])
+    assert np.mean(paid > 0) > 0.1 and np.mean(paid == -1) > 0.3
+    assert np.median([len(episode) for episode in episodes]) > 12  # at random: 5
+
+
 def test_same_generator_same_actions() -> None:
     one, two = (wander("MiniGrid-ObjectRooms-v0", 2, length=100) for _ in range(2))
     for first, second in zip(one, two, strict=True):
