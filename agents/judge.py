@@ -82,7 +82,7 @@ class JudgeConfig:
     action_probs: tuple[float, ...] | None = None
     curiosity: float = 0.0
     deterministic: bool = False
-    dreams: int = 16
+    dreams: int = 8
     gamma: float = 0.99
     denoising_steps: int = 2
     num_envs: int = 8

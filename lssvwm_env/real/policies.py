@@ -48,6 +48,7 @@ class UniformPolicy:
 
 
 _BLINDLY: Final = (Actions.left, Actions.right, Actions.forward, Actions.forward)
+_IDLY: Final = (Actions.pickup, Actions.drop, Actions.toggle, Actions.done)
 
 
 class _Errand(NamedTuple):
@@ -68,8 +69,9 @@ class WanderPolicy:
     them is sought on purpose, successes and failures with equal odds. Where there are such, some episodes make
     haste: an end sought before anything was seen shows what does not follow from the rest. A model without them
     believes that whoever knows nothing wins. Some spins are long, so that memories outlast them. And it runs into
-    things, and blindly into walls, as whoever plans or learns in dreams does as soon as somebody seems to pay for it.
-    Where that ends the episode (Dynamic-Obstacles), it does so when an end is sought, and by chance.
+    things, and blindly into walls, or stands there with its hands going, as whoever plans or learns in dreams does as
+    soon as somebody seems to pay for it. Where running into things ends the episode (Dynamic-Obstacles), it does so
+    when an end is sought, and by chance.
 
     Attributes:
         noise: Share of actions drawn uniformly at random.
@@ -83,6 +85,7 @@ class WanderPolicy:
     _LONG = 0.25  # share of long spins
     _BUMP, _BUMPS = 0.4, (1, 6)  # share of the things run into, and how often
     _BLIND, _BLIND_STEPS = 0.3, (3, 13)  # share of errands that are blind steps and turns, and how many
+    _IDLE = 0.3  # share of these that are of no use at all
 
     def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
         """Begin an episode.
@@ -129,7 +132,8 @@ class WanderPolicy:
         if self._patience < 0 and (end := self._reachable_end(world)):
             return _Errand(end)
         if self._wins and self._rng.random() < self._BLIND and not self._fragile:
-            steps = self._rng.choice(_BLINDLY, int(self._rng.integers(*self._BLIND_STEPS)))
+            kind = _IDLY if self._rng.random() < self._IDLE else _BLINDLY
+            steps = self._rng.choice(kind, int(self._rng.integers(*self._BLIND_STEPS)))
             return _Errand(here, then=tuple(Actions(step) for step in steps))
         free = [cell for cell in reached if world.grid.get(*cell) is None]
         near = [cell for cell in _things(world) if any(side in reached for side in neighbours(cell))]

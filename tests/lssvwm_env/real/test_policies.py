@@ -60,6 +60,12 @@ def test_it_runs_blindly_into_walls() -> None:
     assert bumps > 50
 
 
+def test_it_stands_there_with_its_hands_going() -> None:
+    episodes = wander("MiniGrid-MemoryS9-v0", 40)
+    idle = [len(list(group)) for episode in episodes for of_hands, group in groupby(episode.act > 2) if of_hands]
+    assert np.sum(np.array(idle) > 4) > 10
+
+
 def test_object_rooms_are_walked_and_objects_carried_about() -> None:
     (episode,) = wander("MiniGrid-ObjectRooms-v0", 1, length=1500)
     rooms = {(x > 6, y > 6) for x, y, _ in episode.pose}
