@@ -135,17 +135,50 @@ def curves_png(reports: list[Record], model_free: list[Record]) -> bytes:
     for axis, env_id in zip(figure.subplots(1, len(ids), squeeze=False)[0], ids, strict=True):
         for m in (m for m in model_free if m["args"]["env_id"] == env_id):
             x = [p["real_steps"] / 1000 for p in m["curve"]]
-            label = "PPO with an LSTM" if m["args"]["recurrent"] else "PPO"
-            axis.plot(x, [100 * p["success"]["value"] for p in m["curve"]], label=f"{label}, on the real environment")
-        for r in reports:
-            learned = r["config"]["agent"] == "policy" and "training" in r and not r["config"]["deterministic"]
-            if r["env_id"] == env_id and learned:  # actions are drawn, as PPO's are
-                axis.plot(r["training"]["recorded_frames"] / 1000, 100 * r["success"]["value"], "*", markersize=12,
-                          label="learned in dreams")  # fmt: skip
+            label = f"{ppo(m)}, on the real environment" if m["args"]["seed"] == 0 else None
+            color = "C1" if m["args"]["recurrent"] else "C0"
+            axis.plot(x, [100 * p["success"]["value"] for p in m["curve"]], color, label=label, linewidth=1)
+        points = [r for r in reports if r["env_id"] == env_id and learned(r)]
+        x = [r["training"]["recorded_frames"] / 1000 for r in points]
+        axis.plot(x, [100 * r["success"]["value"] for r in points], "C2*", markersize=12, label="learned in dreams")
         axis.set(xlabel="real frames, thousands", ylabel="success, %", ylim=(-3, 103), title=env_id)
         axis.legend(frameon=False, fontsize=8)
         tidy(axis)
     return png(figure, 110)
+
+
+def frames_until(record: Record, success: float) -> int | None:
+    """Real steps after which a model-free agent first had a success; None if it never had."""
+    return next((p["real_steps"] for p in record["curve"] if p["success"]["value"] >= success), None)
+
+
+def savings(reports: list[Record], model_free: list[Record]) -> str:
+    """Real frames that dreams needed, beside those of model-free agents for the same success."""
+    rows = []
+    for r in (r for r in reports if learned(r)):
+        frames, success = r["training"]["recorded_frames"], r["success"]["value"]
+        for m in (m for m in model_free if m["args"]["env_id"] == r["env_id"]):
+            there = frames_until(m, success)
+            least = there or m["curve"][-1]["real_steps"]
+            rows.append([
+                world(r), f"{100 * success:.1f}", f"{frames:,}", ppo(m), str(m["args"]["seed"]),
+                f"{least:,}" if there else f"more than {least:,}",
+                f"{100 * frames / least:.0f}" if there else f"less than {100 * frames / least:.0f}",
+            ])  # fmt: skip
+    header = ["world", "success of dreams, %", "their real frames", "without a model", "seed",
+              "real frames for the same success", "share, %"]  # fmt: skip
+    return table(header, rows)
+
+
+def learned(report: Record) -> bool:
+    """Whether it is of a policy from dreams that draws its actions, as PPO does."""
+    config = report["config"]
+    return config["agent"] == "policy" and "training" in report and not config["deterministic"]
+
+
+def ppo(record: Record) -> str:
+    """Which kind of PPO it was."""
+    return "PPO with an LSTM" if record["args"]["recurrent"] else "PPO"
 
 
 def model_free_table(records: list[Record]) -> str:
@@ -154,12 +187,13 @@ def model_free_table(records: list[Record]) -> str:
     for m in records:
         best = max(m["curve"], key=lambda p: p["success"]["value"])
         last = m["curve"][-1]
-        name = "PPO with an LSTM" if m["args"]["recurrent"] else "PPO"
         rows.append([
-            m["args"]["env_id"], name, f"{last['real_steps']:,}", show(last["success"]),
+            m["args"]["env_id"], ppo(m), str(m["args"]["seed"]), f"{last['real_steps']:,}", show(last["success"]),
             f"{100 * best['success']['value']:.0f} at {best['real_steps']:,}", f"{last['minutes']:.0f}",
         ])  # fmt: skip
-    return table(["world", "agent", "real steps", "success at the end, %", "best on the way, %", "minutes"], rows)
+    return table(
+        ["world", "agent", "seed", "real steps", "success at the end, %", "best on the way, %", "minutes"], rows
+    )
 
 
 def main(args: Args) -> None:
@@ -178,7 +212,7 @@ def main(args: Args) -> None:
     if films := audit(folders):
         parts["audit"] = films
     if model_free:
-        parts["model_free"] = model_free_table(model_free)
+        parts["model_free"], parts["savings"] = model_free_table(model_free), savings(reports, model_free)
         write_bytes(args.out / "img" / "real_frames.png", curves_png(reports, model_free))
     for name, path in (item for folder in folders for item in pictures(folder).items()):
         shutil.copy(path, args.out / "img" / name)

@@ -38,8 +38,12 @@ def test_a_section_for_each_kind_of_record(made, tmp_path, monkeypatch):
         (tmp_path / "records" / name).mkdir(parents=True)
         (tmp_path / "records" / name / "report.json").write_text(json.dumps(content))
     curve = [{"real_steps": n, "minutes": 1, "success": estimate(n / 1000)} for n in (0, 500, 400)]
-    args = {"env_id": "MiniGrid-DoorKey-6x6-v0", "recurrent": False}
+    args = {"env_id": "MiniGrid-DoorKey-6x6-v0", "recurrent": False, "seed": 0}
     (tmp_path / "records" / "model-free-x-0.json").write_text(json.dumps({"args": args, "curve": curve}))
+    better = [{"real_steps": n, "minutes": 1, "success": estimate(n / 320_000)} for n in (0, 160_000, 320_000)]
+    (tmp_path / "records" / "model-free-x-1.json").write_text(
+        json.dumps({"args": args | {"recurrent": True, "seed": 1}, "curve": better})
+    )
     (tmp_path / "records" / "a" / "promises.png").write_bytes(b"picture")
     (tmp_path / "records" / "a" / "overpromised-7.gif").write_bytes(b"film")
     made.main(made.Args(tmp_path / "records", tmp_path / "docs"))
@@ -47,6 +51,8 @@ def test_a_section_for_each_kind_of_record(made, tmp_path, monkeypatch):
     row = "| DoorKey-6x6 | drawn | 90.0 [80.0, 100.0] | 20.0 [10.0, 30.0] | 12.0 | 0.50 | 40,000 | 256,000 | 30 |"
     assert row in text
     assert "| DoorKey-6x6 | MCTS | nothing | 0.5 | 4 | 64 steps | 0.20 (0.40) | 70.0 [60.0, 80.0] | - |" in text
+    assert "| DoorKey-6x6 | 90.0 | 40,000 | PPO | 0 | more than 400 | less than 10000 |" in text
+    assert "| DoorKey-6x6 | 90.0 | 40,000 | PPO with an LSTM | 1 | 320,000 | 12 |" in text
     assert "50 at 500" in text and "lssvwm judge --agent mcts" in text and "lssvwm imagine\n" in text
     assert (tmp_path / "docs" / "img" / "real_frames.png").read_bytes().startswith(b"\x89PNG")
     for name in ("promises.png", "overpromised-7.gif"):
