@@ -67,8 +67,9 @@ def test_public_names_exist():
         lssvwm_env.nothing  # noqa: B018 (the access is the test)
 
 
-def test_five_worlds_are_bundled():
-    minigrid = {f"LSSVWM/MiniGrid-{name}-v0" for name in ("DoorKey-6x6", "LavaCrossingS9N1", "MemoryS9", "MemoryS13")}
+def test_six_worlds_are_bundled():
+    names = "DoorKey-6x6", "Dynamic-Obstacles-6x6", "LavaCrossingS9N1", "MemoryS9", "MemoryS13"
+    minigrid = {f"LSSVWM/MiniGrid-{name}-v0" for name in names}
     assert minigrid | {"LSSVWM/ObjectRooms-v0"} <= set(BUNDLED) <= SIMULATORS.keys()
 
 
