@@ -15,7 +15,7 @@ from world_models.state import WorldModelState
 
 @dataclass(frozen=True)
 class FollowPolicy:
-    """Dreams of doing what a policy does, so that an `MPCAgent` acts by it, at the cost of `horizon` imagined steps.
+    """Dreams of doing what a policy does, so that an `MPCAgent` acts by it, at `horizon` imagined steps a dream.
 
     Nothing is searched for: the plan is what the policy does now, and what it would then do in its dream. What that is
     worth says how well the policy believes to do.

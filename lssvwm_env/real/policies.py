@@ -96,7 +96,7 @@ class WanderPolicy:
         world = _world(env)
         self._rng = rng
         self._wins, self._losses = _ends(world)
-        self._fragile = isinstance(world, DynamicObstaclesEnv)  # and has no hands
+        self._fragile = isinstance(world, DynamicObstaclesEnv)  # to run into things ends it, and there are no hands
         self._patience = int(rng.integers(*self._PATIENCE))
         if self._wins and rng.random() < self._HASTE:
             self._patience = 0
