@@ -136,8 +136,8 @@ class WanderPolicy:
             steps = self._rng.choice(kind, int(self._rng.integers(*self._BLIND_STEPS)))
             return _Errand(here, then=tuple(Actions(step) for step in steps))
         free = [cell for cell in reached if world.grid.get(*cell) is None]
-        near = [cell for cell in _things(world) if any(side in reached for side in neighbours(cell))]
-        things = [] if self._fragile else near
+        handled = [] if self._fragile else _things(world)
+        things = [cell for cell in handled if any(side in reached for side in neighbours(cell))]
         dice = self._rng.random()
         if world.carrying and dice < 0.4 and (room := [cell for cell in free if _is_open(world, cell)]):
             return _Errand(self._pick(room), face=True, then=(Actions.drop,))

@@ -16,7 +16,7 @@ def estimate(value):
 
 def report(agent, success, **changes):
     config = {"agent": agent, "policy": None, "curiosity": 0.5, "horizon": 4, "imagined_steps": 64, "seconds": None}
-    config |= {"deterministic": False}
+    config["deterministic"] = False
     return {
         "env_id": "MiniGrid-DoorKey-6x6-v0",
         "config": config,
