@@ -132,8 +132,12 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
         env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
         return TimeLimit(env, config.max_steps or simulator.config.horizon)
 
-    agent: Agent = Uniform(simulator.action_space, config.seed) if make is None else make(config.seed)
-    outcomes = play(agent, real, seeds, config.num_envs)
+    outcomes = list[Outcome]()
+    for first in range(0, len(seeds), config.num_envs):
+        # What is random in an episode follows from the episode's number, so it does not matter who plays beside it.
+        seed = config.seed + first
+        agent: Agent = Uniform(simulator.action_space, seed) if make is None else make(seed)
+        outcomes += play(agent, real, seeds[first : first + config.num_envs])
     report: dict[str, Any] = {"command": command("judge", config), "env_id": simulator.config.env_id}
     report |= provenance(config, core.device) | summary(outcomes, config.gamma)
     if file is not None and (about := file.with_suffix(".json")).is_file():
@@ -143,8 +147,7 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     if make is not None:
         write_bytes(config.out / "promises.png", promises_png(outcomes, config.gamma))
         for seed in report["overpromised"][: config.films]:
-            # The agent's chances in a batch are those of its place there.
-            record = run_episode(make(config.seed + seeds.index(seed) % config.num_envs), real(), seed)
+            record = run_episode(make(config.seed + seeds.index(seed)), real(), seed)
             write_bytes(config.out / f"overpromised-{seed}.gif", film_gif([record]))
     show(report)
     return report

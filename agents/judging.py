@@ -61,20 +61,11 @@ class Outcome:
         return paid
 
 
-def play(
-    agent: Agent, make_env: Callable[[], gym.Env[Any, Any]], seeds: Sequence[int], num_envs: int = 8
-) -> list[Outcome]:
-    """Let an agent play one real episode per seed, `num_envs` of them side by side.
+def play(agent: Agent, make_env: Callable[[], gym.Env[Any, Any]], seeds: Sequence[int]) -> list[Outcome]:
+    """Let an agent play one real episode per seed, all of them side by side.
 
     Whoever is done leaves the batch, so that nothing is planned for nobody.
     """
-    outcomes = list[Outcome]()
-    for start in range(0, len(seeds), num_envs):
-        outcomes += _play_together(agent, make_env, seeds[start : start + num_envs])
-    return outcomes
-
-
-def _play_together(agent: Agent, make_env: Callable[[], gym.Env[Any, Any]], seeds: Sequence[int]) -> list[Outcome]:
     envs = [make_env() for _ in seeds]
     seen = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
     logs: list[list[tuple[float, float, bool, float]]] = [[] for _ in seeds]

@@ -15,6 +15,7 @@ from agents.actor_critic import ActorCritic, ActorCriticConfig, bundled_policy
 from agents.imagination_training import ImaginationConfig
 from agents.imagine import ImagineConfig, imagine
 from agents.judge import JudgeConfig, judge
+from agents.judging import Outcome
 from agents.mpc import EpisodeRecord
 from lssvwm_env.collect import CollectConfig, collect
 from lssvwm_env.simulator import Simulator
@@ -75,7 +76,7 @@ def test_a_film_shows_the_very_episode_whose_promise_was_broken(
 ) -> None:
     played, filmed = [], list[EpisodeRecord]()
     play, run_episode = module.play, module.run_episode
-    monkeypatch.setattr(module, "play", lambda *a: played.extend(play(*a)) or played)
+    monkeypatch.setattr(module, "play", lambda *a: played.extend(new := play(*a)) or new)
     monkeypatch.setattr(module, "run_episode", lambda *a: filmed.append(run_episode(*a)) or filmed[-1])
     real_summary = module.summary
 
@@ -91,6 +92,24 @@ def test_a_film_shows_the_very_episode_whose_promise_was_broken(
     )  # fmt: skip
     assert [r.values.tolist() for r in filmed] == [pytest.approx(o.promised.tolist(), abs=1e-4) for o in played[1:3]]
     assert len(list((tmp_path / "out").glob("*.gif"))) == 2
+
+
+def test_an_episode_is_the_same_whoever_plays_beside_it(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played, play = list[Outcome](), module.play
+    monkeypatch.setattr(module, "play", lambda *a: played.extend(new := play(*a)) or new)
+    for num_envs in (1, 2, 3):
+        judge(
+            JudgeConfig(
+                folder, tmp_path / "out", "shooting", episodes=3, max_steps=4, horizon=2, imagined_steps=8,
+                num_envs=num_envs, films=0, bf16=False, threads=1,
+            )
+        )  # fmt: skip
+    promised = [o.promised.tolist() for o in played]
+    for i in range(3):
+        assert promised[i] == pytest.approx(promised[3 + i], abs=1e-4)
+        assert promised[i] == pytest.approx(promised[6 + i], abs=1e-4)
 
 
 def test_luck_is_an_agent_without_promises(folder: str, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class Walker:
 
 
 def test_plans_that_keep_their_promises() -> None:
-    outcomes = play(cem_agent(), RealRoom, [3, 4, 5], num_envs=2)
+    outcomes = play(cem_agent(), RealRoom, [3, 4, 5])
     assert [o.seed for o in outcomes] == [3, 4, 5]
     report = summary(outcomes, gamma=0.9)
     assert report["success"]["value"] == 1 and report["return"]["value"] == 1 and report["steps"]["value"] == 8
@@ -53,7 +53,7 @@ def test_broken_promises_are_found() -> None:
 
 def test_whoever_is_done_leaves_the_batch() -> None:
     walker, limits = Walker(), iter([2, 5, 40])
-    outcomes = play(walker, lambda: RealRoom(limit=next(limits)), [0, 1, 2], num_envs=3)
+    outcomes = play(walker, lambda: RealRoom(limit=next(limits)), [0, 1, 2])
     assert walker.asked == [3, 3, 2, 2, 2, 1, 1, 1]
     assert [o.success for o in outcomes] == [False, False, True] and [len(o.rewards) for o in outcomes] == [2, 5, 8]
     assert [o.terminated for o in outcomes] == [False, False, True]
@@ -62,7 +62,7 @@ def test_whoever_is_done_leaves_the_batch() -> None:
 
 def test_agents_with_a_state_are_followed_when_others_leave() -> None:
     limits = iter([3, 40])
-    outcomes = play(cem_agent(), lambda: RealRoom(limit=next(limits)), [0, 1], num_envs=2)
+    outcomes = play(cem_agent(), lambda: RealRoom(limit=next(limits)), [0, 1])
     assert [o.success for o in outcomes] == [False, True] and len(outcomes[1].rewards) == 8
 
 
