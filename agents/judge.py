@@ -195,8 +195,8 @@ def promises_png(outcomes: list[Outcome], gamma: float) -> bytes:
     promised, paid = promises(outcomes, gamma)
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axis = figure.subplots()
-    most = max(1e-6, float(promised.max()), float(paid.max()))
-    axis.plot([0, most], [0, most], "--", color="grey", linewidth=1)
+    ends = [function([0.0, *promised, *paid]) for function in (min, max)]
+    axis.plot(ends, ends, "--", color="grey", linewidth=1)
     axis.scatter(promised, paid, s=8, alpha=0.3, linewidths=0)
     axis.set(xlabel="promised by the plan", ylabel="paid in reality from there on")
     tidy(axis)

@@ -50,8 +50,9 @@ def rank(report: Record) -> str:
     return "-" if found is None else f"{found:.2f}"
 
 
-def policies(reports: list[Record]) -> str:
-    """Policies that learned in dreams alone, beside luck."""
+def policies(reports: list[Record], perfect: list[Record]) -> str:
+    """Policies that learned in dreams alone, beside luck, and beside what a perfect simulator would promise."""
+    most = {(p["env_id"], p["args"]["deterministic"]): rank(p) for p in perfect}
     luck = {r["env_id"]: r for r in reports if r["config"]["agent"] == "uniform"}
     rows = []
     for r in (r for r in reports if r["config"]["agent"] == "policy"):
@@ -63,12 +64,13 @@ def policies(reports: list[Record]) -> str:
             show(chance["success"]) if chance else "-",
             show(r["steps"], 1, interval=False),
             rank(r),
+            most.get((r["env_id"], r["config"]["deterministic"]), "-"),
             f"{training['recorded_frames']:,}" if training else "-",
             f"{training['imagined_steps']:,}" if training else "-",
             f"{training['minutes']:.0f}" if training else "-",
         ])  # fmt: skip
     header = ["world", "actions", "success, %", "at random, %", "steps", "promised and paid: rank correlation",
-              "real frames", "imagined steps", "minutes in dreams"]  # fmt: skip
+              "of a perfect simulator", "real frames", "imagined steps", "minutes in dreams"]  # fmt: skip
     return table(header, rows)
 
 
@@ -200,10 +202,11 @@ def main(args: Args) -> None:
     """Fill the template, draw, and copy the pictures that the reports came with."""
     reports = [json.loads(path.read_text()) for path in sorted(args.records.glob("*/report.json"))]
     model_free = [json.loads(path.read_text()) for path in sorted(args.records.glob("model-free-*.json"))]
+    perfect = [json.loads(path.read_text()) for path in sorted(args.records.glob("perfect-promises-*.json"))]
     parts = {"commands": commands(reports)}
     (args.out / "img").mkdir(parents=True, exist_ok=True)
     if any(r["config"]["agent"] == "policy" for r in reports):
-        parts["policies"] = policies(reports)
+        parts["policies"] = policies(reports, perfect)
     if any(r["config"]["agent"] not in ("policy", "uniform") for r in reports):
         parts["planners"] = planners(reports)
     if loops := sorted(args.records.glob("dyna-*/")):

@@ -44,12 +44,14 @@ def test_a_section_for_each_kind_of_record(made, tmp_path, monkeypatch):
     (tmp_path / "records" / "model-free-x-1.json").write_text(
         json.dumps({"args": args | {"recurrent": True, "seed": 1}, "curve": better})
     )
+    perfect = {"env_id": "MiniGrid-DoorKey-6x6-v0", "args": {"deterministic": False}, "rank_correlation": 0.75}
+    (tmp_path / "records" / "perfect-promises-x.json").write_text(json.dumps(perfect))
     (tmp_path / "records" / "a" / "promises.png").write_bytes(b"picture")
     (tmp_path / "records" / "a" / "overpromised-7.gif").write_bytes(b"film")
     made.main(made.Args(tmp_path / "records", tmp_path / "docs"))
     text = (tmp_path / "docs" / "agents.md").read_text()
-    row = "| DoorKey-6x6 | drawn | 90.0 [80.0, 100.0] | 20.0 [10.0, 30.0] | 12.0 | 0.50 | 40,000 | 256,000 | 30 |"
-    assert row in text
+    row = "| DoorKey-6x6 | drawn | 90.0 [80.0, 100.0] | 20.0 [10.0, 30.0] | 12.0 | 0.50 | 0.75 | 40,000 |"
+    assert f"{row} 256,000 | 30 |" in text
     assert "| DoorKey-6x6 | MCTS | nothing | 0.5 | 4 | 64 steps | 0.20 (0.40) | 70.0 [60.0, 80.0] | - |" in text
     assert "| DoorKey-6x6 | 90.0 | 40,000 | PPO | 0 | more than 400 | less than 10000 |" in text
     assert "| DoorKey-6x6 | 90.0 | 40,000 | PPO with an LSTM | 1 | 320,000 | 12 |" in text

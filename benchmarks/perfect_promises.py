@@ -1,0 +1,169 @@
+"""How well could promises be kept at all? Reality itself makes them here, in the place of dreams.
+
+    python benchmarks/perfect_promises.py
+    python benchmarks/perfect_promises.py --worlds LSSVWM/MiniGrid-Dynamic-Obstacles-6x6-v0 --copies 32
+
+A bundled policy plays real episodes. At every step the real environment is copied, chance that is still to come drawn
+anew, and the policy goes on in the copies. The mean of what they pay is what a perfect simulator would promise, one
+that even knows what was not seen yet. Its rank correlation with what was then paid is the most that the promises of
+`lssvwm judge` can have, up to the number of copies: the rest is chance. Written into benchmarks/records/agents/.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import copy
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from gymnasium.wrappers import TimeLimit
+from numpy.typing import NDArray
+
+from agents.actor_critic import ActorCritic, bundled_policy
+from agents.following import FollowPolicy
+from agents.judging import rank_correlation
+from agents.mpc import MPCAgent, MPCState
+from agents.planning import Budget
+from lssvwm_env.collect import SPLITS
+from lssvwm_env.core import SimulatorCore
+from lssvwm_env.real import make_real
+from lssvwm_env.simulator import Simulator
+from world_models.files import write_bytes
+from world_models.noise import fold
+
+OUT: Final = Path(__file__).parent / "records" / "agents"
+NAMES: Final = ("MemoryS9", "MemoryS13", "DoorKey-6x6", "LavaCrossingS9N1", "Dynamic-Obstacles-6x6")
+
+Env = gym.Env[Any, Any]
+
+
+@dataclass
+class Args:
+    """What to measure.
+
+    Attributes:
+        worlds: Simulators with a bundled policy.
+        episodes: Real ones, the first of the test split.
+        copies: Of each moment.
+        deterministic: Let the policy take its likeliest actions.
+        gamma: Discount per step.
+        num_envs: Episodes whose moments are played on side by side.
+        threads: CPU threads.
+        seed: Of what the policy draws, and of the chance in the copies.
+    """
+
+    worlds: tuple[str, ...] = tuple(f"LSSVWM/MiniGrid-{name}-v0" for name in NAMES)
+    episodes: int = 200
+    copies: int = 8
+    deterministic: bool = False
+    gamma: float = 0.99
+    num_envs: int = 16
+    threads: int = 1
+    seed: int = 0
+
+
+def follower(simulator: Simulator, args: Args, seed: int) -> MPCAgent:
+    """The bundled policy, which remembers what it sees; its dreams are as short as can be, as nobody asks for them."""
+    policy = ActorCritic.load(bundled_policy(simulator.config.env_id), simulator)
+    planner = FollowPolicy(policy, args.gamma, args.deterministic)
+    return MPCAgent(SimulatorCore(simulator, 1, 1, bf16=True), planner, 1, Budget(1), seed)
+
+
+def paid_on(
+    agent: MPCAgent, envs: list[Env], state: MPCState, actions: NDArray[Any], gamma: float
+) -> NDArray[np.float64]:
+    """The discounted rewards of worlds from an action on, whatever the agent does after it."""
+    paid, going = np.zeros(len(envs)), np.arange(len(envs))
+    for step in range(1_000_000):
+        seen, on = [], []
+        for row, (world, action) in enumerate(zip(going, actions, strict=True)):
+            obs, reward, terminated, truncated, _ = envs[world].step(action)
+            paid[world] += gamma**step * float(reward)
+            if not (terminated or truncated):
+                seen.append(obs)
+                on.append(row)
+        if not on:
+            break
+        going = going[on]
+        actions, state = agent.predict(np.stack(seen), state[torch.tensor(on)])
+    return paid
+
+
+def copied(env: Env, seed: list[int]) -> Env:
+    """A world that is the same now, and in which chance may fall otherwise from now on."""
+    twin = copy.deepcopy(env)
+    twin.unwrapped.np_random = np.random.default_rng(seed)
+    return twin
+
+
+def moments(
+    agent: MPCAgent, env: Env, number: int, args: Args
+) -> tuple[list[Env], list[MPCState], list[int], NDArray[np.float64]]:
+    """An episode: copies of every moment of it, the agent's states and actions in them, and what was paid from there
+    on, which is one per moment."""
+    obs, _ = env.reset(seed=SPLITS["test"][number])
+    envs, states, actions, rewards = list[Env](), list[MPCState](), list[int](), list[float]()
+    state, over = None, False
+    while not over:
+        action, state = agent.predict(obs[None], state)
+        for i in range(args.copies):
+            envs.append(copied(env, [args.seed, number, len(rewards), i]))
+            states.append(replace(state, keys=fold(state.keys, 1 + i)))
+            actions.append(int(action[0]))
+        obs, reward, terminated, truncated, _ = env.step(action[0])
+        rewards.append(float(reward))
+        over = terminated or truncated
+    paid = np.zeros(len(rewards) + 1)
+    for t in range(len(rewards) - 1, -1, -1):
+        paid[t] = rewards[t] + args.gamma * paid[t + 1]
+    return envs, states, actions, paid[:-1]
+
+
+def measure(world: str, args: Args) -> dict[str, Any]:
+    """What reality promises in a world, and how far that is kept."""
+    simulator = Simulator.load(world)
+    real, promised, paid = simulator.config, list[float](), list[float]()
+    for first in range(0, args.episodes, args.num_envs):
+        envs, states, actions = list[Env](), list[MPCState](), list[int]()
+        for number in range(first, min(first + args.num_envs, args.episodes)):
+            env = TimeLimit(make_real(real.env_id, **real.env_kwargs), real.horizon)
+            found = moments(follower(simulator, args, args.seed + number), env, number, args)
+            envs, states, actions = envs + found[0], states + found[1], actions + found[2]
+            paid += found[3].tolist()
+        agent = follower(simulator, args, args.seed)
+        returns = paid_on(agent, envs, joined(states), np.array(actions), args.gamma)
+        promised += returns.reshape(-1, args.copies).mean(1).tolist()
+    return {
+        "env_id": real.env_id,
+        "args": asdict(args),
+        "moments": len(paid),
+        "rank_correlation": rank_correlation(np.array(promised), np.array(paid)),
+    }
+
+
+def joined(states: list[MPCState]) -> MPCState:
+    """States of one world each as those of many."""
+    memory = type(states[0].memory).cat([s.memory for s in states])
+    rest = {name: torch.cat([getattr(s, name) for s in states]) for name in vars(states[0]) if name != "memory"}
+    return MPCState(memory, **rest)
+
+
+def main(args: Args) -> None:
+    """Measure, print and write."""
+    torch.set_num_threads(args.threads)
+    for world in args.worlds:
+        record = measure(world, args)
+        name = f"perfect-promises-{record['env_id']}{'-likeliest' if args.deterministic else ''}.json"
+        write_bytes(OUT / name, (json.dumps(record, indent=1) + "\n").encode())
+        print(f"{record['env_id']}: {record['rank_correlation']:.3f} at {record['moments']:,} moments", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
