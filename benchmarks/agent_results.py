@@ -52,7 +52,7 @@ def rank(report: Record) -> str:
 
 def policies(reports: list[Record], perfect: list[Record]) -> str:
     """Policies that learned in dreams alone, beside luck, and beside what a perfect simulator would promise."""
-    most = {(p["env_id"], p["args"]["deterministic"]): rank(p) for p in perfect}
+    most = {(p["simulator"], p["args"]["deterministic"]): rank(p) for p in perfect}
     luck = {r["env_id"]: r for r in reports if r["config"]["agent"] == "uniform"}
     rows = []
     for r in (r for r in reports if r["config"]["agent"] == "policy"):
@@ -64,7 +64,7 @@ def policies(reports: list[Record], perfect: list[Record]) -> str:
             show(chance["success"]) if chance else "-",
             show(r["steps"], 1, interval=False),
             rank(r),
-            most.get((r["env_id"], r["config"]["deterministic"]), "-"),
+            most.get((r["config"]["simulator"], r["config"]["deterministic"]), "-"),
             f"{training['recorded_frames']:,}" if training else "-",
             f"{training['imagined_steps']:,}" if training else "-",
             f"{training['minutes']:.0f}" if training else "-",

@@ -141,6 +141,7 @@ def measure(world: str, args: Args) -> dict[str, Any]:
         returns = paid_on(agent, envs, joined(states), np.array(actions), args.gamma)
         promised += returns.reshape(-1, args.copies).mean(1).tolist()
     return {
+        "simulator": world,
         "env_id": real.env_id,
         "args": asdict(args),
         "moments": len(paid),

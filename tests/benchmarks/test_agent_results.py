@@ -16,7 +16,7 @@ def estimate(value):
 
 def report(agent, success, **changes):
     config = {"agent": agent, "policy": None, "curiosity": 0.5, "horizon": 4, "imagined_steps": 64, "seconds": None}
-    config["deterministic"] = False
+    config |= {"deterministic": False, "simulator": "LSSVWM/MiniGrid-DoorKey-6x6-v0"}
     return {
         "env_id": "MiniGrid-DoorKey-6x6-v0",
         "config": config,
@@ -44,7 +44,8 @@ def test_a_section_for_each_kind_of_record(made, tmp_path, monkeypatch):
     (tmp_path / "records" / "model-free-x-1.json").write_text(
         json.dumps({"args": args | {"recurrent": True, "seed": 1}, "curve": better})
     )
-    perfect = {"env_id": "MiniGrid-DoorKey-6x6-v0", "args": {"deterministic": False}, "rank_correlation": 0.75}
+    asked = {"deterministic": False}
+    perfect = {"simulator": "LSSVWM/MiniGrid-DoorKey-6x6-v0", "args": asked, "rank_correlation": 0.75}
     (tmp_path / "records" / "perfect-promises-x.json").write_text(json.dumps(perfect))
     (tmp_path / "records" / "a" / "promises.png").write_bytes(b"picture")
     (tmp_path / "records" / "a" / "overpromised-7.gif").write_bytes(b"film")

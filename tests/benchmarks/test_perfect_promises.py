@@ -16,7 +16,7 @@ def made(program):
 def test_where_nothing_is_left_to_chance_reality_keeps_every_promise(made):
     args = made.Args(episodes=2, copies=2, deterministic=True, num_envs=2)
     found = made.measure("LSSVWM/MiniGrid-MemoryS9-v0", args)
-    assert found["env_id"] == "MiniGrid-MemoryS9-v0" and found["moments"] > 4
+    assert found["simulator"] == "LSSVWM/MiniGrid-MemoryS9-v0" and found["moments"] > 4
     assert found["rank_correlation"] == pytest.approx(1, abs=1e-5)
 
 
