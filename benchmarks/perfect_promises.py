@@ -5,8 +5,8 @@
 
 A bundled policy plays real episodes. At every step the real environment is copied, chance that is still to come drawn
 anew, and the policy goes on in the copies. The mean of what they pay is what a perfect simulator would promise, one
-that even knows what was not seen yet. Its rank correlation with what was then paid is the most that the promises of
-`lssvwm judge` can have, up to the number of copies: the rest is chance. Written into benchmarks/records/agents/.
+that even knows what was not seen yet. Its rank correlation with what was then paid is about the most that the promises
+of `lssvwm judge` can have, up to the number of copies: the rest is chance. Written into benchmarks/records/agents/.
 """
 
 import os
@@ -37,6 +37,7 @@ from lssvwm_env.real import make_real
 from lssvwm_env.simulator import Simulator
 from world_models.files import write_bytes
 from world_models.noise import fold
+from world_models.state import WorldModelState
 
 OUT: Final = Path(__file__).parent / "records" / "agents"
 NAMES: Final = ("MemoryS9", "MemoryS13", "DoorKey-6x6", "LavaCrossingS9N1", "Dynamic-Obstacles-6x6")
@@ -80,19 +81,18 @@ def paid_on(
     agent: MPCAgent, envs: list[Env], state: MPCState, actions: NDArray[Any], gamma: float
 ) -> NDArray[np.float64]:
     """The discounted rewards of worlds from an action on, whatever the agent does after it."""
-    paid, going = np.zeros(len(envs)), np.arange(len(envs))
-    for step in range(1_000_000):
+    paid, going, weight = np.zeros(len(envs)), np.arange(len(envs)), 1.0
+    while len(going):
         seen, on = [], []
         for row, (world, action) in enumerate(zip(going, actions, strict=True)):
             obs, reward, terminated, truncated, _ = envs[world].step(action)
-            paid[world] += gamma**step * float(reward)
+            paid[world] += weight * float(reward)
             if not (terminated or truncated):
                 seen.append(obs)
                 on.append(row)
-        if not on:
-            break
-        going = going[on]
-        actions, state = agent.predict(np.stack(seen), state[torch.tensor(on)])
+        going, weight = going[on], gamma * weight
+        if on:
+            actions, state = agent.predict(np.stack(seen), state[torch.tensor(on)])
     return paid
 
 
@@ -151,7 +151,7 @@ def measure(world: str, args: Args) -> dict[str, Any]:
 
 def joined(states: list[MPCState]) -> MPCState:
     """States of one world each as those of many."""
-    memory = type(states[0].memory).cat([s.memory for s in states])
+    memory = WorldModelState.cat([s.memory for s in states])
     rest = {name: torch.cat([getattr(s, name) for s in states]) for name in vars(states[0]) if name != "memory"}
     return MPCState(memory, **rest)
 
