@@ -55,10 +55,15 @@ class Outcome:
 
     def paid(self, gamma: float) -> NDArray[np.float64]:
         """(T,): the discounted rewards from each step on."""
-        paid, following = np.zeros_like(self.rewards), 0.0
-        for t in range(len(self.rewards) - 1, -1, -1):
-            paid[t] = following = self.rewards[t] + gamma * following
-        return paid
+        return discounted(self.rewards, gamma)
+
+
+def discounted(rewards: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
+    """(T,): the discounted sum of rewards (T,) from each step on."""
+    returns, following = np.zeros_like(rewards), 0.0
+    for t in range(len(rewards) - 1, -1, -1):
+        returns[t] = following = rewards[t] + gamma * following
+    return returns
 
 
 def play(agent: Agent, make_env: Callable[[], gym.Env[Any, Any]], seeds: Sequence[int]) -> list[Outcome]:

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from agents.actor_critic import ActorCritic, bundled_policy
 from agents.following import FollowPolicy
-from agents.judging import rank_correlation
+from agents.judging import discounted, rank_correlation
 from agents.mpc import MPCAgent, MPCState
 from agents.planning import Budget
 from lssvwm_env.collect import SPLITS
@@ -70,11 +71,12 @@ class Args:
     seed: int = 0
 
 
-def follower(simulator: Simulator, args: Args, seed: int) -> MPCAgent:
-    """The bundled policy, which remembers what it sees; its dreams are as short as can be, as nobody asks for them."""
+def follower(simulator: Simulator, args: Args) -> Callable[[int], MPCAgent]:
+    """The bundled policy, with a seed, which remembers what it sees; its dreams are as short as can be, as nobody asks
+    for them."""
     policy = ActorCritic.load(bundled_policy(simulator.config.env_id), simulator)
-    planner = FollowPolicy(policy, args.gamma, args.deterministic)
-    return MPCAgent(SimulatorCore(simulator, 1, 1, bf16=True), planner, 1, Budget(1), seed)
+    core, planner = SimulatorCore(simulator, 1, 1, bf16=True), FollowPolicy(policy, args.gamma, args.deterministic)
+    return lambda seed: MPCAgent(core, planner, 1, Budget(1), seed)
 
 
 def paid_on(
@@ -120,25 +122,22 @@ def moments(
         obs, reward, terminated, truncated, _ = env.step(action[0])
         rewards.append(float(reward))
         over = terminated or truncated
-    paid = np.zeros(len(rewards) + 1)
-    for t in range(len(rewards) - 1, -1, -1):
-        paid[t] = rewards[t] + args.gamma * paid[t + 1]
-    return envs, states, actions, paid[:-1]
+    return envs, states, actions, discounted(np.array(rewards), args.gamma)
 
 
 def measure(world: str, args: Args) -> dict[str, Any]:
     """What reality promises in a world, and how far that is kept."""
     simulator = Simulator.load(world)
     real, promised, paid = simulator.config, list[float](), list[float]()
+    agent = follower(simulator, args)
     for first in range(0, args.episodes, args.num_envs):
         envs, states, actions = list[Env](), list[MPCState](), list[int]()
         for number in range(first, min(first + args.num_envs, args.episodes)):
             env = TimeLimit(make_real(real.env_id, **real.env_kwargs), real.horizon)
-            found = moments(follower(simulator, args, args.seed + number), env, number, args)
+            found = moments(agent(args.seed + number), env, number, args)
             envs, states, actions = envs + found[0], states + found[1], actions + found[2]
             paid += found[3].tolist()
-        agent = follower(simulator, args, args.seed)
-        returns = paid_on(agent, envs, joined(states), np.array(actions), args.gamma)
+        returns = paid_on(agent(args.seed), envs, joined(states), np.array(actions), args.gamma)
         promised += returns.reshape(-1, args.copies).mean(1).tolist()
     return {
         "simulator": world,
