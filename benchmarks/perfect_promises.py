@@ -108,17 +108,16 @@ def copied(env: Env, seed: list[int]) -> Env:
 def moments(
     agent: MPCAgent, env: Env, number: int, args: Args
 ) -> tuple[list[Env], list[MPCState], list[int], NDArray[np.float64]]:
-    """An episode: copies of every moment of it, the agent's states and actions in them, and what was paid from there
-    on, which is one per moment."""
+    """An episode: copies of every moment of it; and of each moment the agent's state and action, and what was paid from
+    there on."""
     obs, _ = env.reset(seed=SPLITS["test"][number])
     envs, states, actions, rewards = list[Env](), list[MPCState](), list[int](), list[float]()
     state, over = None, False
     while not over:
         action, state = agent.predict(obs[None], state)
-        for i in range(args.copies):
-            envs.append(copied(env, [args.seed, number, len(rewards), i]))
-            states.append(replace(state, keys=fold(state.keys, 1 + i)))
-            actions.append(int(action[0]))
+        envs += [copied(env, [args.seed, number, len(rewards), i]) for i in range(args.copies)]
+        states.append(state)
+        actions.append(int(action[0]))
         obs, reward, terminated, truncated, _ = env.step(action[0])
         rewards.append(float(reward))
         over = terminated or truncated
@@ -137,7 +136,8 @@ def measure(world: str, args: Args) -> dict[str, Any]:
             found = moments(agent(args.seed + number), env, number, args)
             envs, states, actions = envs + found[0], states + found[1], actions + found[2]
             paid += found[3].tolist()
-        returns = paid_on(agent(args.seed), envs, joined(states), np.array(actions), args.gamma)
+        state, acts = forked(states, args.copies), np.repeat(actions, args.copies)
+        returns = paid_on(agent(args.seed), envs, state, acts, args.gamma)
         promised += returns.reshape(-1, args.copies).mean(1).tolist()
     return {
         "simulator": world,
@@ -148,11 +148,12 @@ def measure(world: str, args: Args) -> dict[str, Any]:
     }
 
 
-def joined(states: list[MPCState]) -> MPCState:
-    """States of one world each as those of many."""
+def forked(states: list[MPCState], copies: int) -> MPCState:
+    """So many copies of each of the states of one world, with chances of their own."""
     memory = WorldModelState.cat([s.memory for s in states])
     rest = {name: torch.cat([getattr(s, name) for s in states]) for name in vars(states[0]) if name != "memory"}
-    return MPCState(memory, **rest)
+    all_of_them = MPCState(memory, **rest)[torch.arange(len(states)).repeat_interleave(copies)]
+    return replace(all_of_them, keys=fold(all_of_them.keys, 1 + torch.arange(copies).repeat(len(states))))
 
 
 def main(args: Args) -> None:
