@@ -201,6 +201,7 @@ def model_free_table(records: list[Record]) -> str:
 def main(args: Args) -> None:
     """Fill the template, draw, and copy the pictures that the reports came with."""
     reports = [json.loads(path.read_text()) for path in sorted(args.records.glob("*/report.json"))]
+    reports.sort(key=lambda r: (world(r), r.get("training", {}).get("recorded_frames", 0)))
     model_free = [json.loads(path.read_text()) for path in sorted(args.records.glob("model-free-*.json"))]
     perfect = [json.loads(path.read_text()) for path in sorted(args.records.glob("perfect-promises-*.json"))]
     parts = {"commands": commands(reports)}
