@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Waiting threads that spin slow everything down on small shared machines.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: setup demo test lint types check mamba clean
+.PHONY: setup demo test lint types check docs mutants mamba clean
 
 setup: $(VENV)/.installed
 
@@ -26,11 +26,24 @@ test: setup $(if $(filter Linux,$(shell uname -s)),mamba)
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: setup
 	$(BIN)/mypy
 
 check: lint types test
+
+# The documentation site, strictly, into site/.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+# Do the tests notice faults? About an hour on two cores; not part of CI.
+mutants: setup
+	$(BIN)/python benchmarks/mutants.py
 
 # Mamba-2's Triton kernels: used on CUDA, and tested without in Triton's interpreter. CONTRIBUTING.md says why so.
 mamba: $(VENV)/.mamba
