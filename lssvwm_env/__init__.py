@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gymnasium as gym
 
-from lssvwm_env.registry import SIMULATORS, RegisteredSimulator, register_envs
-from lssvwm_env.simulator_folder import SimulatorError
+from lssvwm_env.simulator.folder import SimulatorError
+from lssvwm_env.simulator.registry import SIMULATORS, RegisteredSimulator, register_envs
+from lssvwm_env.version import __version__
 
 if TYPE_CHECKING:
-    from lssvwm_env.core import SimulatorCore
-    from lssvwm_env.env import LSSVWMEnv
-    from lssvwm_env.memory_features import MemoryFeatures
-    from lssvwm_env.sb3 import LSSVWMVecEnv
-    from lssvwm_env.simulator import Simulator
-    from lssvwm_env.uncertainty import UncertaintyGuard
-    from lssvwm_env.vector import LSSVWMVectorEnv
+    from lssvwm_env.envs.core import SimulatorCore
+    from lssvwm_env.envs.env import LSSVWMEnv
+    from lssvwm_env.envs.memory_features import MemoryFeatures
+    from lssvwm_env.envs.sb3 import LSSVWMVecEnv
+    from lssvwm_env.envs.uncertainty import UncertaintyGuard
+    from lssvwm_env.envs.vector import LSSVWMVectorEnv
+    from lssvwm_env.simulator.simulator import Simulator
 
-__version__ = "0.1.0"
 __all__ = [
     "SIMULATORS",
     "LSSVWMEnv",
@@ -36,18 +36,19 @@ __all__ = [
     "SimulatorCore",
     "SimulatorError",
     "UncertaintyGuard",
+    "__version__",
     "load",
     "register_envs",
 ]
 
 _LAZY: Final = {
-    "LSSVWMEnv": "lssvwm_env.env",
-    "LSSVWMVecEnv": "lssvwm_env.sb3",
-    "LSSVWMVectorEnv": "lssvwm_env.vector",
-    "MemoryFeatures": "lssvwm_env.memory_features",
-    "Simulator": "lssvwm_env.simulator",
-    "SimulatorCore": "lssvwm_env.core",
-    "UncertaintyGuard": "lssvwm_env.uncertainty",
+    "LSSVWMEnv": "lssvwm_env.envs.env",
+    "LSSVWMVecEnv": "lssvwm_env.envs.sb3",
+    "LSSVWMVectorEnv": "lssvwm_env.envs.vector",
+    "MemoryFeatures": "lssvwm_env.envs.memory_features",
+    "Simulator": "lssvwm_env.simulator.simulator",
+    "SimulatorCore": "lssvwm_env.envs.core",
+    "UncertaintyGuard": "lssvwm_env.envs.uncertainty",
 }
 
 
@@ -64,7 +65,7 @@ def load(simulator: str | Path | Simulator, **kwargs: Any) -> gym.Env[Any, Any]:
     Raises:
         SimulatorError: If there is no such simulator, or it is damaged.
     """
-    from lssvwm_env.env import LSSVWMEnv
+    from lssvwm_env.envs.env import LSSVWMEnv
 
     env = LSSVWMEnv(simulator, **kwargs)
     return gym.wrappers.TimeLimit(env, env.simulator.config.horizon)

@@ -11,24 +11,59 @@ from typing import Final
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _COMMANDS: Final = {  # name: (module, function, the class of its one argument, help)
-    "collect": ("lssvwm_env.collect", "collect", "CollectConfig", "record episodes of a real environment"),
+    "collect": ("lssvwm_env.datasets.collect", "collect", "CollectConfig", "record episodes of a real environment"),
     "import-videos": (
-        "lssvwm_env.videos",
+        "lssvwm_env.datasets.videos",
         "import_videos",
         "ImportVideosConfig",
         "make a dataset of videos and actions",
     ),
-    "import-minari": ("lssvwm_env.minari_data", "import_minari", "ImportMinariConfig", "make a dataset of Minari's"),
-    "export-minari": ("lssvwm_env.minari_data", "export_minari", "ExportMinariConfig", "make a Minari dataset"),
-    "check": ("lssvwm_env.check", "check", "CheckConfig", "show what a dataset holds, and what is wrong with it"),
+    "import-minari": (
+        "lssvwm_env.datasets.minari",
+        "import_minari",
+        "ImportMinariConfig",
+        "make a dataset of Minari's",
+    ),
+    "export-minari": ("lssvwm_env.datasets.minari", "export_minari", "ExportMinariConfig", "make a Minari dataset"),
+    "check": (
+        "lssvwm_env.datasets.check",
+        "check",
+        "CheckConfig",
+        "show what a dataset holds, and what is wrong with it",
+    ),
     "train": ("lssvwm_env.train", "train", "TrainConfig", "train a world model on episodes and make it a simulator"),
-    "compare": ("lssvwm_env.compare", "compare", "CompareConfig", "measure a simulator against its real environment"),
-    "eval memory": ("lssvwm_env.eval_memory", "eval_memory", "EvalMemoryConfig", "examine what a simulator remembers"),
-    "imagine": ("agents.imagine", "imagine", "ImagineConfig", "teach a policy in the dreams of a simulator"),
-    "judge": ("agents.judge", "judge", "JudgeConfig", "let an agent play in the real environment, and count"),
-    "dyna": ("agents.dyna", "dyna", "DynaConfig", "collect, train and imagine by turns, and get better at a world"),
-    "list": ("lssvwm_env.listing", "list_simulators", "ListConfig", "show the simulators that have an id"),
-    "demo": ("agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
+    "compare": (
+        "lssvwm_env.evaluation.compare",
+        "compare",
+        "CompareConfig",
+        "measure a simulator against its real environment",
+    ),
+    "eval memory": (
+        "lssvwm_env.evaluation.memory.report",
+        "eval_memory",
+        "EvalMemoryConfig",
+        "examine what a simulator remembers",
+    ),
+    "imagine": (
+        "lssvwm_agents.learning.imagine",
+        "imagine",
+        "ImagineConfig",
+        "teach a policy in the dreams of a simulator",
+    ),
+    "judge": (
+        "lssvwm_agents.judging.judge",
+        "judge",
+        "JudgeConfig",
+        "let an agent play in the real environment, and count",
+    ),
+    "dyna": (
+        "lssvwm_agents.learning.dyna",
+        "dyna",
+        "DynaConfig",
+        "collect, train and imagine by turns, and get better at a world",
+    ),
+    "list": ("lssvwm_env.simulator.listing", "list_simulators", "ListConfig", "show the simulators that have an id"),
+    "demo": ("lssvwm_agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }
 
 

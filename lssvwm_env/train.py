@@ -11,22 +11,22 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 import torch
 import tyro
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data.openings import episode_lengths
+from lssvwm_models.data.segments import motions
+from lssvwm_models.evaluation.state_monitor import state_png
+from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.model.config import WorldModelConfig, preset
+from lssvwm_models.training.trainer import Trainer, TrainingConfig
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
 from matplotlib.figure import Figure
 
-from lssvwm_env.command import command
-from lssvwm_env.json_types import space_from_json
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
-from lssvwm_env.simulator import Simulator, SimulatorConfig, Starts, action_spec, read_simulator_config
-from lssvwm_env.simulator_folder import CONFIG, CURVES
-from world_models.data import EpisodeDataset
-from world_models.data.segments import motions
-from world_models.evaluation import episode_lengths
-from world_models.figures import png, tidy
-from world_models.files import write_bytes
-from world_models.geometry import EgoView
-from world_models.state_monitor import state_png
-from world_models.training import Trainer, TrainingConfig
-from world_models.world_model import WorldModelConfig, preset
+from lssvwm_env.simulator.folder import CONFIG, CURVES
+from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts, action_spec, read_simulator_config
+from lssvwm_env.utils.command import command
+from lssvwm_env.utils.json_types import space_from_json
 
 GRID: Final = 8  # tokens per side of a frame, as the presets' block sizes want it
 

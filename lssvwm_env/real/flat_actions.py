@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.json_types import ActionSpace
+from lssvwm_env.utils.json_types import ActionSpace
 
 
 class FlatActions:

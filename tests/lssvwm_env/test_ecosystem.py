@@ -16,9 +16,9 @@ from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, R
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN
 
-from lssvwm_env.env import LSSVWMEnv
-from lssvwm_env.sb3 import LSSVWMVecEnv
-from lssvwm_env.simulator import Simulator
+from lssvwm_env.envs.env import LSSVWMEnv
+from lssvwm_env.envs.sb3 import LSSVWMVecEnv
+from lssvwm_env.simulator.simulator import Simulator
 
 
 @pytest.fixture

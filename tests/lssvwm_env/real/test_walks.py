@@ -5,11 +5,11 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+from lssvwm_models.data.splits import SPLITS
 from minigrid.core.actions import Actions
 
-from lssvwm_env.collect import SPLITS
-from lssvwm_env.fidelity import last_seen
-from lssvwm_env.memory_recordings import World, play
+from lssvwm_env.evaluation.fidelity import last_seen
+from lssvwm_env.evaluation.memory.recordings import World, play
 from lssvwm_env.real import world_cells
 from lssvwm_env.real.walks import LookAgain, OutAndBack
 

@@ -1,0 +1,1 @@
+"""Agents in the real environment, and how well they did."""

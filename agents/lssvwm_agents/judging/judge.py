@@ -1,0 +1,218 @@
+"""`lssvwm judge`: let an agent play in the real environment, on layouts nobody trained on, and say what it earned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.wrappers import TimeLimit
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from lssvwm_agents.judging.films import film_gif
+from lssvwm_agents.judging.outcomes import Agent, Outcome, play, promises, summary
+from lssvwm_agents.planning.follow_policy import FollowPolicy
+from lssvwm_agents.planning.mcts import MCTS
+from lssvwm_agents.planning.mpc import MPCAgent, Rememberer, run_episode
+from lssvwm_agents.planning.protocols import Budget, Planner
+from lssvwm_agents.planning.rewards import Curious
+from lssvwm_agents.planning.shooting import CEM, MPPI, RandomShooting
+from lssvwm_agents.policies.actor_critic import ActorCritic, bundled_policy
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.real import make_real
+from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.command import command
+from lssvwm_env.utils.provenance import provenance
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Who plays, how long it may think, and where the report goes.
+
+    Attributes:
+        simulator: Id or name of a simulator, or its folder: what the agent remembers and dreams with, and the real
+            environment is the one it simulates.
+        out: Folder for `report.json`, `promises.png` and films of the most broken promises.
+        agent: "policy" does what an actor-critic does, "mcts", "cem", "mppi" and "shooting" plan, "uniform"
+            acts at random.
+        policy: An actor-critic, as `lssvwm imagine` writes it, or "bundled" for the one that comes with this library:
+            followed by "policy"; planners ask its critic, and nothing else of it, what is still to be earned at the
+            horizon. None: "bundled" for "policy", and for planners nothing.
+        episodes: Real episodes, of the test split.
+        max_steps: Real steps after which an episode is given up; None: the simulator's horizon.
+        horizon: Actions per plan; of a policy, steps of the dreams that say what it promises.
+        imagined_steps, seconds: What a decision may cost; planners need at least one of them.
+        replan_every: Real steps between decisions.
+        action_probs: Probability of each discrete action in the plans that are tried; None: all alike.
+        curiosity: What it pays to see a square that the memory does not know, see `Curious`; 0: nothing.
+        deterministic: Let a policy take its likeliest actions, and not draw them.
+        dreams: Dreams per decision of a policy: what it promises is their mean.
+        gamma: Discount per step.
+        denoising_steps: Network passes per imagined frame. With a single one, what was never seen is much the same in
+            every dream; it takes at least 2 to draw one of all that is possible.
+        num_envs: Episodes played side by side.
+        films: How many of the worst episodes to film.
+        bf16: Compute the model's matrix products in bfloat16.
+        threads: CPU threads of torch.
+        seed: Of the plans.
+    """
+
+    simulator: str
+    out: Path
+    agent: Literal["policy", "mcts", "cem", "mppi", "shooting", "uniform"] = "policy"
+    policy: Literal["bundled"] | Path | None = None
+    episodes: int = 200
+    max_steps: int | None = None
+    horizon: int = 12
+    imagined_steps: int | None = None
+    seconds: float | None = None
+    replan_every: int = 1
+    action_probs: tuple[float, ...] | None = None
+    curiosity: float = 0.0
+    deterministic: bool = False
+    dreams: int = 8
+    gamma: float = 0.99
+    denoising_steps: int = 2
+    num_envs: int = 8
+    films: int = 3
+    bf16: bool = True
+    threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "dreams", "num_envs", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.episodes > len(SPLITS["test"]):
+            raise ValueError(f"episodes is {self.episodes}; there are {len(SPLITS['test'])} seeds in the test split")
+
+
+class Uniform:
+    """Acts at random: what is earned by luck."""
+
+    def __init__(self, space: gym.Space[Any], seed: int) -> None:
+        self.space = space
+        self.space.seed(seed)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], None]:
+        """See `Agent`."""
+        return np.stack([self.space.sample() for _ in observation]), None
+
+
+def judge(config: JudgeConfig) -> dict[str, Any]:
+    """Play, report, and film the episodes in which plans promised most more than was paid.
+
+    Raises:
+        SimulatorError: If there is no such simulator, or it is damaged.
+        ValueError: If the policy is of another simulator, or the settings do not fit.
+    """
+    torch.set_num_threads(config.threads)
+    config.out.mkdir(parents=True, exist_ok=True)
+    simulator = Simulator.load(config.simulator)
+    core = SimulatorCore(simulator, 1, config.denoising_steps, bf16=config.bf16)
+    file = policy_file(config, simulator.config.env_id)
+    make = planning_agent(config, core, file)
+    seeds = SPLITS["test"][: config.episodes]
+
+    def real() -> gym.Env[Any, Any]:
+        env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
+        return TimeLimit(env, config.max_steps or simulator.config.horizon)
+
+    outcomes = list[Outcome]()
+    for first in range(0, len(seeds), config.num_envs):
+        # What is random in an episode follows from the episode's number, so it does not matter who plays beside it.
+        seed = config.seed + first
+        agent: Agent = Uniform(simulator.action_space, seed) if make is None else make(seed)
+        outcomes += play(agent, real, seeds[first : first + config.num_envs])
+    report: dict[str, Any] = {"command": command("judge", config), "env_id": simulator.config.env_id}
+    report |= provenance(config, core.device) | summary(outcomes, config.gamma)
+    if file is not None and (about := file.with_suffix(".json")).is_file():
+        report["training"] = json.loads(about.read_text())
+    report["lengths"] = {"won": lengths(outcomes, True), "lost": lengths(outcomes, False)}
+    write_bytes(config.out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    if make is not None:
+        write_bytes(config.out / "promises.png", promises_png(outcomes, config.gamma))
+        for seed in report["overpromised"][: config.films]:
+            record = run_episode(make(config.seed + seeds.index(seed)), real(), seed)
+            write_bytes(config.out / f"overpromised-{seed}.gif", film_gif([record]))
+    show(report)
+    return report
+
+
+def policy_file(config: JudgeConfig, env_id: str) -> Path | None:
+    """The actor-critic that is asked for."""
+    if config.policy == "bundled" or (config.policy is None and config.agent == "policy"):
+        return bundled_policy(env_id)
+    return config.policy
+
+
+def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None) -> Callable[[int], MPCAgent] | None:
+    """The agent of a seed; None for one that does not think."""
+    actor_critic = None if policy is None else ActorCritic.load(policy, core.simulator).to(core.device)
+    if config.agent == "uniform":
+        return None
+    planner: Planner
+    steps = config.imagined_steps
+    if config.agent == "policy":
+        assert actor_critic is not None  # `policy_file` finds one, or raises
+        planner = FollowPolicy(actor_critic, config.gamma, config.deterministic, config.dreams)
+        steps = steps or config.horizon * config.dreams
+    else:
+        kind = {"mcts": MCTS, "cem": CEM, "mppi": MPPI, "shooting": RandomShooting}[config.agent]
+        value = None if actor_critic is None else actor_critic.critic
+        planner = kind(gamma=config.gamma, action_probs=config.action_probs, value=value)
+    if config.curiosity and core.denoising_steps < 2:
+        raise ValueError(
+            f"curiosity is {config.curiosity} and denoising_steps is {core.denoising_steps}; expected at least 2: with "
+            "one step a frame is what was expected of it, and nothing is to be found out"
+        )
+    world: Rememberer = Curious(core, config.curiosity) if config.curiosity else core
+    budget = Budget(steps, config.seconds)
+    return lambda seed: MPCAgent(world, planner, config.horizon, budget, seed, config.replan_every)
+
+
+def lengths(outcomes: list[Outcome], won: bool) -> list[int]:
+    """Steps of the episodes that paid, or of those that did not, sorted."""
+    return sorted(len(o.rewards) for o in outcomes if o.success == won)
+
+
+def promises_png(outcomes: list[Outcome], gamma: float) -> bytes:
+    """What every plan promised, against what was paid from there on."""
+    promised, paid = promises(outcomes, gamma)
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axis = figure.subplots()
+    ends = [function([0.0, *promised, *paid]) for function in (min, max)]
+    axis.plot(ends, ends, "--", color="grey", linewidth=1)
+    axis.scatter(promised, paid, s=8, alpha=0.3, linewidths=0)
+    axis.set(xlabel="promised by the plan", ylabel="paid in reality from there on")
+    tidy(axis)
+    return png(figure)
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print what was found."""
+    table = Table("", "value", "95 % interval", title=f"{report['config']['agent']} in {report['env_id']}", box=SIMPLE)
+    for name, unit in {"success": 100, "return": 1, "steps": 1}.items():
+        found, digits = report[name], 2 if name == "return" else 1
+        low, high = (f"{unit * found[key]:.{digits}f}" for key in ("low", "high"))
+        table.add_row(f"{name}{' %' if unit == 100 else ''}", f"{unit * found['value']:.{digits}f}", f"{low} to {high}")
+    if "decision_seconds" in report:
+        seconds = report["decision_seconds"]
+        table.add_row("seconds per decision", f"{seconds['mean']:.2f}", f"at most {seconds['most']:.2f}")
+    if report.get("rank_correlation") is not None:
+        table.add_row("promised and paid: rank correlation", f"{report['rank_correlation']:.2f}", "")
+    Console().print(table)

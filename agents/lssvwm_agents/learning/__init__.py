@@ -1,0 +1,1 @@
+"""Learning in dreams, and by turns of dreams and real life."""

@@ -1,0 +1,59 @@
+"""Agents that gather the data that their model goes on to learn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_env.datasets.collect import POLICIES, CollectConfig, Player, policy_name
+from lssvwm_env.envs.memory_features import MemoryFeatures
+from lssvwm_env.real import Policy
+from lssvwm_env.simulator.simulator import Simulator
+
+
+def agent_player(
+    agent: ActorCritic, simulator: Simulator, asked: CollectConfig, explore: float, command: str, device: str = "cpu"
+) -> Player:
+    """An agent that `collect` lets play.
+
+    Args:
+        agent: It draws its actions at random, as it was trained to.
+        simulator: What it remembers with.
+        asked: What is collected; the policy that this names, or means, plays in its place at times.
+        explore: Share of the episodes in which that happens.
+        command: As in `Player`.
+        device: Where the simulator runs.
+    """
+
+    def join(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], Policy]:
+        seen = MemoryFeatures(env, simulator, "frames", device)
+        return seen, Exploring(agent, seen, POLICIES[policy_name(asked, env)](), explore)
+
+    return Player(f"actor-critic {agent.sha256()[:12]} exploring {explore:.0%}", command, join)
+
+
+class Exploring:
+    """A policy that follows an agent, and in a share of the episodes another one, which may see the world's inside.
+
+    The agent is told nothing but the features of `seen`, which follow from the frames shown and the actions taken.
+    """
+
+    def __init__(self, agent: ActorCritic, seen: MemoryFeatures, other: Policy, share: float) -> None:
+        self._agent, self._seen, self._other, self._share = agent, seen, other, share
+
+    def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
+        """Begin an episode."""
+        self._explores = rng.random() < self._share
+        if self._explores:
+            self._other.reset(env, rng)
+        else:
+            self._agent.set_random_seed(int(rng.integers(2**63)))
+
+    def act(self, env: gym.Env[Any, Any]) -> Any:
+        """Choose an action."""
+        if self._explores:
+            return self._other.act(env)
+        return self._agent.predict(self._seen.core.features().cpu().numpy())[0][0]

@@ -1,0 +1,81 @@
+"""`lssvwm imagine`: teach an actor-critic in dreams alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.utils.files import write_bytes
+
+from lssvwm_agents.learning.imagination import POLICY, ImaginationConfig, ImaginationTrainer
+from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.command import command
+from lssvwm_env.utils.provenance import provenance
+
+
+@dataclass(frozen=True)
+class ImagineConfig:
+    """Where to dream, and how to learn there.
+
+    Attributes:
+        simulator: Id or name of a simulator, or its folder.
+        dataset: Folder of recorded episodes of the same environment: what dreams begin from.
+        imagination: How; `policy.safetensors` goes into its `out`, and `policy.json`, which says how it came about.
+        denoising_steps: Network passes per imagined frame. A single one dreams the mean of all that is possible where
+            nothing was seen yet, and so the same in every dream; it takes at least 2 to draw one of them.
+        bf16: Compute the model's matrix products in bfloat16.
+        threads: CPU threads of torch.
+        device: Where to dream.
+    """
+
+    simulator: str
+    dataset: Path
+    imagination: Annotated[ImaginationConfig, tyro.conf.arg(name="")]
+    denoising_steps: int = 2
+    bf16: bool = True
+    threads: int = 2
+    device: str = "cpu"
+
+
+def imagine(config: ImagineConfig) -> ActorCritic:
+    """Train a policy, or go on with a training that was cut off.
+
+    Raises:
+        SimulatorError: If there is no such simulator, or it is damaged.
+        DatasetError: If the dataset is incomplete or damaged.
+        ValueError: If the dataset does not fit, or `out` holds another run.
+    """
+    torch.set_num_threads(config.threads)
+    simulator = Simulator.load(config.simulator)
+    core = SimulatorCore(simulator, 1, config.denoising_steps, config.device, bf16=config.bf16)
+    trainer = ImaginationTrainer(config.imagination, core, EpisodeDataset(config.dataset))
+    policy = trainer.run()
+    file = tell(command("imagine", config), config, trainer, trainer.imagined_steps, trainer.seconds)
+    print(
+        f"{trainer.imagined_steps:,} imagined steps in {trainer.seconds / 60:.0f} minutes; the policy is in {file}. "
+        f"Judge it with:\n  lssvwm judge --simulator {config.simulator} --agent policy --policy {file} --out runs/judge"
+    )
+    return policy
+
+
+def tell(words: str, config: Any, trainer: ImaginationTrainer, imagined_steps: int, seconds: float) -> Path:
+    """Write beside a trainer's policy how it came about, for `lssvwm judge` to repeat; returns the policy's file.
+
+    Args:
+        words, config: What was asked for, as a command and as a dataclass.
+        trainer: Who made it, with its data.
+        imagined_steps, seconds: Of learning in dreams, in all.
+    """
+    core, dataset, file = trainer.core, trainer.dataset, trainer.config.out / POLICY
+    report = {"command": words, "recorded_frames": len(dataset), "imagined_steps": imagined_steps}
+    report |= {"minutes": round(seconds / 60, 1), "data_hash": dataset.hash()}
+    report |= {"weights_sha256": core.simulator.weights_sha256} | provenance(config, core.device)
+    write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1) + "\n").encode())
+    return file

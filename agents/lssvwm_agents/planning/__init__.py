@@ -1,0 +1,1 @@
+"""Planners: they search for actions in imagined worlds."""

@@ -1,0 +1,189 @@
+"""What all planners have in common: where they imagine, what they may spend, and what they find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import gymnasium as gym
+import torch
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.prediction import Prediction
+from torch import Tensor
+
+Value = Callable[[Tensor], Tensor]
+"""What is still to be earned from where features (N, F) were seen, (N,)."""
+
+
+class Imaginer(Protocol):
+    """Anything to plan in, such as a `SimulatorCore`."""
+
+    @property
+    def action_space(self) -> gym.Space:
+        """Discrete, or a Box of vectors."""
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        """Generate the next frame of every world; see `SimulatorCore.imagine`."""
+
+    def shown(self, memory: WorldModelState) -> Tensor:
+        """The last frame of every world, float (B, C, H, W) in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a decision may cost. Whichever runs out first ends the search, and the best plan so far is returned.
+
+    Attributes:
+        imagined_steps: Frames imagined for each world, all candidates together.
+        seconds: Of wall-clock. The search ends after the round in which they run out, so that there always is a plan.
+
+    Raises:
+        ValueError: If neither is given, or one is not positive.
+    """
+
+    imagined_steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {"imagined_steps": self.imagined_steps, "seconds": self.seconds}
+        if all(limit is None for limit in given.values()):
+            raise ValueError("a budget needs imagined_steps, seconds, or both: without them a search never ends")
+        for name, limit in given.items():
+            if limit is not None and limit <= 0:
+                raise ValueError(f"{name} is {limit}; expected more than 0")
+
+
+class Meter:
+    """Reads off a budget while it is spent."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self._began, self._spent = budget, time.perf_counter(), 0
+
+    def affordable(self, wanted: int, each: int) -> int:
+        """How many of `wanted` tries of `each` imagined steps can still be paid for; at least one in the first round.
+
+        Raises:
+            ValueError: If there are too few imagined steps for a single try.
+        """
+        steps, seconds = self._budget.imagined_steps, self._budget.seconds
+        if steps is not None and not self._spent and steps < each:
+            raise ValueError(f"imagined_steps is {steps}; expected at least {each}, what a single try takes")
+        if seconds is not None and self._spent and time.perf_counter() - self._began >= seconds:
+            return 0
+        return wanted if steps is None else min(wanted, (steps - self._spent) // each)
+
+    def spend(self, steps: int) -> None:
+        """Note that steps were imagined, or would have been."""
+        self._spent += steps
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The best plan found for each of B worlds.
+
+    Attributes:
+        actions: Long (B, h), or float (B, h, A); h is the horizon, or less where no more is known.
+        value: (B,) float, what the plan is worth in imagination.
+        imagined_steps: Frames imagined to find it, over all worlds and candidates. Plans that begin alike share these
+            frames, so they are fewer than plans times horizon.
+    """
+
+    actions: Tensor
+    value: Tensor
+    imagined_steps: int
+
+
+class Planner(Protocol):
+    """Finds actions that are worth the most in imagination."""
+
+    def plan(
+        self,
+        core: Imaginer,
+        state: WorldModelState,
+        horizon: int,
+        budget: Budget,
+        keys: Tensor,
+        warm_start: Tensor | None = None,
+    ) -> PlanResult:
+        """Plan for every world of `state`, which is left as it is.
+
+        A world's plan is a function of its memory and its key. So planning for B worlds together finds what planning
+        for them one after the other would.
+
+        Args:
+            core: Where to imagine.
+            state: B worlds as they are now.
+            horizon: H, actions per plan.
+            budget: What may be spent.
+            keys: (B,) long, one per world: all candidates and dreams follow from it.
+            warm_start: (B, h <= H) or (B, h, A), what one of the candidates begins with, usually the rest of an earlier
+                plan. Where nothing is worth more, it is kept.
+
+        Raises:
+            ValueError: If the arguments do not fit one another.
+        """
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What N plans are worth in each of B worlds, (B, N), and how many frames were imagined to know it."""
+
+    value: Tensor
+    imagined_steps: int
+
+
+@torch.no_grad()
+def imagined_returns(
+    core: Imaginer, state: WorldModelState, plans: Tensor, keys: Tensor, gamma: float, value: Value | None = None
+) -> Returns:
+    """The discounted sum of rewards while the episode is likely to go on.
+
+    The reward of step t counts `gamma**t` times the probability that no earlier step ended the episode. All plans of a
+    world dream with that world's key: common random numbers, so that plans differ by their actions and not by luck. So
+    discrete plans that begin alike dream alike, and what they share is dreamt once.
+
+    Args:
+        core: Where to imagine.
+        state: B worlds.
+        plans: Long (B, N, H), or float (B, N, H, A): N plans of H actions for each world.
+        keys: (B,) long, one per world; see `lssvwm_models.execution.noise`.
+        gamma: Discount per step.
+        value: What is still to be earned after the last step; None: nothing.
+
+    Raises:
+        ValueError: If `plans` or `keys` are not for B worlds.
+    """
+    B = state.batch_size
+    if plans.dim() not in (3, 4) or plans.shape[0] != B or keys.shape != (B,):
+        raise ValueError(
+            f"plans has shape {tuple(plans.shape)} and keys {tuple(keys.shape)}; state holds {B} worlds, so "
+            f"expected ({B}, plans, horizon) and ({B},)"
+        )
+    N, imagined = plans.shape[1], 0
+    world = torch.arange(B, device=plans.device)  # of each dream
+    dream = world.repeat_interleave(N)  # which of the dreams each plan has come to
+    returns, weight = torch.zeros(B * N, device=plans.device), torch.ones(B * N, device=plans.device)
+    for act in plans.flatten(0, 1).unbind(1):
+        dream, parent, act = _branches(dream, act)
+        frame, state = core.imagine(state[parent], act, keys[world[parent]])
+        world, imagined = world[parent], imagined + len(parent)
+        returns = returns + weight * frame.rew[dream]
+        weight = weight * gamma * (1 - frame.term_prob[dream])
+    if value is not None:
+        returns = returns + weight * value(frame.feats)[dream]
+    return Returns(returns.view(B, N), imagined)
+
+
+def _branches(dream: Tensor, act: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The dreams that follow when each of M plans, now in one of the dreams, takes its action.
+
+    Returns:
+        which of the new dreams each plan is in (M,), and of each new dream its parent (D,) and action (D,) or (D, A).
+    """
+    if act.is_floating_point():  # no two of them are alike
+        return torch.arange(len(act), device=act.device), dream, act
+    n = int(act.max()) + 1
+    pairs, of_plan = (dream * n + act).unique(return_inverse=True)
+    return of_plan, pairs // n, pairs % n

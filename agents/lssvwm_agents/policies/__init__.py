@@ -1,0 +1,1 @@
+"""Policies and critics, and the bundled ones."""

@@ -1,0 +1,1 @@
+"""Datasets in and out: collected, imported, exported, checked."""

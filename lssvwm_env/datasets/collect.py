@@ -1,0 +1,309 @@
+"""Collect episodes of a real environment into a dataset folder.
+
+Run it as `lssvwm collect`. The same command resumes what was interrupted: finished
+shards are kept, missing ones are made, and the result is the same as if nothing had happened, whatever
+the number of workers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import gymnasium as gym
+import numpy as np
+from lssvwm_models.data import DatasetError, DatasetSpec, Episode, EpisodeDataset, read_spec, write_shard, write_spec
+from lssvwm_models.data.episodes import shard_header, shard_name
+from lssvwm_models.data.spec import SPEC_FILE
+from lssvwm_models.data.splits import SPLITS, Split
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
+from lssvwm_env.utils.command import command
+from lssvwm_env.utils.json_types import space_to_json
+
+POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What to collect.
+
+    Attributes:
+        env_id: Gymnasium id of the real environment, "module:id" for one that a module registers, or "module:name" for
+            a class or a function, annotated `-> gymnasium.Env`, that makes it. A simulator is an environment, too.
+        out: Dataset folder to make, or to go on with.
+        frames: Frames to collect; the last episode of each shard is finished, so it becomes a little more.
+        split: Which layouts to see: the seeds of "train", "validation" and "test" are disjoint.
+        policy: Who acts: "wander" (MiniGrid, and the default there) revisits places and ends episodes on purpose;
+            "uniform" draws actions at random.
+        seed: Base seed; everything in the dataset follows from it.
+        episode_length: Most frames in one episode, the first included; longer ones are truncated there.
+        workers: Processes to collect with. They do not change the data.
+        shard_frames: Frames per shard file, and so per work item.
+        env_kwargs: Keyword arguments for the environment, such as `size 17`.
+        size: Pixels along each side of a frame; by default those of the environment if they are square and a multiple
+            of 8, else 64.
+        frame_skip: Times that each action is taken; rewards are summed.
+        render: Record what the environment renders, not what it observes.
+    """
+
+    env_id: str
+    out: Path
+    frames: int
+    split: Split = "train"
+    policy: Literal["wander", "uniform"] | None = None
+    seed: int = 0
+    episode_length: int = 256
+    workers: int = 2
+    shard_frames: int = 8192
+    env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
+    size: int | None = None
+    frame_skip: int = 1
+    render: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"frames": 1, "seed": 0, "episode_length": 2, "workers": 1, "shard_frames": 1, "frame_skip": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {bound}.")
+        for name, choices in {"split": list[str](SPLITS), "policy": list(POLICIES)}.items():
+            if getattr(self, name) not in choices and (name, getattr(self, name)) != ("policy", None):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}.")
+
+    def make_kwargs(self) -> dict[str, Any]:
+        """What `make_real` needs beside the id to make the same environment again."""
+        asked = {"frame_size": self.size, "frame_skip": self.frame_skip, "render_frames": self.render}
+        default = {"frame_size": None, "frame_skip": 1, "render_frames": False}
+        return self.env_kwargs | {name: value for name, value in asked.items() if value != default[name]}
+
+
+@dataclass(frozen=True)
+class Player:
+    """Who acts in the place of one of the `POLICIES`, such as an agent that has learned since.
+
+    Attributes:
+        name: Says who it is, in `dataset.json`; a collection that another one began is not gone on with.
+        command: The shell command that lets it collect.
+        join: Given a new environment, returns it, perhaps wrapped so that there is more to see, and who acts in it.
+            Where there is more than one worker, it must survive pickling.
+    """
+
+    name: str
+    command: str
+    join: Callable[[gym.Env[Any, Any]], tuple[gym.Env[Any, Any], Policy]]
+
+
+def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDataset:
+    """Collect a dataset, or finish one begun with the same config.
+
+    Args:
+        config: What to collect.
+        player: Who acts; None: `config.policy`, which counts for nothing otherwise.
+
+    Returns:
+        The finished dataset.
+
+    Raises:
+        DatasetError: If the folder holds a dataset of another config, or shards of unknown origin.
+        ValueError: If the environment's spaces cannot be recorded.
+    """
+    spec = _describe(config, player)
+    config.out.mkdir(parents=True, exist_ok=True)
+    _check_same(config.out, spec)
+
+    sizes = [min(config.shard_frames, config.frames - start) for start in range(0, config.frames, config.shard_frames)]
+    missing = [shard for shard, name in enumerate(spec.shards) if not _is_made(config.out / name)]
+    if missing:
+        write_spec(config.out, spec)
+        with _progress() as progress:
+            kept = config.frames - sum(sizes[shard] for shard in missing)
+            task = progress.add_task(config.env_id, total=config.frames, completed=kept, kept=kept)
+            for shard in _collect_shards(config, {shard: sizes[shard] for shard in missing}, player):
+                progress.advance(task, sizes[shard])
+    write_spec(config.out, replace(spec, complete=True))
+    return EpisodeDataset(config.out)
+
+
+def run_episode(env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.random.Generator, length: int) -> Episode:
+    """Play one episode and record it.
+
+    Args:
+        env: The environment; `info["pose"]` and `info["tiles"]` are recorded where it gives them.
+        policy: Who acts.
+        seed: Seed that `env` is reset with.
+        rng: Source of the policy's randomness.
+        length: Most frames, the first included; the episode is truncated there.
+
+    Returns:
+        The episode, each action and reward in the row of the frame it led to.
+    """
+    obs, info = env.reset(seed=seed)
+    policy.reset(env, rng)
+    first_action = np.zeros(env.action_space.shape or (), _action_dtype(env.action_space))
+    rows: list[tuple[Any, ...]] = [(np.array(obs), first_action, 0.0, False, False)]
+    infos = [info]
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = policy.act(env)
+        obs, reward, terminated, truncated, info = env.step(action)
+        truncated = truncated or (not terminated and len(rows) + 1 >= length)
+        rows.append((np.array(obs), action, reward, terminated, truncated))
+        infos.append(info)
+    frames, actions, rewards, ends, cuts = zip(*rows, strict=True)
+    return Episode(
+        obs=np.stack(frames),
+        act=np.stack(actions).astype(first_action.dtype),
+        rew=np.array(rewards, np.float32),
+        terminated=np.array(ends, np.bool_),
+        truncated=np.array(cuts, np.bool_),
+        seed=seed,
+        pose=np.stack([info["pose"] for info in infos]) if "pose" in infos[0] else None,
+        tiles=np.stack([info["tiles"] for info in infos]) if "tiles" in infos[0] else None,
+    )
+
+
+def _collect_shards(config: CollectConfig, sizes: dict[int, int], player: Player | None) -> Iterator[int]:
+    """Make shards with at least the given numbers of frames; yield each shard's number when it is written."""
+    make = _collect_shard if player is None else partial(_collect_shard, player=player)
+    if config.workers == 1:
+        for shard, frames in sizes.items():
+            make(config, shard, frames)
+            yield shard
+        return
+    # "spawn", as forking a process that has threads (torch) can hang.
+    workers = min(config.workers, len(sizes))
+    with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(make, config, shard, frames): shard for shard, frames in sizes.items()}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Start processes whose libraries use one thread: more would fight over the cores with other workers."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _collect_shard(config: CollectConfig, shard: int, frames: int, player: Player | None = None) -> None:
+    """Collect and write one shard; all of it follows from the base seed, the split, the shard's number and who acts."""
+    seeds = SPLITS[config.split]
+    rng = np.random.default_rng([config.seed, seeds.start, shard])
+    real = make_real(config.env_id, **config.make_kwargs())
+    env, policy = (real, POLICIES[policy_name(config, real)]()) if player is None else player.join(real)
+    episodes: list[Episode] = []
+    while frames > 0:
+        seed = int(rng.integers(seeds.start, seeds.stop))
+        episodes.append(run_episode(env, policy, seed=seed, rng=rng, length=config.episode_length))
+        frames -= len(episodes[-1])
+    env.close()
+    write_shard(config.out / shard_name(shard), episodes)
+
+
+def _is_made(path: Path) -> bool:
+    try:
+        shard_header(path)
+    except (FileNotFoundError, DatasetError):
+        return False
+    return True
+
+
+def _describe(config: CollectConfig, player: Player | None) -> DatasetSpec:
+    """The dataset.json of a collection that has just begun."""
+    env = make_real(config.env_id, **config.make_kwargs())
+    spec = DatasetSpec(
+        env_id=config.env_id,
+        env_kwargs=config.make_kwargs(),
+        observation_space=space_to_json(env.observation_space),
+        action_space=space_to_json(env.action_space),
+        preprocessing=_dreamed(env) or env.preprocessing,
+        policy=policy_name(config, env) if player is None else player.name,
+        seed=config.seed,
+        split=config.split,
+        episode_length=config.episode_length,
+        frames=config.frames,
+        shard_frames=config.shard_frames,
+        command=command("collect", config) if player is None else player.command,
+        complete=False,
+        shards=[shard_name(shard) for shard in range(-(-config.frames // config.shard_frames))],
+    )
+    env.close()
+    return spec
+
+
+def policy_name(config: CollectConfig, env: gym.Env[Any, Any]) -> str:
+    """Which of the `POLICIES` acts in an environment of `make_real`."""
+    return config.policy or ("wander" if isinstance(env, PixelMiniGrid) else "uniform")
+
+
+def _dreamed(env: PixelEnv | PixelMiniGrid) -> str | None:
+    """That a simulator made the frames, and which one; None if the environment is none."""
+    module = sys.modules.get("lssvwm_env.envs.env")  # there if the environment is one; importing it would import torch
+    if module is None or not isinstance(env.unwrapped, module.LSSVWMEnv):
+        return None
+    simulator = env.unwrapped.simulator
+    return f"dreamed by a model of {simulator.config.env_id}, weights {simulator.weights_sha256[:12]}"
+
+
+def _check_same(folder: Path, spec: DatasetSpec) -> None:
+    """Refuse to mix two collections in one folder."""
+    if not (folder / SPEC_FILE).exists():
+        if any(folder.glob("shard-*.npz")):
+            raise DatasetError(f"{folder} holds shards but no {SPEC_FILE}: collect into a new folder.")
+        return
+    found, wanted = asdict(read_spec(folder)), asdict(spec)
+    # Where it lies, who collected it and how far it got do not change what it is.
+    differing = [key for key in wanted if key not in ("command", "complete", "shards") and found[key] != wanted[key]]
+    if differing:
+        lines = "\n".join(f"  {key}: {found[key]!r} there, {wanted[key]!r} asked for" for key in differing)
+        raise DatasetError(
+            f"{folder} holds another dataset:\n{lines}\nCollect into a new folder, delete this one, "
+            f"or go on with it:\n  {found['command']}"
+        )
+
+
+def _action_dtype(space: gym.Space[Any]) -> type[np.generic]:
+    return np.int64 if isinstance(space, gym.spaces.Discrete) else np.float32
+
+
+class _Speed(ProgressColumn):
+    """Frames per second since this run began."""
+
+    def render(self, task: Task) -> Text:
+        made = task.completed - task.fields["kept"]
+        return Text(f"{made / task.elapsed:,.0f} frames/s" if made and task.elapsed else "- frames/s")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
+    )

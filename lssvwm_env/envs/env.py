@@ -1,0 +1,218 @@
+"""`LSSVWMEnv`: one simulated world as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from lssvwm_env.envs.actions import as_actions
+from lssvwm_env.envs.core import CoreState, SimulatorCore
+from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, observation, observation_space
+from lssvwm_env.simulator.simulator import Simulator
+
+_WINDOW: Final = 512  # pixels along the longer side of the window, about
+
+
+class LSSVWMEnv(gym.Env[Any, Any]):
+    """A world that a model dreams, frame by frame.
+
+    Beyond Gymnasium's interface, a world can be saved, forked, begun from a lived episode, and shown what really
+    happened. Its saved state has a fixed size whatever its history. The random generator `np_random`, which only
+    draws the seeds of new episodes, is no part of it, and neither is the step count of a `TimeLimit` around it.
+
+    An episode ends where the model believes, with more than even odds, that the real one would; `info["term_prob"]`
+    is that belief. `truncated` is always False here: `gymnasium.make` and `lssvwm_env.load` add the time limit.
+
+    Args:
+        simulator: A simulator, its folder, or the id or name of a registered one.
+        render_mode: None, "rgb_array" (`render` returns the frame) or "human" (a window shows every frame).
+        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
+        observation: What `reset` and `step` return: "frames", "features", or "both" as a dict of the two.
+        uncertainty_samples: Samples of every frame whose disagreement is `info["uncertainty"]`, as a share of full
+            brightness; 0: it is not asked for. Each costs as much as two denoising steps.
+
+    Raises:
+        SimulatorError: If there is no such simulator, or it is damaged.
+        ValueError: If an argument is none of the above.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 10}  # noqa: RUF012 (typed so by Gymnasium)
+
+    def __init__(
+        self,
+        simulator: str | Path | Simulator,
+        render_mode: str | None = None,
+        denoising_steps: int | None = None,
+        observation: ObservationKind = "frames",
+        uncertainty_samples: int = 0,
+    ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}; expected None, 'rgb_array' or 'human'")
+        self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
+        self.core = SimulatorCore(self.simulator, 1, denoising_steps, uncertainty_samples=uncertainty_samples)
+        self.observation, self.observation_space = observation, observation_space(self.simulator, observation)
+        self.action_space = self.simulator.action_space
+        self.render_mode = render_mode
+        self._frame: NDArray[np.uint8] | None = None
+        self._window: _Window | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode from one of the simulator's starts, or go on from a lived one.
+
+        Args:
+            seed: As in Gymnasium.
+            options: `"context"`: real frames and actions `(obs, act)` to go on from, uint8 (T, H, W, C) and (T,) or
+                (T, A), where `act[t]` led to frame t and `act[0]` is ignored. `"start"`: the number of one of the
+                simulator's starts, or "nothing": then the first frame is imagined, too. `"allow_long_context"`: True
+                accepts more frames than the model was trained on in one piece.
+
+        Returns:
+            The last frame of the context, uint8 (H, W, C), or what else `observation` asks for; and an empty info.
+
+        Raises:
+            ValueError: If the options are none of these, or the context does not fit; the old episode goes on then.
+        """
+        super().reset(seed=seed)
+        return self._show(begin(self.core, [0], [self.np_random], [options])[0]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Dream the next frame.
+
+        Args:
+            action: An integer, or a float vector (A,).
+
+        Returns:
+            The observation, the reward, whether the episode terminated, False, and an info with `term_prob` and, if
+            asked for, `uncertainty`.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+            ValueError: If the action is not in the action space; the world has not moved then.
+        """
+        act = as_actions(self.core.action_space, action, (), "action")
+        step = self.core.step(act[None])
+        info = {name: float(belief[0]) for name, belief in step.info().items()}
+        return self._show(step.obs[0]), float(step.rew[0]), bool(step.terminated[0]), False, info
+
+    def observe(self, obs: ArrayLike, act: ArrayLike) -> None:
+        """Show the world what really happened next, in the middle of an episode.
+
+        The frames follow the last one seen or dreamed. To put the truth in the place of a dream, load the state from
+        before it first.
+
+        Args:
+            obs: Real frames, uint8 (T, H, W, C).
+            act: The actions that led to them, all of them counting, (T,) or (T, A).
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+            ValueError: If an argument has another shape, type or range; the world has not changed then.
+        """
+        self._show(self.core.observe(np.asarray(obs)[None], np.asarray(act)[None])[0])
+
+    def save_state(self, path: str | Path | None = None, include_rng: bool = True) -> CoreState:
+        """Keep this moment.
+
+        Args:
+            path: Where to write it too, as a safetensors file.
+            include_rng: Whether the random stream belongs to it: with it, the same actions give the same frames again.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+        """
+        state = self.core.save_state(include_rng)
+        if path is not None:
+            state.save(path)
+        return state
+
+    def load_state(self, state: str | Path | CoreState) -> Any:
+        """Go back to a saved moment; without a random stream in it, this world keeps its own.
+
+        Returns:
+            The observation of that moment, its frame as the memory holds it.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no state of this simulator; the world has not changed then.
+        """
+        self.core.load_state(state if isinstance(state, CoreState) else CoreState.load(state))
+        return self._show(self.core.frames()[0])
+
+    def fork(self, n: int) -> list[LSSVWMEnv]:
+        """Make n environments that go on from here, each on its own; this one is left as it is.
+
+        They share the weights. The first keeps the random stream, so it dreams what this one would; the others have
+        streams of their own, functions of this one's. None of them opens a window.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+            ValueError: If n is less than 1.
+        """
+        children = self.core.fork(n).save_state()
+        render_mode = None if self.render_mode == "human" else self.render_mode
+        same = self.core.denoising_steps, self.observation, self.core.uncertainty_samples
+        forks = [LSSVWMEnv(self.simulator, render_mode, *same) for _ in range(n)]
+        for i, env in enumerate(forks):
+            env.core.load_state(children[[i]])
+            env._frame = self._frame
+        return forks
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """The last frame, uint8 (H, W, C), in render mode "rgb_array"; "human" shows every frame by itself.
+
+        Raises:
+            ResetNeeded: If no episode has begun.
+        """
+        if self._frame is None:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        if self.render_mode is None:
+            gym.logger.warn("render() without a render mode does nothing; make the env with render_mode='rgb_array'")
+        return self._frame.copy() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _show(self, frame: torch.Tensor) -> Any:
+        """Make `frame` (H, W, C) the current one; returns the observation, for the user to keep."""
+        self._frame = frame.numpy().copy()
+        if self.render_mode == "human":
+            self._window = self._window or _Window(frame.shape[0], frame.shape[1])
+            self._window.show(self._frame, self.metadata["render_fps"])
+        return as_arrays(observation(self.observation, frame[None], self.core.features()), 0)
+
+
+class _Window:
+    """A window that shows frames, enlarged by a whole factor."""
+
+    def __init__(self, height: int, width: int) -> None:
+        try:
+            import pygame
+        except ImportError as error:
+            raise gym.error.DependencyNotInstalled(
+                "render_mode 'human' needs pygame; install it with: pip install pygame-ce"
+            ) from error
+        scale = max(1, _WINDOW // max(height, width))
+        self._pygame = pygame
+        pygame.display.init()
+        pygame.display.set_caption("lssvwm")
+        self._screen = pygame.display.set_mode((width * scale, height * scale))
+        self._clock = pygame.time.Clock()
+
+    def show(self, frame: NDArray[np.uint8], fps: int) -> None:
+        """Show a frame (H, W, 3), not before 1 / fps seconds have passed since the last."""
+        picture = self._pygame.surfarray.make_surface(frame.swapaxes(0, 1))
+        self._screen.blit(self._pygame.transform.scale(picture, self._screen.get_size()), (0, 0))
+        self._pygame.event.pump()  # or the desktop takes the window for dead
+        self._pygame.display.flip()
+        self._clock.tick(fps)
+
+    def close(self) -> None:
+        self._pygame.display.quit()

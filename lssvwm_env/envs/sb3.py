@@ -1,0 +1,128 @@
+"""`LSSVWMVecEnv`: B simulated worlds in one batch, as a Stable-Baselines3 `VecEnv`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from lssvwm_env.envs.observations import ObservationKind
+from lssvwm_env.envs.vector import LSSVWMVectorEnv
+from lssvwm_env.simulator.simulator import Simulator
+
+
+class LSSVWMVecEnv(VecEnv):
+    """B worlds that a model dreams together, for the algorithms of Stable-Baselines3.
+
+    World i shows what a single `LSSVWMEnv` in a `TimeLimit` would inside a `DummyVecEnv`.
+
+    Args:
+        simulator: A simulator, its folder, or the id or name of a registered one.
+        num_envs: B.
+        max_episode_steps: Steps after which an episode is truncated; None takes the simulator's `horizon`.
+        render_mode: None or "rgb_array".
+        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
+        observation: What is observed: "frames", "features", or "both" as a dict of the two.
+        device: Where the worlds live.
+        uncertainty_samples: Samples of every frame whose disagreement is `info["uncertainty"]`; 0: it is not asked for.
+        bf16: Compute in bfloat16, see `SimulatorCore`.
+
+    Attributes:
+        env: The vector environment that does the work; its `core` saves, forks and observes.
+
+    Raises:
+        SimulatorError: If there is no such simulator, or it is damaged.
+        ValueError: If an argument is none of the above.
+    """
+
+    def __init__(
+        self,
+        simulator: str | Path | Simulator,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        denoising_steps: int | None = None,
+        observation: ObservationKind = "frames",
+        device: str = "cpu",
+        uncertainty_samples: int = 0,
+        bf16: bool = False,
+    ) -> None:
+        self.env = LSSVWMVectorEnv(
+            simulator,
+            num_envs,
+            max_episode_steps,
+            AutoresetMode.SAME_STEP,
+            render_mode,
+            denoising_steps,
+            observation,
+            device,
+            uncertainty_samples=uncertainty_samples,
+            bf16=bf16,
+        )
+        super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Begin episodes in all worlds, with the seeds and options given by `seed` and `set_options`."""
+        obs, _ = self.env.reset(seed=self._seeds, options=self._options)
+        self._reset_seeds()
+        self._reset_options()
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        return obs
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take note of the actions, integers (B,) or floats (B, A)."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Dream one frame on in every world; where an episode ends, begin the next one."""
+        obs, rewards, terminated, truncated, infos = self.env.step(self._actions)
+        dones = terminated | truncated
+        listed: list[dict[str, Any]] = []
+        for i, done in enumerate(dones):
+            own = infos["final_info"] if done else infos
+            beliefs = {name: float(own[name][i]) for name in ("term_prob", "uncertainty") if name in own}
+            listed.append(beliefs | {"TimeLimit.truncated": bool(truncated[i] and not terminated[i])})
+            if done:
+                listed[i]["terminal_observation"] = infos["final_obs"][i]
+        return obs, rewards.astype(np.float32), dones, listed
+
+    def close(self) -> None:
+        """Nothing is open."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """The last frame of every world."""
+        return self.env.render() or [None] * self.num_envs
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute, the same for all worlds as they share one environment."""
+        return [getattr(self.env, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Refused: the worlds share one environment.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"worlds of one batch have no attributes of their own; set `env.{attr_name}` instead")
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Refused: the worlds share one environment.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"worlds of one batch have no methods of their own; call `env.{method_name}` instead")
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """Whether worlds are wrapped: none is."""
+        return [False for _ in self._get_indices(indices)]

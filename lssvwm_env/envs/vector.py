@@ -1,0 +1,199 @@
+"""`LSSVWMVectorEnv`: B simulated worlds in one batch, as a Gymnasium vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from lssvwm_env.envs.core import CoreState, SimulatorCore
+from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, observation, observation_space
+from lssvwm_env.simulator.simulator import Simulator
+
+
+class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
+    """B worlds that a model dreams together: one pass of the network moves all of them.
+
+    World i shows what a single `LSSVWMEnv` in a `TimeLimit` would with the same seed and actions, through any number of
+    episodes. `gymnasium.make_vec` makes one of a bundled simulator.
+
+    Args:
+        simulator: A simulator, its folder, or the id or name of a registered one.
+        num_envs: B.
+        max_episode_steps: Steps after which an episode is truncated; None takes the simulator's `horizon`.
+        autoreset_mode: As in Gymnasium: `NEXT_STEP`, where the step after an end begins the next episode; `SAME_STEP`,
+            where the step of the end does, and the last observation is in `infos["final_obs"]`; or `DISABLED`, where
+            `reset` with `options={"reset_mask": ...}` does.
+        render_mode: None or "rgb_array", where `render` returns all frames.
+        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
+        observation: What is observed: "frames", "features", or "both" as a dict of the two.
+        device: Where the worlds live.
+        to_numpy: Whether observations, rewards and ends are numpy arrays; otherwise they are tensors on `device`.
+        uncertainty_samples: Samples of every frame whose disagreement is `infos["uncertainty"]`; 0: none are taken.
+        bf16: Compute in bfloat16, see `SimulatorCore`.
+
+    Raises:
+        SimulatorError: If there is no such simulator, or it is damaged.
+        ValueError: If an argument is none of the above.
+    """
+
+    def __init__(
+        self,
+        simulator: str | Path | Simulator,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        denoising_steps: int | None = None,
+        observation: ObservationKind = "frames",
+        device: str = "cpu",
+        to_numpy: bool = True,
+        uncertainty_samples: int = 0,
+        bf16: bool = False,
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode is {render_mode!r}; expected None or 'rgb_array'")
+        self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
+        self.core = SimulatorCore(self.simulator, num_envs, denoising_steps, device, uncertainty_samples, bf16)
+        self.num_envs, self.render_mode, self.observation = num_envs, render_mode, observation
+        self.max_episode_steps = max_episode_steps or self.simulator.config.horizon
+        self.autoreset_mode, self.to_numpy = AutoresetMode(autoreset_mode), to_numpy
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
+        self.single_observation_space = observation_space(self.simulator, observation)
+        self.single_action_space = self.simulator.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._rngs: list[np.random.Generator | None] = [None] * num_envs
+        self._elapsed = np.zeros(num_envs, np.int64)
+        self._ended = np.zeros(num_envs, bool)
+        self._frames = torch.zeros((num_envs, *self.simulator.observation_space.shape), dtype=torch.uint8)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | Sequence[dict[str, Any] | None] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin episodes, in all worlds or, with `"reset_mask"` among the options, in some.
+
+        Args:
+            seed: As in Gymnasium: world i gets `seed + i`, or the i-th of a list.
+            options: Those of `LSSVWMEnv.reset`, for all worlds, or one such dict per world. `"reset_mask"`: bool (B,).
+
+        Returns:
+            The observations of all worlds, and an empty info.
+
+        Raises:
+            ValueError: If an option is not known or does not fit; the old episodes go on then.
+        """
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        each = [options] * self.num_envs if options is None or isinstance(options, dict) else options
+        for name, values in {"seed": seeds, "options": each}.items():
+            if values is not None and len(values) != self.num_envs:
+                raise ValueError(f"{name} has {len(values)} entries; expected one per world, {self.num_envs}")
+        ids = np.flatnonzero(self._mask(options)).tolist()
+        rngs = [None if seeds is None or seeds[i] is None else seeding.np_random(seeds[i])[0] for i in ids]
+        self._begin(ids, rngs, [{k: v for k, v in (each[i] or {}).items() if k != "reset_mask"} for i in ids])
+        self._ended[ids] = False
+        return self._observe(), {}
+
+    def step(self, actions: ArrayLike | torch.Tensor) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Dream one frame on in every world.
+
+        Args:
+            actions: Integers (B,) or floats (B, A).
+
+        Returns:
+            Observations, rewards (B,), terminated (B,), truncated (B,), and infos with `term_prob` (B,), the model's
+            belief that the episode has ended, and, if asked for, `uncertainty` (B,).
+
+        Raises:
+            ResetNeeded: If a world was never reset, or has ended and resets are disabled.
+            ValueError: If an action is not in the action space; no world has moved then.
+        """
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
+            raise gym.error.ResetNeeded(f"reset the worlds that have ended first: {np.flatnonzero(self._ended)}")
+        asleep = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
+        step = self.core.step(actions)
+        self._frames, awake = step.obs, torch.from_numpy(~asleep).to(step.obs.device)
+        self._elapsed += 1
+        rew, terminated = step.rew * awake, step.terminated & awake
+        truncated = torch.from_numpy(self._elapsed >= self.max_episode_steps).to(awake.device) & awake
+        self._ended = (terminated | truncated).cpu().numpy()
+        infos, begun, beliefs = dict[str, Any](), asleep, step.info()
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
+            begun, infos = self._ended, self._final_infos(beliefs)
+        if begun.any():
+            self._begin(np.flatnonzero(begun).tolist())
+        if not begun.all():  # a reset has no beliefs
+            for name, belief in beliefs.items():
+                infos |= {name: belief * ~begun, f"_{name}": ~begun}
+        if not self.to_numpy:
+            return self._observe(), rew, terminated, truncated, infos
+        return self._observe(), rew.double().cpu().numpy(), terminated.cpu().numpy(), truncated.cpu().numpy(), infos
+
+    def save_state(self, include_rng: bool = True) -> CoreState:
+        """Keep this moment of all worlds; see `SimulatorCore.save_state`. The step counts of episodes are no part."""
+        return self.core.save_state(include_rng)
+
+    def load_state(self, state: CoreState) -> Any:
+        """Go back to a saved moment; see `SimulatorCore.load_state`. Returns the observations of that moment."""
+        self.core.load_state(state)
+        self._frames, self._ended = self.core.frames(), np.zeros(self.num_envs, bool)
+        return self._observe()
+
+    def observe(self, obs: ArrayLike, actions: ArrayLike | torch.Tensor) -> Any:
+        """Show all worlds what really happened next: see `SimulatorCore.observe`. Returns the new observations."""
+        self._frames = self.core.observe(obs, actions)
+        return self._observe()
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """The last frame of every world, B times uint8 (H, W, C)."""
+        return None if self.render_mode is None else tuple(self._frames.cpu().numpy().copy())
+
+    def _begin(
+        self,
+        ids: list[int],
+        rngs: Sequence[np.random.Generator | None] | None = None,
+        options: Sequence[dict[str, Any] | None] | None = None,
+    ) -> None:
+        """Begin episodes in some worlds, with new generators where there are some."""
+        fresh = [
+            new or self._rngs[i] or seeding.np_random()[0]
+            for i, new in zip(ids, rngs or [None] * len(ids), strict=True)
+        ]
+        shown = begin(self.core, ids, fresh, options or [None] * len(ids))
+        for i, rng in zip(ids, fresh, strict=True):
+            self._rngs[i] = rng
+        self._frames = self._frames.to(shown.device).index_copy(0, torch.tensor(ids, device=shown.device), shown)
+        self._elapsed[ids] = 0
+
+    def _final_infos(self, beliefs: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+        """The infos of `SAME_STEP` about the ends of episodes."""
+        last, infos = self._observe(), dict[str, Any]()
+        for i in np.flatnonzero(self._ended).tolist():
+            obs = {k: v[i] for k, v in last.items()} if isinstance(last, dict) else last[i]
+            infos = self._add_info(
+                infos, {"final_obs": obs, "final_info": {name: belief[i] for name, belief in beliefs.items()}}, i
+            )
+        return infos
+
+    def _observe(self) -> Any:
+        seen = observation(self.observation, self._frames, self.core.features())
+        return as_arrays(seen) if self.to_numpy else seen
+
+    def _mask(self, options: Any) -> NDArray[np.bool_]:
+        mask = options.get("reset_mask") if isinstance(options, dict) else None
+        if mask is None:
+            return np.ones(self.num_envs, bool)
+        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"options['reset_mask'] is {mask!r}; expected bool ({self.num_envs},), not all False")
+        return mask

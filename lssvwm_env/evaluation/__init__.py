@@ -1,0 +1,1 @@
+"""Simulators beside their real environments."""

@@ -1,0 +1,314 @@
+"""A simulator beside the real environment: pictures to look at, and numbers to rely on.
+
+`compare` writes `dream_vs_real.gif`, `fidelity.png` and `report.json` (see `lssvwm_env.evaluation.fidelity` for what is counted).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import imageio.v3 as iio
+import numpy as np
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from lssvwm_env.datasets.collect import CollectConfig, collect
+from lssvwm_env.evaluation.fidelity import RECENT, Fidelity, measure
+from lssvwm_env.simulator.simulator import CARD, Simulator, SimulatorConfig
+from lssvwm_env.utils.command import command
+from lssvwm_env.utils.provenance import provenance
+
+GIF_SEQUENCES: Final = 4
+GIF_CONTEXT, GIF_DREAM = 24, 76  # most frames shown
+GIF_SCALE: Final = 3
+_BORDER, _STRIP = 3, 18  # pixels
+_GREY, _ORANGE, _BLACK = (128, 128, 128), (255, 140, 0), (0, 0, 0)
+
+_CARD_HEADING: Final = "## Fidelity"
+
+_LABELS: Final = {
+    "tiles": "tiles",
+    "tiles_recent": f"tiles seen in the last {RECENT} frames",
+    "objects_recent": f"objects seen in the last {RECENT} frames",
+    "tiles_seen": "tiles seen before",
+    "objects_seen": "objects seen before",
+    "objects_precision_seen": "imagined objects that are right",
+    "tiles_new": "tiles never seen",
+    "tiles_new_chance": "  (commonest tile guessed)",
+    "tiles_illegal": "tiles that are no tile",
+    "motions": "motions reckoned right",
+    "motions_unusual": "  (other than usual)",
+    "way": "way kept so far",
+    "reward_f1": "reward (F1)",
+    "termination_f1": "termination (F1)",
+    "psnr": "PSNR, dB",
+}
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What to compare, and on what.
+
+    Attributes:
+        simulator: Folder of a simulator, or the id or name of a registered one.
+        out: Folder to write into; it is made if need be.
+        dataset: Folder of recorded test episodes. None: collect some in the simulator's own real environment, on
+            seeds that it was not trained on, into `out`/episodes.
+        sequences: Episodes to judge.
+        context: Real frames before each dream, or a third of the median episode where that is less.
+        horizon: Frames in each dream; those after the real episode's end do not count.
+        denoising_steps: Network passes per frame; None takes the simulator's own number.
+        seed: Decides which episodes are judged, the dreams' noise, and what is collected.
+        card: Also write the numbers into the CARD.md of the simulator, which must be given as a folder.
+    """
+
+    simulator: str
+    out: Path
+    dataset: Path | None = None
+    sequences: int = 32
+    context: int = 64
+    horizon: int = 64
+    denoising_steps: int | None = None
+    seed: int = 0
+    card: bool = False
+
+    def __post_init__(self) -> None:
+        if self.card and not Path(self.simulator, CARD).is_file():
+            raise ValueError(
+                f"card=True needs a simulator folder with a {CARD}, but simulator={self.simulator!r} is none."
+            )
+        least = {"sequences": 1, "context": 1, "horizon": 1, "denoising_steps": 1, "seed": 0}
+        for name, bound in least.items():
+            if (value := getattr(self, name)) is not None and value < bound:
+                raise ValueError(f"{name}={value} must be at least {bound}.")
+
+
+def compare(config: CompareConfig) -> dict[str, Any]:
+    """Judge a simulator against recorded episodes, write the results and print a summary.
+
+    Returns:
+        The content of `report.json`: that of `measure`, the config, the data's hash, the versions, the
+        hardware and the wall time. Each file is written whole or not at all, and the report last.
+
+    Raises:
+        SimulatorError: If there is no such simulator.
+        FileNotFoundError: If `config.dataset` holds no dataset.
+        ValueError: If it was recorded in another environment, or its episodes are too short.
+    """
+    began = time.perf_counter()
+    simulator = Simulator.load(config.simulator)
+    config.out.mkdir(parents=True, exist_ok=True)
+    dataset = EpisodeDataset(config.dataset) if config.dataset else _collect_fresh(simulator.config, config)
+    if dataset.spec.env_id != simulator.config.env_id:
+        raise ValueError(
+            f"dataset {dataset.folder} was recorded in {dataset.spec.env_id}, but {config.simulator} simulates "
+            f"{simulator.config.env_id}: pass episodes of that environment, or no dataset to collect some."
+        )
+    if dataset.spec.env_kwargs != simulator.config.env_kwargs:
+        raise ValueError(
+            f"dataset {dataset.folder} was recorded with {dataset.spec.env_kwargs}, but {config.simulator} simulates "
+            f"{simulator.config.env_id} with {simulator.config.env_kwargs}: pass episodes recorded with these."
+        )
+    result = measure(
+        simulator.model,
+        dataset,
+        sequences=config.sequences,
+        context=config.context,
+        horizon=config.horizon,
+        steps=config.denoising_steps or simulator.config.denoising_steps,
+        seed=config.seed,
+    )
+    data_hash = dataset.hash()
+    if data_hash == simulator.config.data_hash or dataset.spec.split == "train":
+        result.report["notes"].append("judged on layouts of the training split: this measures fit, not fidelity")
+    report = {
+        **provenance(config, simulator.model.device),
+        "env_kwargs": dataset.spec.env_kwargs,
+        "data_hash": data_hash,
+        "trained_length": simulator.config.trained_length,
+        **result.report,
+    }
+    gif, curves = dream_gif(result), fidelity_png(report, Path(config.simulator).name)
+    report["seconds"] = round(time.perf_counter() - began, 1)
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    for name, data in {"dream_vs_real.gif": gif, "fidelity.png": curves, "report.json": text.encode()}.items():
+        write_bytes(config.out / name, data)
+    if config.card:
+        path = Path(config.simulator) / CARD
+        trained = path.read_text().split(_CARD_HEADING)[0].rstrip()
+        write_bytes(path, f"{trained}\n\n{_CARD_HEADING}\n\n{card_section(report, config)}".encode())
+    _print(report, config)
+    return report
+
+
+def card_section(report: dict[str, Any], config: CompareConfig) -> str:
+    """The numbers of a report as the Markdown section of a simulator's card."""
+    threads, steps = report["hardware"]["torch_threads"], report["denoising_steps"]
+    lines = [
+        f"`{command('compare', config)}` ({report['seconds']} s with {threads} CPU threads):",
+        f"{report['sequences']} episodes of the {report['split']} split, seed {report['seed']}, "
+        f"{steps} denoising step(s) per frame.",
+        "Next frame: after all real frames before it.",
+        f"Dream: {report['horizon']} frames on its own after {report['context']}",
+        "real ones, along the recorded actions. Still: the last real frame shown on and on. Brackets: 95 %",
+        "intervals over episodes.",
+        "",
+        f"| | {' | '.join(_columns(report).values())} |",
+        f"|---|{'---|' * len(_columns(report))}",
+        *(f"| {' | '.join(row)} |" for row in _rows(report, interval=True)),
+        "",
+        *(f"Note: {note}." for note in report["notes"]),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _columns(report: dict[str, Any]) -> dict[str, str]:
+    return {
+        "next_frame": "next frame",
+        "dream": "dream",
+        "dream_last_frame": "its end",
+        "copy_dream": "still",
+    }
+
+
+def _rows(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
+    return [
+        [label, *(_cell(report[c], key, interval=interval and c in ("next_frame", "dream")) for c in _columns(report))]
+        for key, label in _LABELS.items()
+        if key in report["next_frame"]
+    ]
+
+
+def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> EpisodeDataset:
+    length = max(config.context + config.horizon, 3 * config.context)  # of which the context may be a third
+    return collect(
+        CollectConfig(
+            env_id=simulator.env_id,
+            out=config.out / "episodes",
+            frames=config.sequences * length,
+            episode_length=length,
+            split="test",
+            seed=config.seed,
+            env_kwargs=dict(simulator.env_kwargs),
+        )
+    )
+
+
+def dream_gif(result: Fidelity) -> bytes:
+    """Animate some sequences, real frames above and dreams below, from the end of the context on.
+
+    Grey borders: context, where both are real. Orange: the model dreams. Black: the real episode is over.
+    """
+    real = result.real.obs[:GIF_SEQUENCES, : result.context + GIF_DREAM]
+    below = np.concatenate([real[:, : result.context], result.dreamt.obs[:GIF_SEQUENCES]], 1)
+    pictures = []
+    for t in range(max(0, result.context - GIF_CONTEXT), real.shape[1]):
+        dreaming = t >= result.context
+        phase = f"dream, frame {t - result.context + 1}" if dreaming else f"context, frame {t + 1}"
+        columns = []
+        for sequence, valid in enumerate(result.real.valid[:GIF_SEQUENCES, t]):
+            colour = (_ORANGE if dreaming else _GREY) if valid else _BLACK
+            pair = [_framed(frames[sequence, t], colour) for frames in (real, below)]
+            columns.append(np.concatenate(pair, axis=0))
+        sheet = np.pad(np.concatenate(columns, axis=1), ((_STRIP, 0), (0, 0), (0, 0)))
+        picture = Image.fromarray(sheet)
+        ImageDraw.Draw(picture).text((_BORDER, 3), f"real / dream: {phase}", fill="white")
+        pictures.append(np.asarray(picture))
+    buffer = io.BytesIO()
+    iio.imwrite(buffer, np.stack(pictures), extension=".gif", duration=100, loop=0)
+    return buffer.getvalue()
+
+
+def _framed(frame: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Enlarge a frame (H, W, 3) and draw a border around it."""
+    large = frame.repeat(GIF_SCALE, 0).repeat(GIF_SCALE, 1)
+    height, width, channels = large.shape
+    framed = np.empty((height + 2 * _BORDER, width + 2 * _BORDER, channels), np.uint8)
+    framed[:] = colour
+    framed[_BORDER:-_BORDER, _BORDER:-_BORDER] = large
+    return framed
+
+
+def fidelity_png(report: dict[str, Any], name: str) -> bytes:
+    """Plot what becomes of a dream, frame by frame.
+
+    Args:
+        report: The report of `measure`.
+        name: What the simulator is called in the title.
+    """
+    per_step = report["dream_per_step"]
+    has_tiles = "tiles_seen" in per_step
+    figure = Figure(figsize=(11 if has_tiles else 6, 5), layout="constrained")
+    figure.suptitle(
+        f"{name}: {report['sequences']} {report['split']} episodes of {report['env_id']} (seed {report['seed']}), "
+        f"{report['context']} frames of context,\n{report['denoising_steps']} denoising step(s) per frame. Next frame: "
+        + _next_frame_text(report["next_frame"]),
+        fontsize=10,
+    )
+    axes: list[Axes] = list(figure.subplots(1, 1 + has_tiles, squeeze=False)[0])
+    if has_tiles:
+        curves = {
+            "tiles_seen": ("places seen in the context", "C0-"),
+            "objects_seen": ("objects among them", "C1-"),
+            "tiles_new": ("places never seen", "C7-"),
+            "tiles_new_chance": ("never seen: commonest tile", "C7:"),
+        }
+        for key, (label, style) in curves.items():
+            _curve(axes[0], per_step[key], style, label)
+        axes[0].set(ylabel="share of right tiles", ylim=(0, 1.02))
+        axes[0].legend(frameon=False)
+    _curve(axes[-1], per_step["psnr"], "C0-", None)
+    axes[-1].set(ylabel="PSNR (dB)")
+    for axis in axes:
+        axis.set(xlabel="dreamt frame (open loop)", xlim=(1, report["horizon"]) if report["horizon"] > 1 else None)
+        tidy(axis)
+    return png(figure, 120)
+
+
+def _curve(axis: Axes, values: list[float | None], style: str, label: str | None) -> None:
+    points = np.array(values, np.float64)  # None becomes nan, which leaves a gap
+    axis.plot(np.arange(1, len(points) + 1), points, style, marker=".", markersize=3, label=label)
+
+
+def _next_frame_text(estimates: dict[str, Any]) -> str:
+    names = {"tiles_recent": f"tiles seen in the last {RECENT} frames", "objects_recent": "objects among them"}
+    parts = [f"{label} {_cell(estimates, key)}" for key, label in names.items() if key in estimates]
+    return ", ".join([*parts, f"PSNR {_cell(estimates, 'psnr')} dB"])
+
+
+def _cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str:
+    """Write an estimate: PSNR in dB, all else in per cent."""
+    estimate = estimates.get(key)  # a control reckons nothing
+    if estimate is None or estimate["value"] is None:
+        return "-"
+    scale, unit = (1, "") if key == "psnr" else (100, " %")
+    value, low, high = (scale * estimate[bound] for bound in ("value", "low", "high"))
+    return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}] n={estimate['n']}" if interval else f"{value:.1f}{unit}"
+
+
+def _print(report: dict[str, Any], config: CompareConfig) -> None:
+    title = f"{config.simulator}: {report['sequences']} {report['split']} episodes"
+    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    table.add_column(no_wrap=True)
+    for column in _columns(report).values():
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in _rows(report, interval=False):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    for note in report["notes"]:
+        console.print(f"Note: {note}.", highlight=False)
+    console.print(f"Look at {config.out / 'dream_vs_real.gif'} and fidelity.png; all numbers are in report.json.")

@@ -1,0 +1,1 @@
+"""What does a simulator remember? Walks, revisits, continuations, questions."""

@@ -1,0 +1,1 @@
+"""JSON with types, commands as text, provenance."""

@@ -1,0 +1,327 @@
+"""Training in dreams of a corridor whose best policy is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lssvwm_agents.learning.imagination import ImaginationConfig, ImaginationTrainer, context_ends, largest_return
+from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_models.data.episodes import Episode, EpisodeDataset, write_shard
+from lssvwm_models.data.spec import DatasetSpec, write_spec
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.prediction import Prediction
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.simulator.simulator import Simulator
+
+CELLS, GOAL = 8, 7
+LEFT, RIGHT, WAIT = range(3)
+DISCRETE = {"type": "Discrete", "n": 3}
+BOX = {"type": "Box", "low": -1.0, "high": 1.0, "shape": [1], "dtype": "float32"}
+
+
+class Corridor:
+    """A core with a perfect model of a corridor; its features say where the agent is, as a one-hot vector.
+
+    Actions are LEFT, RIGHT and WAIT, or how far to go right. To step on the goal pays 1 and ends the episode.
+    """
+
+    device, denoising_steps = torch.device("cpu"), 1
+
+    def __init__(self, space: dict[str, Any] = DISCRETE) -> None:
+        self.discrete = space["type"] == "Discrete"
+        about = SimpleNamespace(model=SimpleNamespace(feature_dim=CELLS), action_space=space, trained_length=4)
+        self.simulator = SimpleNamespace(config=about, weights_sha256="corridor")
+        self.keys_seen: list[Tensor] = []
+
+    def nothing_seen(self, num_worlds: int) -> WorldModelState:
+        return corridor_state(torch.zeros(num_worlds, dtype=torch.long))
+
+    def remember(
+        self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
+    ) -> WorldModelState:
+        assert is_first[:, 0].all() and len(memory.age) == len(act) == len(obs)
+        return corridor_state(torch.from_numpy(obs[:, -1, 0, :, 0].argmax(-1)))
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        self.keys_seen.append(keys)
+        move = torch.tensor([-1, 1, 0])[act] if self.discrete else act[:, 0].round().long()
+        seen = corridor_state((memory.feats.argmax(-1) + move).clamp(0, CELLS - 1))
+        paid = seen.feats[:, GOAL]
+        frame = torch.zeros(len(act), 3, 1, CELLS)
+        return Prediction(frame, frame, paid, paid, seen.feats, lambda obs: obs), seen
+
+
+def corridor_state(cell: Tensor) -> WorldModelState:
+    feats = torch.nn.functional.one_hot(cell, CELLS).float()
+    return WorldModelState((), (), feats, feats, torch.zeros(len(cell), 3, dtype=torch.long), cell)
+
+
+def write_dataset(folder: Path, episodes: list[Episode], space: dict[str, Any]) -> EpisodeDataset:
+    write_shard(folder / "shard-00000.npz", episodes)
+    frames = {"type": "Box", "low": 0, "high": 255, "shape": list(episodes[0].obs.shape[1:]), "dtype": "uint8"}
+    spec = DatasetSpec("Corridor-v0", {}, frames, space, "none", "uniform", 0, "train", 8, 100, 8192, "make corridor",
+                       True, ["shard-00000.npz"])  # fmt: skip
+    write_spec(folder, spec)
+    return EpisodeDataset(folder)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    """Random walks through the left half of the corridor, but for one that comes to the goal. Frames show the agent."""
+    rng = np.random.default_rng(0)
+    walks = [np.cumsum(rng.integers(-1, 2, 8)).clip(0, CELLS // 2) for _ in range(11)] + [np.arange(CELLS)]
+    episodes = []
+    for seed, cell in enumerate(walks):
+        obs = np.zeros((8, 1, CELLS, 3), np.uint8)
+        obs[np.arange(8), 0, cell] = 255
+        paid, end = cell == GOAL, np.arange(8) == 7
+        act = np.where(np.arange(8) > 0, 1, 0)
+        episodes.append(Episode(obs, act, paid.astype(np.float32), end & paid, end & ~paid, seed))
+    return write_dataset(tmp_path_factory.mktemp("corridor"), episodes, DISCRETE)
+
+
+def config(out: Path, **changes: Any) -> ImaginationConfig:
+    values = {"updates": 100, "num_dreams": 32, "horizon": 5, "refresh": 8, "minibatches": 2, "lr": 3e-3, "width": 32,
+              "passes": 2, "log_every": 20, "eval_every": 1000}  # fmt: skip
+    return ImaginationConfig(out, **(values | changes))
+
+
+def trainer(out: Path, dataset: Any, core: Any = None, **changes: Any) -> ImaginationTrainer:
+    return ImaginationTrainer(config(out, **changes), core or Corridor(), dataset)
+
+
+def walk(actor_critic: ActorCritic, corridor: Corridor, steps: int = 12) -> list[int]:
+    """Where its best actions lead it, from the left end until the goal."""
+    memory, cells = corridor.nothing_seen(1), [0]
+    for _ in range(steps):
+        if cells[-1] == GOAL:
+            break
+        act = torch.from_numpy(actor_critic.predict(memory.feats.numpy(), deterministic=True)[0])
+        _, memory = corridor.imagine(memory, act, torch.zeros(1, dtype=torch.long))
+        cells.append(int(memory.feats.argmax()))
+    return cells
+
+
+def lines(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+# --- learning ---
+
+
+@pytest.mark.parametrize("space", [DISCRETE, BOX])
+def test_it_learns_to_go_where_reward_is_from_beyond_a_dream(
+    space: dict[str, Any], dataset: EpisodeDataset, tmp_path: Path
+) -> None:
+    """The goal is seven steps away from the left end, and a dream five long: the critic must carry it further."""
+    core = Corridor(space)
+    made = trainer(tmp_path, dataset, core)
+    at_goal = made.actor_critic.actor[0].weight[:, GOAL].clone()
+    trained = made.run()
+    assert walk(trained, core) == list(range(CELLS))
+    values = trained.critic(torch.eye(CELLS)[:GOAL])
+    truth = 0.99 ** torch.arange(GOAL - 1, -1, -1.0)
+    torch.testing.assert_close(values.detach(), truth, atol=0.1, rtol=0)
+    assert torch.equal(trained.actor[0].weight[:, GOAL], at_goal)  # dreams go on there, but nothing is learned of it
+    last = lines(tmp_path)[-1]
+    assert last["spread"] < 0.6 and last["return"] > 0.8
+
+
+def test_dreamer_s_single_gradient_learns_too(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    trained = trainer(tmp_path, dataset, updates=300, passes=1, minibatches=1).run()
+    assert walk(trained, Corridor()) == list(range(CELLS))
+
+
+def test_a_policy_that_is_too_sure_is_made_less_so(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    free, held = (trainer(tmp_path / str(least), dataset, spread=(least, least)).run() for least in (0.0, 0.7))
+    feats = torch.eye(CELLS)[: GOAL - 1]
+    assert free.policy(feats).spread().mean() < 0.4 and held.policy(feats).spread().mean() > 0.6
+    assert lines(tmp_path / "0.7")[-1]["entropy_coef"] > 10 * lines(tmp_path / "0.0")[-1]["entropy_coef"]
+
+
+# --- dreams ---
+
+
+def test_dreams_follow_the_policy_from_where_contexts_end(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset)
+    start = corridor_state(torch.arange(CELLS).repeat(4))
+    dream = made.dream(start, torch.Generator().manual_seed(0))
+    assert dream.feats.shape == (6, 32, CELLS) and torch.equal(dream.feats[0], start.feats)
+    cell = dream.feats.argmax(-1)
+    moved = (cell[:-1] + torch.tensor([-1, 1, 0])[dream.choice]).clamp(0, CELLS - 1)
+    assert torch.equal(moved, cell[1:])
+    assert torch.equal(dream.rew, (cell[1:] == GOAL).float()) and torch.equal(dream.cont, 1 - dream.rew)
+
+
+def test_every_dream_has_chances_of_its_own(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    core = Corridor()
+    made = trainer(tmp_path, dataset, core)
+    made.train_step()
+    made.train_step()
+    assert len(torch.stack(core.keys_seen).unique()) == 2 * 32  # the frame's number is folded in by the model
+
+
+def test_contexts_end_anywhere_but_at_an_end(dataset: EpisodeDataset) -> None:
+    points, eventful = context_ends(dataset, context=4, horizon=3)
+    assert points.tolist() == list(range(3, 95))  # the last of 96 frames is the goal
+    assert eventful.tolist() == [92, 93, 94]
+    assert context_ends(dataset, context=4, horizon=100)[1].tolist() == list(range(88, 95))  # of its own episode
+
+
+def test_a_part_of_the_contexts_is_replaced_by_every_update(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset, event_share=1.0, start_share=0.0, num_dreams=6, refresh=2)
+    pools = []
+    for _ in range(3):
+        pools.append(made._starts().age)
+        made.train_step()
+    assert pools[0].min() >= 2  # within five steps of the goal, in the walk that comes to it
+    assert torch.equal(pools[0][2:], pools[1][:4]) and torch.equal(pools[1][2:], pools[2][:4])
+
+
+def test_dreams_begin_where_episodes_do(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    shares = {"event_share": 0.5, "start_share": 0.5, "num_dreams": 8, "refresh": 4}
+    cells = trainer(tmp_path / "starts", dataset, **shares)._starts().age.view(2, 4)  # rounds of 4 contexts
+    assert (cells[:, :2] >= 2).all() and (cells[:, 2:] <= 1).all()  # near the goal, and where walks begin
+    odd = shares | {"num_dreams": 6, "refresh": 3}
+    assert len(trainer(tmp_path / "odd", dataset, **odd)._starts().age) == 6
+    with pytest.raises(ValueError, match=r"event_share \+ start_share is 1.1"):
+        config(tmp_path, event_share=0.5, start_share=0.6)
+
+
+# --- runs ---
+
+
+def test_a_resumed_run_repeats_an_unbroken_one(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    changes = {"updates": 7, "log_every": 2, "eval_every": 3}
+
+    def interrupt(actor_critic: ActorCritic) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "broken", dataset, **changes).run(interrupt)
+    resumed = trainer(tmp_path / "broken", dataset, **changes)
+    assert resumed.step == 2
+    runs = [resumed, trainer(tmp_path / "unbroken", dataset, **changes)]
+    for run in runs:
+        run.run(lambda actor_critic: {"judged": 1.0})
+    for name in ("actor_critic", "slow_critic"):
+        a, b = (getattr(run, name).state_dict() for run in runs)
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert resumed.scale == runs[1].scale
+    logs = [[{k: v for k, v in line.items() if k not in ("time", "seconds")} for line in lines(run.config.out)]
+            for run in runs]  # fmt: skip
+    assert logs[0] == logs[1]
+    assert [line["step"] for line in logs[0] if "judged" in line] == [3, 6, 7]
+    saved = ActorCritic.load(tmp_path / "broken" / "policy.safetensors")
+    assert saved.config.weights_sha256 == "corridor"
+    assert torch.equal(saved.state_dict()["actor.0.weight"], resumed.actor_critic.state_dict()["actor.0.weight"])
+    assert trainer(tmp_path / "broken", dataset, **changes).run() is not None  # there is nothing left to do
+
+
+def test_what_it_cost_is_counted(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset, updates=3)
+    assert made.imagined_steps == made.real_frames == 0
+    made.run()
+    last = lines(tmp_path)[-1]
+    assert last["imagined_steps"] == 3 * 32 * 5
+    assert last["real_frames"] == (32 + 2 * 8) * 4
+    assert last["seconds"] > 0
+
+
+def test_training_leaves_the_global_stream_alone(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    trainer(tmp_path, dataset, updates=1).run()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_dreams_in_simulators(toy_simulator: Simulator, toy_box_simulator: Simulator, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(act: NDArray[Any]) -> Episode:
+        end = np.arange(len(act)) == len(act) - 1
+        obs = rng.integers(0, 256, (len(act), 64, 64, 3), np.uint8)
+        return Episode(obs, act, np.zeros(len(act), np.float32), end & False, end, 0)
+
+    for simulator in (toy_simulator, toy_box_simulator):
+        box = simulator is toy_box_simulator
+        out, core = tmp_path / str(box), SimulatorCore(simulator, 1)
+        (out / "data").mkdir(parents=True)
+        act = rng.uniform(-1, 1, (8, 2)).astype(np.float32) if box else rng.integers(0, 7, 8)
+        act[0] = 0
+        data = write_dataset(out / "data", [noise(act)], simulator.config.action_space)
+        small = {"updates": 2, "num_dreams": 4, "refresh": 2, "horizon": 2}
+        made = trainer(out / "run", data, core, **small)
+        known = SimulatorCore(simulator, 1)
+        known.reset([0], [0], [(data.obs, data.act)])  # eight frames: there is but one context
+        torch.testing.assert_close(made._starts().feats, known.features().expand(4, -1), atol=1e-4, rtol=1e-4)
+        trained = made.run()
+        assert trained.config.feature_dim == simulator.config.model.feature_dim
+        assert (core.memory.age == 0).all()  # the core's own worlds are left alone
+
+
+def test_it_can_begin_as_another_that_was_trained_before(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    first = trainer(tmp_path / "first", dataset, updates=40).run()
+    on = ImaginationTrainer(config(tmp_path / "on", updates=1), Corridor(), dataset, first)
+    assert on.actor_critic.sha256() == first.sha256()
+    slow = on.slow_critic.state_dict()
+    assert all(torch.equal(slow[key], value) for key, value in first.critic.state_dict().items())
+    on.run()
+    assert on.actor_critic.sha256() != first.sha256()
+    resumed = ImaginationTrainer(config(tmp_path / "on", updates=1), Corridor(), dataset, first)
+    assert resumed.step == 1 and resumed.actor_critic.sha256() == on.actor_critic.sha256()
+    with pytest.raises(ValueError, match="initial: .* there, None now"):
+        trainer(tmp_path / "on", dataset, updates=1)
+    with pytest.raises(ValueError, match="initial has width 32, not 16: give one of the same environment"):
+        ImaginationTrainer(config(tmp_path / "other", width=16), Corridor(), dataset, first)
+    assert not (tmp_path / "other").exists()
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"updates": 0}, "updates is 0; expected at least 1"),
+        ({"gamma": 1.5}, "gamma is 1.5; expected a number from 0 to 1"),
+        ({"spread": (0.5, 2.0)}, r"spread\[1\] is 2.0"),
+        ({"refresh": 5}, "refresh is 5; expected a divisor of num_dreams, 32"),
+        ({"minibatches": 64}, "minibatches is 64; expected at most num_dreams, 32"),
+        ({"entropy_coef": -1.0}, "entropy_coef is -1.0; expected a number from 0 to 1"),
+    ],
+)
+def test_bad_settings_are_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **changes)
+
+
+def test_contexts_that_are_not_to_be_had_are_refused(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="context is 5; expected 1 to 4 frames"):
+        trainer(tmp_path, dataset, context=5)
+    with pytest.raises(ValueError, match="contexts of 200 frames were asked of 96 frames of .*collect more"):
+        context_ends(dataset, 200, 5)
+    assert not list(tmp_path.iterdir())  # there is no run in the way of the next try
+
+
+def test_another_run_is_not_continued(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    trainer(tmp_path, dataset, updates=1).run()
+    with pytest.raises(ValueError, match=r"imagination.horizon: 5 there, 6 now"):
+        trainer(tmp_path, dataset, updates=1, horizon=6)
+
+
+def test_the_critic_reaches_twice_as_far_as_any_recorded_return(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    rew = np.array([0, 1, 0, -4, 0, 0, 2], np.float32)
+    first = np.array([1, 0, 0, 1, 0, 0, 0], bool)
+    toy = SimpleNamespace(rew=rew, is_first=first)
+    assert largest_return(toy, 0.5) == pytest.approx(4 - 2 * 0.5**3)  # from the loss on, there is the gain to come
+    assert largest_return(SimpleNamespace(rew=0 * rew, is_first=first), 0.5) == 1
+    assert trainer(tmp_path, dataset).actor_critic.config.reach == 2  # the corridor pays 1

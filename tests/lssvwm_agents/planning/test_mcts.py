@@ -1,0 +1,190 @@
+"""Tree search in a 5x5 room whose best plans are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lssvwm_agents import MCTS, Budget, PlanResult
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.prediction import Prediction
+from torch import Tensor
+
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.simulator.simulator import Simulator
+from tests.lssvwm_agents.room import DOWN, RIGHT, UP, WAIT, Cell, Room, keys, room_state
+
+ALL = 25 * 5  # steps that there are in the room: five from every cell
+
+
+def plan(
+    *cells: Cell,
+    room: Room | None = None,
+    steps: int = 1000,
+    horizon: int = 10,
+    warm_start: Tensor | None = None,
+    **arguments: object,
+) -> PlanResult:
+    planner = MCTS(**arguments)  # type: ignore[arg-type]
+    budget = Budget(imagined_steps=steps)
+    return planner.plan(room or Room(), room_state(*cells), horizon, budget, keys(len(cells)), warm_start)
+
+
+@pytest.mark.parametrize("num_leaves", [1, 16])
+def test_the_shortest_way_is_found_and_no_step_is_imagined_twice(num_leaves: int) -> None:
+    room = Room()
+    result = plan((0, 0), room=room, num_leaves=num_leaves, gamma=0.9)
+    assert sorted(result.actions[0, :8].tolist()) == [RIGHT] * 4 + [DOWN] * 4
+    assert result.value.item() == pytest.approx(0.9**7)
+    assert result.imagined_steps == room.imagined <= ALL
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    cell=st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(lambda cell: cell != (4, 4)),
+    horizon=st.integers(1, 10),
+    num_leaves=st.integers(1, 20),
+)
+def test_the_goal_is_found_if_and_only_if_it_is_within_the_horizon(cell: Cell, horizon: int, num_leaves: int) -> None:
+    steps = 8 - sum(cell)
+    found = plan(cell, horizon=horizon, num_leaves=num_leaves, gamma=0.9).value.item()
+    assert found == pytest.approx(0.9 ** (steps - 1) if steps <= horizon else 0)
+
+
+def test_simulations_go_where_it_pays() -> None:
+    """A trail of crumbs leads to the goal: far fewer steps are imagined than there are."""
+
+    class Crumbs(Room):
+        def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+            frame, after = super().imagine(memory, act, keys)
+            nearer = (after.latents - memory.latents).sum((1, 2))
+            return replace(frame, rew=frame.rew + 0.5 * nearer), after
+
+    result = plan((0, 0), room=Crumbs(), steps=60, num_leaves=1)
+    assert sorted(result.actions[0, :8].tolist()) == [RIGHT] * 4 + [DOWN] * 4
+
+
+def test_what_ends_is_not_looked_beyond() -> None:
+    result = plan((4, 3), action_probs=(0.0, 1.0, 0.0, 0.0, 0.0))
+    assert result.imagined_steps == 1 and result.actions.tolist() == [[DOWN]]
+    assert result.value.item() == pytest.approx(1.0)
+
+
+def test_planning_for_many_worlds_is_planning_for_each() -> None:
+    cells: list[Cell] = [(0, 0), (3, 4), (2, 2)]
+    together = plan(*cells, steps=60)
+    for i, cell in enumerate(cells):
+        alone = MCTS().plan(Room(), room_state(cell), 10, Budget(imagined_steps=60), keys(3)[i : i + 1])
+        shortest = together.actions.shape[1]
+        assert torch.equal(together.actions[i : i + 1], alone.actions[:, :shortest])
+        assert together.value[i] == alone.value[0]
+
+
+def test_budget_and_horizon_are_kept() -> None:
+    assert plan((0, 0), steps=37).imagined_steps == 35  # a moment costs five steps
+    near = plan((1, 1), horizon=1)
+    assert near.imagined_steps == 5 and near.actions.shape == (1, 1)
+    assert MCTS().plan(Room(), room_state((0, 0)), 9, Budget(seconds=1e-6), keys()).imagined_steps == 5
+    with pytest.raises(ValueError, match="imagined_steps is 4; expected at least"):
+        plan((0, 0), steps=4)
+
+
+def test_a_search_ends_where_all_is_known() -> None:
+    assert MCTS().plan(Room(), room_state((0, 0)), 8, Budget(seconds=600), keys()).imagined_steps <= ALL
+
+
+class Keyed(Room):
+    """The upper right corner pays 0.5 and hands out a key, which is not to be seen; the goal pays who has it."""
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        frame, after = super().imagine(memory, act, keys)
+        had = memory.age >= 1000
+        found = (after.latents[:, 0] == torch.tensor([4, 0])).all(1) & ~had
+        rew = torch.where(had, frame.rew, 0) + 0.5 * found
+        return replace(frame, rew=rew), replace(after, age=after.age + 1000 * found)
+
+
+def test_moments_that_look_the_same_differ_by_what_was_earned_on_the_way() -> None:
+    result = plan((3, 0), room=Keyed(), gamma=0.95)
+    assert result.actions[0].tolist() == [RIGHT, DOWN, DOWN, DOWN, DOWN]
+
+
+class Turning(Room):
+    """A room without anything to see, whose agent turns: moments differ by their heading alone."""
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        frame, after = super().imagine(memory, torch.full_like(act, WAIT), keys)
+        turn = torch.tensor([1, 0, -1, 0, 0])[act]
+        return frame, replace(after, pose=(memory.pose + torch.stack([0 * turn, 0 * turn, turn], 1)) % 4)
+
+    def shown(self, memory: WorldModelState) -> Tensor:
+        return torch.zeros(memory.batch_size, 3, 16, 16)
+
+
+def test_places_are_told_apart_that_look_the_same() -> None:
+    assert plan((0, 0), room=Turning()).imagined_steps == 4 * 5  # the four headings
+
+
+class Shortcut(Room):
+    """Waiting at the start leads to the cell in the middle at once; who walks takes four steps."""
+
+    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+        at_start = (memory.latents[:, 0] == 0).all(1) & (act == WAIT)
+        jumped = torch.where(at_start[:, None, None], torch.tensor([1.0, 2.0]), memory.latents)
+        act = torch.where(at_start, RIGHT, act)
+        return super().imagine(replace(memory, latents=jumped), act, keys)
+
+
+def test_who_comes_sooner_by_another_way_gets_further() -> None:
+    """The warm start walks to the middle first, where the horizon ends; the shortcut leaves time for the goal."""
+    walk = torch.tensor([[RIGHT, RIGHT, DOWN, DOWN, RIGHT]])
+    result = plan((0, 0), room=Shortcut(), horizon=5, num_leaves=1, warm_start=walk)
+    assert result.actions[0, 0] == WAIT and result.value.item() == pytest.approx(0.99**4)
+
+
+def test_the_value_at_the_horizon_decides_where_rewards_are_out_of_reach() -> None:
+    class Scented(Room):
+        """Features tell how far down the agent is."""
+
+        def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+            frame, after = super().imagine(memory, act, keys)
+            return replace(frame, feats=after.latents[:, 0, 1:]), after
+
+    result = plan((1, 0), room=Scented(reward=0.0), horizon=2, value=lambda feats: feats[:, 0])
+    assert result.actions.tolist() == [[DOWN, DOWN]] and result.value.item() == pytest.approx(2 * 0.99**2)
+
+
+def test_a_warm_start_is_kept_where_nothing_is_worth_more() -> None:
+    way = torch.tensor([[DOWN, RIGHT, UP]])
+    result = plan((0, 0), room=Room(reward=0.0), horizon=3, steps=60, warm_start=way)
+    assert result.actions.tolist() == way.tolist()
+
+
+def test_a_warm_start_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"warm_start has shape .*expected \(1, 'at most 4'\)"):
+        plan((0, 0), horizon=4, warm_start=torch.zeros(1, 5, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("num_leaves", 0), ("gamma", 0.0), ("exploration", 0.0), ("action_probs", (0.5,)), ("horizon", 0)],
+)
+def test_bad_arguments_are_named(argument: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"{argument} is .*expected"):
+        plan((0, 0), **{argument: value})  # type: ignore[arg-type]
+
+
+def test_continuous_actions_are_refused() -> None:
+    with pytest.raises(ValueError, match="a tree branches over Discrete actions, use CEM or MPPI"):
+        plan((0, 0), room=Room(kind="box"))
+
+
+def test_a_real_simulator_can_be_planned_in(toy_simulator: Simulator) -> None:
+    core = SimulatorCore(toy_simulator, 2)
+    core.reset([0, 1], [0, 1])
+    steps = 3 * int(core.action_space.n)  # type: ignore[union-attr]
+    result = MCTS().plan(core, core.memory, 2, Budget(imagined_steps=steps), core.keys)
+    assert result.actions.shape[0] == 2 and result.value.isfinite().all() and 0 < result.imagined_steps <= 2 * steps

@@ -1,0 +1,79 @@
+"""What planners have in common: the worth of plans, and budgets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lssvwm_agents import Budget, imagined_returns
+from lssvwm_agents.planning.protocols import Meter
+
+from tests.lssvwm_agents.room import DOWN, GOAL, LEFT, RIGHT, UP, WAIT, Room, keys, room_state
+
+
+def test_nothing_is_earned_after_the_end() -> None:
+    plans = torch.tensor([[[RIGHT, DOWN, WAIT, WAIT], [WAIT, RIGHT, DOWN, WAIT], [LEFT, UP, WAIT, WAIT]]])
+    found = imagined_returns(Room(), room_state((3, 3)), plans, keys(), gamma=0.9)
+    torch.testing.assert_close(found.value, torch.tensor([[0.9, 0.81, 0.0]]))
+
+
+def test_later_rewards_count_by_the_chance_of_living_to_see_them() -> None:
+    plans = torch.full((1, 1, 4), WAIT)
+    found = imagined_returns(Room(reward=2.0, term_prob=0.25), room_state(GOAL), plans, keys(), gamma=0.8)
+    assert found.value.item() == pytest.approx(2 * sum((0.8 * 0.75) ** t for t in range(4)))
+
+
+def test_the_value_at_the_horizon_counts_like_a_reward_after_the_last_step() -> None:
+    plans = torch.tensor([[[WAIT, WAIT], [RIGHT, DOWN]]])
+    found = imagined_returns(
+        Room(reward=0.0, term_prob=0.75), room_state((3, 3)), plans, keys(), 0.5, lambda feats: 8 + feats[:, 0]
+    )
+    torch.testing.assert_close(found.value, torch.tensor([[0.25 * 8, 0.25 * 0.25 * 8]]))
+
+
+def test_plans_of_a_world_share_its_key_and_what_begins_alike_is_dreamt_once() -> None:
+    room = Room()
+    plans = torch.tensor([[[WAIT, UP], [WAIT, DOWN], [WAIT, UP]], [[LEFT, UP], [WAIT, UP], [WAIT, UP]]])
+    found = imagined_returns(room, room_state((0, 0), (1, 1)), plans, torch.tensor([7, 8]), 1.0)
+    assert [seen.tolist() for seen in room.keys_seen] == [[7, 8, 8], [7, 7, 8, 8]]
+    assert found.imagined_steps == room.imagined == 7
+
+
+def test_dreaming_shared_beginnings_once_changes_no_return() -> None:
+    plans = torch.randint(5, (3, 50, 8), generator=torch.Generator().manual_seed(0))
+    room, state = Room(reward=1.0, term_prob=0.3, luck=1e-3), room_state((0, 0), (3, 3), (4, 3))
+    together = imagined_returns(room, state, plans, keys(3), 0.9)
+    for n in range(50):
+        alone = imagined_returns(room, state, plans[:, n : n + 1], keys(3), 0.9)
+        torch.testing.assert_close(alone.value[:, 0], together.value[:, n])
+    assert together.imagined_steps < plans.numel()
+
+
+@pytest.mark.parametrize("shape, count", [((3, 4, 5), 2), ((2, 5), 2), ((2, 4, 5), 3)])
+def test_plans_for_other_worlds_are_refused(shape: tuple[int, ...], count: int) -> None:
+    with pytest.raises(ValueError, match="state holds 2 worlds"):
+        imagined_returns(Room(), room_state((0, 0), (0, 0)), torch.zeros(shape).long(), keys(count), 0.9)
+
+
+def test_steps_are_spent_to_the_last_whole_plan() -> None:
+    meter = Meter(Budget(imagined_steps=105))
+    plans = []
+    while wanted := meter.affordable(4, each=10):
+        plans.append(wanted)
+        meter.spend(wanted * 10)
+    assert plans == [4, 4, 2]
+
+
+def test_a_clock_that_has_run_out_still_allows_one_round() -> None:
+    meter = Meter(Budget(seconds=1e-9))
+    assert meter.affordable(4, each=10) == 4
+    meter.spend(40)
+    assert meter.affordable(4, each=10) == 0
+
+
+def test_budgets_that_buy_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs imagined_steps, seconds, or both"):
+        Budget()
+    with pytest.raises(ValueError, match="seconds is 0; expected more than 0"):
+        Budget(seconds=0)
+    with pytest.raises(ValueError, match="imagined_steps is 9; expected at least 10, what a single try takes"):
+        Meter(Budget(imagined_steps=9)).affordable(4, each=10)

@@ -1,0 +1,155 @@
+"""`check` finds what is wrong, says where, and is content with what is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lssvwm_env.cli import main
+from lssvwm_env.datasets.check import START_FRAMES, check_dataset, check_pair
+from lssvwm_env.datasets.collect import CollectConfig, collect
+from lssvwm_env.train import TrainConfig
+
+Arrays = dict[str, np.ndarray]
+
+
+def rooms(out: Path, split: str = "train", **changes: Any) -> Path:
+    config = CollectConfig("MiniGrid-ObjectRooms-v0", out, 60, split, workers=1, episode_length=20, shard_frames=40)
+    collect(CollectConfig(**(vars(config) | changes)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rooms(tmp_path_factory.mktemp("data") / "sound")
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    """A copy to damage: shards of 40 and 20 frames, episodes of 20."""
+    return Path(shutil.copytree(sound, tmp_path / "damaged"))
+
+
+def damage(folder: Path, change: Callable[[Arrays], object], shard: str = "shard-00000.npz") -> None:
+    with np.load(folder / shard) as archive:
+        arrays = dict(archive)
+    change(arrays)
+    np.savez_compressed(folder / shard, **arrays)
+
+
+def describe(folder: Path, **changes: object) -> None:
+    spec = folder / "dataset.json"
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | changes))
+
+
+def put(key: str, index: int, value: object) -> Callable[[Arrays], object]:
+    return lambda arrays: arrays[key].__setitem__(index, value)
+
+
+def test_a_sound_dataset_is_shown(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_dataset(sound) == []
+    assert main(["check", "--dataset", str(sound)]) == 0
+    printed = capsys.readouterr()
+    for fact in ("MiniGrid-ObjectRooms-v0", "wander policy, train split", "60 of [64, 64, 3]", "action 2", "%", "###"):
+        assert fact in printed.out
+    assert "3: 0 terminated, 3 truncated" in printed.out and not printed.err
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (put("act", 20, 2), "begins with an action, but none led there: 1 time(s), first in shard-00000.npz, frame 20"),
+        (put("rew", 0, 0.5), "begins with a reward, but nothing led there: 1 time(s)"),
+        (put("rew", 7, np.nan), "a reward is not a finite number: 1 time(s), first in shard-00000.npz, frame 7"),
+        (put("act", 3, 7), "an action is not in Discrete(7): 1 time(s), first in shard-00000.npz, frame 3"),
+        (put("terminated", 4, True), "an episode goes on after its end: 1 time(s)"),
+        (lambda a: a.update(act=a["act"].astype(np.int32)), "act is int32 (40,), expected int64 (40)"),
+        (lambda a: a.update(obs=a["obs"][..., :1]), "obs is uint8 (40, 64, 64, 1)"),
+        (lambda a: a.update(obs=a["obs"][:, :32, :32]), "frames are (32, 32, 3), but dataset.json says (64, 64, 3)"),
+        (lambda a: a.pop("rew"), "lacks the arrays ['rew']"),
+        (put("is_first", 20, False), "is_first must mark frame 0 and one frame per episode_seed"),
+        (
+            lambda a: a.update(act=np.zeros((40, 2), np.float32)),
+            "actions are float32 of shape (2,), but the action space is Discrete(7)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(folder: Path, change: Callable[[Arrays], object], problem: str) -> None:
+    damage(folder, change)
+    (found,) = check_dataset(folder)
+    assert problem in found
+
+
+def test_what_is_wrong_in_several_shards_is_said_once(folder: Path) -> None:
+    for shard in ("shard-00000.npz", "shard-00001.npz"):
+        damage(folder, put("rew", 5, np.inf), shard)
+    assert check_dataset(folder) == ["a reward is not a finite number: 2 time(s), first in shard-00000.npz, frame 5"]
+
+
+def test_files_that_are_lost_or_damaged_are_named(folder: Path) -> None:
+    (folder / "shard-00001.npz").unlink()
+    whole = (folder / "shard-00000.npz").read_bytes()
+    for size in (len(whole) // 2, 0):
+        (folder / "shard-00000.npz").write_bytes(whole[:size])
+        damaged, lost = check_dataset(folder)[:2]
+        assert "shard-00000.npz is not a readable .npz" in damaged and "make it again with: lssvwm collect" in damaged
+        assert "shard-00001.npz is missing" in lost
+    content = bytearray(whole)
+    content[len(whole) // 2] ^= 0xFF  # the headers are fine
+    (folder / "shard-00000.npz").write_bytes(content)
+    assert "shard-00000.npz is damaged (" in check_dataset(folder)[0]
+
+
+def test_descriptions_that_are_wrong_are_named(folder: Path) -> None:
+    describe(folder, complete=False)
+    assert "it is incomplete; finish it with: lssvwm collect" in check_dataset(folder)[0]
+    describe(folder, action_space={"type": "Text"})
+    assert "expected type Discrete" in check_dataset(folder)[0]
+    (folder / "dataset.json").write_text("{")
+    assert "is not JSON" in check_dataset(folder)[0]
+    (folder / "dataset.json").unlink()
+    assert "dataset.json is missing" in check_dataset(folder)[0]
+
+
+def test_frames_that_teach_nothing_are_named(folder: Path) -> None:
+    for shard in ("shard-00000.npz", "shard-00001.npz"):
+        damage(folder, lambda arrays: arrays["obs"].fill(9), shard)
+    assert check_dataset(folder) == ["all frames look alike"]
+
+
+def test_frames_that_cannot_be_cut_into_tokens_are_named(folder: Path) -> None:
+    for shard in ("shard-00000.npz", "shard-00001.npz"):
+        damage(folder, lambda arrays: arrays.update(obs=arrays["obs"][:, :60, :60]), shard)
+    describe(folder, observation_space={"shape": [60, 60, 3]})
+    assert check_dataset(folder) == ["its frames are (60, 60, 3); expected squares with a side that is a multiple of 8"]
+
+
+def test_episodes_that_are_too_short_to_train_on_are_named(tmp_path: Path) -> None:
+    (problem,) = check_dataset(rooms(tmp_path, episode_length=16))
+    assert TrainConfig.start_frames == START_FRAMES == 16
+    assert "longest episode has 16 frames, but `lssvwm train` begins dreams from 16 of a longer one" in problem
+
+
+def test_seeds_in_both_of_two_datasets_are_named(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = rooms(tmp_path / "test", "test")
+    assert check_pair(sound, test) == []
+    assert main(["check", "--dataset", str(sound), "--test", str(test)]) == 0
+    damage(test, put("episode_seed", 0, json_seed(sound)))
+    assert main(["check", "--dataset", str(sound), "--test", str(test)]) == 1
+    printed = capsys.readouterr().err
+    assert "1 problem(s)\n" in printed and f"1 episode seed(s) are in both {sound} and {test}" in printed
+    describe(test, env_id="Other-v0")
+    assert any("env_id is MiniGrid-ObjectRooms-v0 in" in problem for problem in check_pair(sound, test))
+
+
+def json_seed(folder: Path) -> int:
+    with np.load(folder / "shard-00000.npz") as archive:
+        return int(archive["episode_seed"][1])

@@ -1,0 +1,296 @@
+"""Collection: the convention of action and reward, and datasets that depend on their config alone."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import tyro
+from lssvwm_models.data import DatasetError, EpisodeDataset
+
+import lssvwm_env
+import lssvwm_env.datasets.collect as module
+from lssvwm_env.datasets.collect import CollectConfig, Player, collect, run_episode
+from lssvwm_env.real import make_real
+from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.command import command
+from lssvwm_env.utils.json_types import space_to_json
+
+ARRAYS = ("obs", "act", "rew", "terminated", "truncated", "is_first", "pose", "tiles", "episode_seed")
+
+
+class ShowsLastAction(gym.Env):
+    """Each frame is filled with the action that led to it, which is its reward too; 9 terminates."""
+
+    observation_space = gym.spaces.Box(0, 255, (4, 4, 3), np.uint8)
+    action_space = gym.spaces.Discrete(10)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros((4, 4, 3), np.uint8), {}
+
+    def step(self, action):
+        return np.full((4, 4, 3), action, np.uint8), float(action), action == 9, False, {}
+
+
+class Script:
+    """Plays a list of actions."""
+
+    def __init__(self, *actions: int) -> None:
+        self.actions = list(actions)
+
+    def reset(self, env, rng) -> None:
+        pass
+
+    def act(self, env) -> int:
+        return self.actions.pop(0)
+
+
+def play(*actions: int, length: int = 100):
+    rng = np.random.default_rng(0)
+    return run_episode(ShowsLastAction(), Script(*actions), seed=5, rng=rng, length=length)
+
+
+def config(out: Path, **changes) -> CollectConfig:
+    small = CollectConfig("MiniGrid-MemoryS9-v0", out, frames=700, shard_frames=250, workers=1, episode_length=60)
+    return replace(small, **changes)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    return collect(config(tmp_path_factory.mktemp("whole")))
+
+
+def assert_same(one: EpisodeDataset, other: EpisodeDataset) -> None:
+    for key in ARRAYS:
+        np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
+
+
+def test_actions_and_rewards_stand_with_the_frame_they_led_to() -> None:
+    episode = play(3, 1, 4, 9)
+    assert episode.act.tolist() == [0, 3, 1, 4, 9]
+    np.testing.assert_array_equal(episode.obs[:, 0, 0, 0], episode.act)
+    np.testing.assert_array_equal(episode.rew, episode.act)
+    assert episode.terminated.tolist() == [False] * 4 + [True]
+    assert not episode.truncated.any()
+    assert episode.seed == 5
+
+
+def test_truncation_at_the_length_limit_and_not_beside_termination() -> None:
+    assert play(1, 2, 3, 4, length=3).truncated.tolist() == [False, False, True]
+    both = play(1, 9, length=3)
+    assert both.terminated[-1] and not both.truncated[-1]
+
+
+def test_poses_and_tiles_belong_to_their_frames(dataset: EpisodeDataset) -> None:
+    env = make_real("MiniGrid-MemoryS9-v0")
+    start, end = dataset.episode_starts[1:3]
+    obs, info = env.reset(seed=int(dataset.episode_seed[1]))
+    for t in range(start, end):
+        if t > start:
+            obs, reward, terminated, _, info = env.step(int(dataset.act[t]))
+            assert (np.float32(reward), terminated) == (dataset.rew[t], dataset.terminated[t])
+        np.testing.assert_array_equal(obs, dataset.obs[t])
+        np.testing.assert_array_equal(info["pose"], dataset.pose[t])
+        np.testing.assert_array_equal(info["tiles"], dataset.tiles[t])
+
+
+def test_every_episode_ends_once_and_within_the_limit(dataset: EpisodeDataset) -> None:
+    assert len(dataset) >= 700
+    ends = np.flatnonzero(dataset.terminated | dataset.truncated)
+    np.testing.assert_array_equal(ends, np.append(dataset.episode_starts[1:], len(dataset)) - 1)
+    assert np.diff(dataset.episode_starts).max() <= 60
+
+
+def test_splits_have_disjoint_seeds(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    test = collect(config(tmp_path, split="test"))
+    assert dataset.episode_seed.max() < 2**30 <= test.episode_seed.min()
+    assert test.spec.split == "test"
+
+
+def test_no_shard_repeats_another(dataset: EpisodeDataset) -> None:
+    assert len(dataset.spec.shards) == 3
+    assert len(set(dataset.episode_seed)) == len(dataset.episode_seed)
+
+
+def test_base_seed_changes_the_data(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    assert collect(config(tmp_path, seed=1)).hash() != dataset.hash()
+
+
+def test_workers_do_not_change_the_data(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    assert_same(collect(config(tmp_path, workers=2)), dataset)
+
+
+def test_killed_collection_resumes_to_the_same_data(
+    dataset: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = module._collect_shard
+
+    def killed(config: CollectConfig, shard: int, frames: int) -> None:
+        if shard == 1:
+            raise KeyboardInterrupt
+        whole(config, shard, frames)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_collect_shard", killed)
+        collect(config(tmp_path))
+    with pytest.raises(DatasetError, match=r"incomplete.*\n  lssvwm collect --env-id MiniGrid-Mem"):
+        EpisodeDataset(tmp_path)
+
+    made = []
+    monkeypatch.setattr(module, "_collect_shard", lambda *work: (made.append(work[1]), whole(*work)))
+    assert_same(collect(config(tmp_path)), dataset)
+    assert made == [1, 2]
+
+
+def test_lost_and_half_written_shards_are_made_again(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    collect(config(tmp_path))
+    (tmp_path / "shard-00000.npz").unlink()
+    half = (tmp_path / "shard-00002.npz").read_bytes()[:3000]
+    (tmp_path / "shard-00002.npz").write_bytes(half)
+    (tmp_path / "shard-00000.npz.abc.tmp").write_bytes(half)
+    assert_same(collect(config(tmp_path)), dataset)
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path: Path) -> None:
+    collect(config(tmp_path, frames=100))
+    with pytest.raises(DatasetError, match="seed: 0 there, 7 asked for") as error:
+        collect(config(tmp_path, frames=100, seed=7))
+    assert "lssvwm collect --env-id" in str(error.value)
+    (tmp_path / "dataset.json").unlink()
+    with pytest.raises(DatasetError, match=r"shards but no dataset\.json"):
+        collect(config(tmp_path, frames=100))
+
+
+def test_command_reads_back_as_the_config(tmp_path: Path) -> None:
+    asked = config(tmp_path / "a folder", split="test", env_kwargs={"size": 11, "random_length": True})
+    words = shlex.split(command("collect", asked))
+    assert words[:2] == ["lssvwm", "collect"]
+    assert tyro.cli(CollectConfig, args=words[2:]) == asked
+
+
+def test_env_kwargs_reach_the_environment(tmp_path: Path) -> None:
+    rooms = config(tmp_path, env_id="MiniGrid-ObjectRooms-v0", frames=60, env_kwargs={"size": 9})
+    dataset = collect(rooms)
+    assert dataset.spec.env_kwargs == {"size": 9}
+    assert dataset.pose[:, :2].max() <= 7
+
+
+class Cards(gym.Env):
+    """Pictures in an odd size of three dials that an action turns."""
+
+    observation_space = gym.spaces.Box(0, 255, (30, 20, 3), np.uint8)
+    action_space = gym.spaces.MultiDiscrete([2, 3])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.turned = self.np_random.integers(0, 50, 2)
+        return self.picture(), {}
+
+    def step(self, action):
+        self.turned = self.turned + action
+        return self.picture(), float(action.sum()), False, False, {}
+
+    def picture(self):
+        picture = np.zeros((30, 20, 3), np.uint8)
+        picture[:15], picture[15:] = self.turned
+        return picture
+
+
+gym.register("Cards-v0", entry_point=Cards)
+
+
+def test_other_environments_are_remade_as_they_were_recorded(tmp_path: Path) -> None:
+    asked = CollectConfig("Cards-v0", tmp_path / "data", 40, workers=1, episode_length=10, size=48, frame_skip=2)
+    data = collect(asked)
+    assert data.spec.policy == "uniform" and data.spec.env_kwargs == {"frame_size": 48, "frame_skip": 2}
+    assert data.spec.action_space == {"type": "Discrete", "n": 6} and data.obs.shape == (40, 48, 48, 3)
+    assert data.spec.preprocessing.startswith("30x20 resized to 48x48 by box averaging, each action taken 2 times")
+    env = make_real(data.spec.env_id, **data.spec.env_kwargs)
+    episode = next(data.episodes())
+    np.testing.assert_array_equal(env.reset(seed=episode.seed)[0], episode.obs[0])
+    for obs, act, rew in zip(episode.obs[1:], episode.act[1:], episode.rew[1:], strict=True):
+        frame, reward, *_ = env.step(act)
+        np.testing.assert_array_equal(frame, obs)
+        assert reward == rew == 2 * (act // 3 + act % 3)
+    # What a simulator knows of its environment is enough to collect the same.
+    again = CollectConfig("Cards-v0", tmp_path / "again", 40, workers=1, episode_length=10,
+                          env_kwargs=dict(data.spec.env_kwargs))  # fmt: skip
+    assert collect(again).hash() == data.hash() and collect(again).spec.env_kwargs == data.spec.env_kwargs
+    words = shlex.split(command("collect", asked))
+    assert words[-4:] == ["--size", "48", "--frame-skip", "2"] and tyro.cli(CollectConfig, args=words[2:]) == asked
+
+
+def test_a_dream_is_collected_like_any_environment(toy_simulator: Simulator, tmp_path: Path) -> None:
+    toy_simulator.save(tmp_path / "toy", "a toy")
+    kwargs = {"simulator": str(tmp_path / "toy")}
+    asked = CollectConfig(
+        "lssvwm_env:load", tmp_path / "data", 20, workers=1, episode_length=8, seed=1, env_kwargs=kwargs
+    )
+    data = collect(asked)
+    assert data.spec.policy == "uniform" and data.obs.std() > 0
+    assert data.spec.preprocessing == f"dreamed by a model of Toy-v0, weights {toy_simulator.weights_sha256[:12]}"
+    world = lssvwm_env.load(toy_simulator)
+    episode = next(data.episodes())
+    np.testing.assert_array_equal(world.reset(seed=episode.seed)[0], episode.obs[0])
+    for obs, act in zip(episode.obs[1:], episode.act[1:], strict=True):
+        np.testing.assert_array_equal(world.step(act)[0], obs)
+
+
+class Wait:
+    """Does the same all the time, and adds to what there is to see."""
+
+    def __init__(self, action: int) -> None:
+        self.action = action
+
+    def __call__(self, env):
+        return gym.wrappers.TransformReward(env, lambda reward: 5.0), self
+
+    def reset(self, env, rng) -> None:
+        assert isinstance(env, gym.wrappers.TransformReward)
+
+    def act(self, env) -> int:
+        return self.action
+
+
+def waiting(action: int = 1) -> Player:
+    return Player(f"waiting with {action}", "let it wait", Wait(action))
+
+
+def test_others_than_the_known_policies_can_act(tmp_path: Path) -> None:
+    asked = config(tmp_path / "one", frames=90, shard_frames=50)
+    data = collect(asked, waiting())
+    assert (data.act == ~data.is_first).all() and (data.rew == 5.0 * ~data.is_first).all()
+    assert (data.spec.policy, data.spec.command) == ("waiting with 1", "let it wait")
+    assert_same(collect(replace(asked, out=tmp_path / "two", workers=2), waiting()), data)
+    (tmp_path / "one" / "shard-00001.npz").unlink()
+    with pytest.raises(FileNotFoundError, match="let it wait"):
+        EpisodeDataset(tmp_path / "one")
+    assert_same(collect(asked, waiting()), data)
+    with pytest.raises(DatasetError, match="policy: 'waiting with 1' there, 'waiting with 2' asked for"):
+        collect(asked, waiting(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 0}, "frames=0 must be at least 1"),
+        ({"split": "val"}, "split='val' must be one of train, validation, test"),
+        ({"policy": "greedy"}, "policy='greedy' must be one of wander, uniform"),
+        ({"frame_skip": 0}, "frame_skip=0 must be at least 1"),
+    ],
+)
+def test_impossible_configs_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **changes)
+
+
+def test_spaces_as_json() -> None:
+    assert space_to_json(gym.spaces.Discrete(7)) == {"type": "Discrete", "n": 7}
+    box = space_to_json(gym.spaces.Box(-1, np.array([1, 2], np.float32)))
+    assert box == {"type": "Box", "low": -1.0, "high": [1.0, 2.0], "shape": [2], "dtype": "float32"}
+    for space in (gym.spaces.Discrete(7, start=1), gym.spaces.MultiBinary(3)):
+        with pytest.raises(ValueError, match="cannot be recorded"):
+            space_to_json(space)

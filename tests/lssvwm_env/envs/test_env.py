@@ -1,0 +1,231 @@
+"""`LSSVWMEnv` keeps every contract of Gymnasium and Stable-Baselines3, and loses no world to a wrong argument."""
+
+from __future__ import annotations
+
+import builtins
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+import lssvwm_env
+from lssvwm_env.envs.env import LSSVWMEnv
+from lssvwm_env.simulator.simulator import Simulator
+
+
+@pytest.fixture
+def env(toy_simulator: Simulator) -> LSSVWMEnv:
+    env = LSSVWMEnv(toy_simulator, render_mode="rgb_array")
+    env.reset(seed=0)
+    return env
+
+
+@pytest.fixture(params=["toy_simulator", "toy_box_simulator"])
+def env_id(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A registered environment over a simulator folder."""
+    request.getfixturevalue(request.param).save(tmp_path / "toy", "")
+    gym.register("Toy-v0", "lssvwm_env.envs.env:LSSVWMEnv", max_episode_steps=5, kwargs={"simulator": tmp_path / "toy"})
+    yield "Toy-v0"
+    del gym.registry["Toy-v0"]
+
+
+def context(length: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(length)
+    return rng.integers(0, 256, (length, 64, 64, 3), np.uint8), rng.integers(0, 7, length)
+
+
+def test_passes_both_checkers_without_a_warning(env_id: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gym.make(env_id)
+        check_env(env.unwrapped)
+        check_env_sb3(env)
+        check_env_sb3(env.unwrapped)
+
+
+def test_ppo_learns_without_an_adapter(env_id: str):
+    model = PPO("CnnPolicy", gym.make(env_id), n_steps=16, batch_size=16, n_epochs=1, device="cpu")
+    model.learn(32)
+    assert model.num_timesteps == 32
+
+
+def test_forks_below_a_time_limit(env_id: str):
+    """A saved state belongs to the world, not to the wrappers around it."""
+    env = gym.make(env_id)
+    env.reset(seed=0)
+    action = env.action_space.sample()
+    state = env.unwrapped.save_state()
+    ends = []
+    for _ in range(5):
+        env.unwrapped.load_state(state)
+        ends.append(env.step(action)[3])
+    assert ends == [False] * 4 + [True]
+
+
+def test_load_adds_the_time_limit(toy_simulator: Simulator, tmp_path: Path):
+    toy_simulator.save(tmp_path / "toy", "")
+    env = lssvwm_env.load(tmp_path / "toy", render_mode="rgb_array")
+    env.reset(seed=0)
+    ends = [env.step(0)[3] for _ in range(toy_simulator.config.horizon)]
+    assert isinstance(env.unwrapped, LSSVWMEnv) and env.render_mode == "rgb_array"
+    assert ends == [False] * (len(ends) - 1) + [True]
+
+
+def test_returns_plain_python_values(env: LSSVWMEnv):
+    obs, rew, terminated, truncated, info = env.step(np.int64(3))
+    assert obs in env.observation_space and obs.flags.c_contiguous
+    assert type(rew) is float and type(terminated) is bool and truncated is False
+    assert list(info) == ["term_prob"] and type(info["term_prob"]) is float
+    assert terminated == (info["term_prob"] > 0.5)
+
+
+def test_episodes_differ_unless_seeded(env: LSSVWMEnv):
+    def dream(seed: int | None) -> np.ndarray:
+        env.reset(seed=seed, options={"context": context(2)})
+        return env.step(0)[0]
+
+    assert np.array_equal(dream(1), dream(1))
+    assert not np.array_equal(dream(1), dream(2))
+    assert not np.array_equal(dream(None), dream(None))
+
+
+def test_goes_on_from_a_lived_episode(env: LSSVWMEnv):
+    obs, act = context(4)
+    first, info = env.reset(seed=0, options={"context": (obs, act)})
+    assert np.array_equal(first, obs[-1]) and info == {}
+    env.step(0)
+    later, act = context(2)
+    env.observe(later, act)
+    assert env.core.memory.age.tolist() == [7] and np.array_equal(env.render(), later[-1])
+
+
+def test_long_contexts_must_be_wanted(env: LSSVWMEnv):
+    with pytest.raises(ValueError, match=r"context has 9 frames, .*at most 8.*set allow_long_context to True"):
+        env.reset(options={"context": context(9)})
+    env.reset(options={"context": context(9), "allow_long_context": True})
+    env.reset(options={"context": context(8)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"contxt": 1}, r"unknown keys \['contxt'\]; known are allow_long_context, context, start"),
+        ({"context": 3}, r"options\['context'\] is a int; expected a pair"),
+        ({"context": (1, 2)}, r"context obs is int64 \(\); expected uint8 \(T, 64, 64, 3\)"),
+        ({"context": (context(2)[0], [0, 7])}, r"context act\[1:\] has the values \[7\]"),
+    ],
+)
+def test_refused_options_leave_the_episode(env: LSSVWMEnv, options: dict, message: str):
+    before = env.core.memory
+    with pytest.raises(ValueError, match=message):
+        env.reset(options=options)
+    assert env.core.memory is before
+
+
+@pytest.mark.parametrize("action", [7, -1, 1.0, True, None, "left", [1], np.array([1, 2])])
+def test_refused_actions_leave_the_world(env: LSSVWMEnv, action: object):
+    before = env.core.memory
+    with pytest.raises(ValueError, match=r"^action .*; expected"):
+        env.step(action)
+    assert env.core.memory is before
+    env.step(0)
+
+
+@pytest.mark.parametrize("action", [[np.nan, 0], [np.inf, 0], [0, 1.1], [0.0], 0.0, [[0, 0]]])
+def test_refused_box_actions_leave_the_world(toy_box_simulator: Simulator, action: object):
+    env = LSSVWMEnv(toy_box_simulator)
+    env.reset(seed=0)
+    before = env.core.memory
+    with pytest.raises(ValueError, match=r"^action .*; expected numbers in Box\(-1.0, 1.0, \(2,\), float32\)"):
+        env.step(action)
+    assert env.core.memory is before
+    env.step([0.5, -1])
+
+
+def test_an_episode_must_begin(toy_simulator: Simulator):
+    env = LSSVWMEnv(toy_simulator, render_mode="rgb_array")
+    for use in (lambda: env.step(0), env.save_state, env.render, lambda: env.fork(2), lambda: env.observe(*context(1))):
+        with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\)"):
+            use()
+
+
+def test_saves_and_returns(env: LSSVWMEnv, tmp_path: Path):
+    seen = env.step(1)[0]
+    state = env.save_state(tmp_path / "moment")
+    ahead = [env.step(a) for a in (1, 2)]
+    for saved in (state, tmp_path / "moment"):
+        assert np.array_equal(env.load_state(saved), seen) and np.array_equal(env.render(), seen)
+        again = [env.step(a) for a in (1, 2)]
+        for (obs, reward, *ends, _), (same_obs, same_reward, *same_ends, _) in zip(ahead, again, strict=True):
+            assert np.abs(obs.astype(int) - same_obs).max() <= 1 and ends == same_ends
+            assert reward == pytest.approx(same_reward, abs=1e-5)
+
+
+def test_a_new_stream_gives_a_new_future(env: LSSVWMEnv):
+    state, ahead = env.save_state(include_rng=False), env.step(1)[0]
+    env.reset(seed=1)
+    env.load_state(state)
+    assert not np.array_equal(env.step(1)[0], ahead)
+
+
+def test_forks_are_environments_of_their_own(env: LSSVWMEnv):
+    now, memory = env.render(), env.core.memory
+    forks = env.fork(3)
+    assert all(np.array_equal(fork.render(), now) for fork in forks)
+    assert all(fork.core.model is env.core.model for fork in forks)
+    first, second, _ = (fork.step(2)[0] for fork in forks)
+    assert env.core.memory is memory and np.array_equal(env.render(), now)
+    assert np.array_equal(env.step(2)[0], first) and not np.array_equal(first, second)
+    forks[2].reset(seed=5)
+    with pytest.raises(ValueError, match="n is 0; expected at least 1"):
+        env.fork(0)
+
+
+def test_users_may_write_into_what_they_get(env: LSSVWMEnv):
+    obs, *_ = env.step(0)
+    shown = env.render()
+    obs[:] = 0
+    env.render()[:] = 0
+    assert np.array_equal(env.render(), shown)
+
+
+def test_shows_a_window(toy_simulator: Simulator):
+    import pygame
+
+    env = LSSVWMEnv(toy_simulator, render_mode="human")
+    obs, _ = env.reset(seed=0)
+    assert env.render() is None
+    screen = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+    assert np.array_equal(screen, obs.repeat(8, 0).repeat(8, 1))
+    assert env.fork(1)[0].render_mode is None
+    env.close()
+    env.close()
+    assert not pygame.display.get_init()
+
+
+def test_says_how_to_get_a_window(toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch):
+    plain_import = builtins.__import__
+
+    def no_pygame(name: str, *args: object, **kwargs: object) -> object:
+        if name == "pygame":
+            raise ImportError(name)
+        return plain_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_pygame)
+    with pytest.raises(gym.error.DependencyNotInstalled, match="pip install pygame-ce"):
+        LSSVWMEnv(toy_simulator, render_mode="human").reset()
+
+
+def test_render_needs_a_mode(toy_simulator: Simulator):
+    with pytest.raises(ValueError, match="render_mode is 'ascii'; expected None, 'rgb_array' or 'human'"):
+        LSSVWMEnv(toy_simulator, render_mode="ascii")
+    env = LSSVWMEnv(toy_simulator)
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="make the env with render_mode='rgb_array'"):
+        assert env.render() is None

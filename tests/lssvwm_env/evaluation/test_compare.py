@@ -1,0 +1,100 @@
+"""`compare` writes pictures and numbers of a simulator, on recorded or on fresh episodes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.model.actions import ActionSpec
+from lssvwm_models.model.config import preset
+from lssvwm_models.model.world_model import WorldModel
+
+from lssvwm_env.evaluation.compare import CompareConfig, compare
+from lssvwm_env.real import make_real
+from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, SimulatorError, Starts
+
+ENV_ID = "MiniGrid-ObjectRooms-v0"
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    view = EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view))
+    frame, _ = make_real(ENV_ID).reset(seed=0)
+    config = SimulatorConfig(
+        env_id=ENV_ID,
+        model=model.config,
+        observation_space={"type": "Box", "low": 0, "high": 255, "shape": [64, 64, 3], "dtype": "uint8"},
+        action_space={"type": "Discrete", "n": 7},
+        trained_length=8,
+        horizon=100,
+        denoising_steps=2,
+        data_hash="none",
+    )
+    folder = tmp_path_factory.mktemp("simulators") / "rooms-debug"
+    Simulator(model, config, Starts(frame[None, None], np.zeros((1, 1), np.int64))).save(folder, "untrained")
+    return folder
+
+
+def test_everything_is_written(simulator: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = CompareConfig(str(simulator), tmp_path / "fresh", sequences=2, context=6, horizon=5)
+    report = compare(config)
+    assert sorted(p.name for p in config.out.iterdir()) == [
+        "dream_vs_real.gif",
+        "episodes",
+        "fidelity.png",
+        "report.json",
+    ]
+    assert json.loads((config.out / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert report["denoising_steps"] == 2 and report["split"] == "test" and report["hardware"]["cpu_count"]
+    animation = iio.imread(config.out / "dream_vs_real.gif")
+    assert animation.shape == (11, 2 * (64 * 3 + 6) + 18, 2 * (64 * 3 + 6), 3)
+    assert iio.imread(config.out / "fidelity.png").ndim == 3
+    printed = capsys.readouterr().out
+    assert "objects seen before" in printed and "report.json" in printed.replace("\n", "")
+
+    recorded = CompareConfig(
+        str(simulator), tmp_path / "recorded", config.out / "episodes", sequences=2, context=6, horizon=5
+    )
+    again = compare(recorded)
+    assert again["dream"] == report["dream"] and again["next_frame"] == report["next_frame"]
+
+
+def test_the_gif_shows_the_real_frames_above(simulator: Path, tmp_path: Path) -> None:
+    config = CompareConfig(str(simulator), tmp_path, sequences=1, context=4, horizon=2)
+    compare(config)
+    above, below = iio.imread(tmp_path / "dream_vs_real.gif")[:, 18:].reshape(6, 2, 198, 198, 3).swapaxes(0, 1)
+    same = [np.array_equal(a[3:-3, 3:-3], b[3:-3, 3:-3]) for a, b in zip(above, below, strict=True)]
+    assert same == [True] * 4 + [False] * 2
+
+
+def test_data_of_another_environment_is_refused(simulator: Path, tmp_path: Path) -> None:
+    config = CompareConfig(str(simulator), tmp_path, sequences=1, context=2, horizon=2)
+    compare(config)
+    spec = tmp_path / "episodes" / "dataset.json"
+    spec.write_text(spec.read_text().replace(ENV_ID, "Other-v0"))
+    with pytest.raises(ValueError, match=f"recorded in Other-v0.*simulates {ENV_ID}"):
+        compare(replace(config, dataset=tmp_path / "episodes"))
+
+
+def test_data_of_another_variant_is_refused(simulator: Path, tmp_path: Path) -> None:
+    config = CompareConfig(str(simulator), tmp_path, sequences=1, context=2, horizon=2)
+    compare(config)
+    spec = tmp_path / "episodes" / "dataset.json"
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | {"env_kwargs": {"size": 17}}))
+    with pytest.raises(ValueError, match="recorded with {'size': 17}"):
+        compare(replace(config, dataset=tmp_path / "episodes"))
+
+
+def test_bad_configs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="horizon=0 must be at least 1"):
+        CompareConfig("x", tmp_path, horizon=0)
+    with pytest.raises(SimulatorError):
+        compare(CompareConfig("no-such-simulator", tmp_path))

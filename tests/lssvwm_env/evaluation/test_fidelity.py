@@ -1,0 +1,215 @@
+"""Tiles are counted exactly, on real recordings, against slow and simple ways to count them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data.openings import Openings, openings
+from lssvwm_models.data.segments import to_frames
+from lssvwm_models.evaluation.tally import Tally
+from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.model.actions import ActionSpec
+from lssvwm_models.model.config import preset
+from lssvwm_models.model.prediction import Prediction
+from lssvwm_models.model.world_model import WorldModel
+
+from lssvwm_env.datasets.collect import CollectConfig, collect
+from lssvwm_env.evaluation.fidelity import last_seen, legal_distance, measure, tile_report
+from lssvwm_env.real import tile_palette, world_cells
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    folder = tmp_path_factory.mktemp("rooms")
+    config = CollectConfig("MiniGrid-ObjectRooms-v0", folder, 240, split="test", episode_length=60, workers=1)
+    return collect(config)
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    return collect(CollectConfig("MiniGrid-MemoryS9-v0", tmp_path_factory.mktemp("memory"), 300, workers=1))
+
+
+@pytest.fixture(scope="module")
+def real(rooms: EpisodeDataset) -> Openings:
+    return openings(rooms, 4, 50)
+
+
+class Player:
+    """A model that knows the recordings by heart, or repeats what it saw last. Its state is (frames seen, last)."""
+
+    device, odometry = torch.device("cpu"), None
+
+    def __init__(self, real: Openings, copies: bool = False) -> None:
+        self.obs, self.rew = to_frames(real.obs), torch.from_numpy(real.rew)
+        self.terminated, self.copies = torch.from_numpy(real.terminated).float(), copies
+
+    def initial_state(self, batch_size: int) -> tuple[int, Any]:
+        return 0, None
+
+    def observe(
+        self, state: Any, obs: torch.Tensor, act: torch.Tensor, is_first: torch.Tensor, pose: None = None
+    ) -> tuple[Any, None]:
+        return (state[0] + obs.shape[1], obs[:, -1]), None
+
+    def imagine(
+        self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None
+    ) -> tuple[Prediction, Any]:
+        t, last = state
+        obs = last if self.copies else self.obs[:, t]
+        return Prediction(obs, obs, self.rew[:, t], self.terminated[:, t], obs, lambda obs: obs), (t + 1, obs)
+
+
+def slow_last_seen(pose: np.ndarray, visible: np.ndarray, until: int) -> np.ndarray:
+    age = np.full(visible.shape, -1)
+    for b in range(len(pose)):
+        seen: dict[tuple[int, int], int] = {}
+        for t in range(pose.shape[1]):
+            cells = [(r, c, tuple(world_cells(pose[b, t])[r, c].tolist())) for r in range(7) for c in range(7)]
+            for r, c, cell in cells:
+                age[b, t, r, c] = t - seen[cell] if cell in seen else -1
+            seen |= {cell: t for r, c, cell in cells if visible[b, t, r, c] and t < until}
+    return age
+
+
+@pytest.mark.parametrize("until", [None, 20])
+def test_last_seen_is_what_a_dictionary_says(real: Openings, until: int | None) -> None:
+    assert real.tiles is not None and real.pose is not None
+    visible = real.tiles[..., 0] != 0
+    age = last_seen(real.pose, visible, until)
+    np.testing.assert_array_equal(age, slow_last_seen(real.pose, visible, 50 if until is None else until))
+    assert (age[:, 0] == -1).all() and (age == -1).mean() < 0.9 and age.max() > 8
+    if until:
+        later = age[:, until:]
+        assert (
+            later[later >= 0] > np.broadcast_to(np.arange(50 - until)[:, None, None], later.shape)[later >= 0]
+        ).all()
+
+
+def test_last_seen_refuses_misfits() -> None:
+    with pytest.raises(ValueError, match=r"do not fit \(B, T, 3\)"):
+        last_seen(np.zeros((2, 5, 3), int), np.zeros((2, 4, 7, 7), bool))
+
+
+def test_tiles_are_counted_by_hand(real: Openings) -> None:
+    assert real.tiles is not None and real.pose is not None
+    palette = tile_palette()
+    ids, age = palette.encode(real.tiles), last_seen(real.pose, real.tiles[..., 0] != 0)
+    # Blank one real object that was seen recently, and put a ball where none is but the floor was seen.
+    is_recent = (age >= 1) & (age <= 8)
+    blanked = tuple(np.argwhere(palette.is_object(ids) & is_recent)[0])
+    is_floor = (real.tiles == (1, 0, 0)).all(-1)
+    is_floor[..., 6, 3] = False  # shows the agent
+    invented = tuple(np.argwhere(is_floor & (age > 8))[0])
+    codes = real.tiles.copy()
+    codes[blanked], codes[invented] = (1, 0, 0), (6, 0, 0)
+    counts = tile_report(palette.draw(codes), real.tiles, age, real.valid)
+    wrong = {name: tally.count.sum() - tally.amount.sum() for name, tally in counts.items()}
+    objects = palette.is_object(ids)
+    assert (wrong["tiles"], wrong["tiles_seen"], wrong["tiles_recent"]) == (2, 2, 1)
+    assert (wrong["objects"], wrong["objects_seen"], wrong["objects_recent"]) == (1, 1, 1)
+    assert (wrong["objects_precision"], wrong["objects_precision_recent"]) == (1, 0)
+    assert counts["tiles"].count.sum() == ids.size
+    assert counts["objects_recent"].count.sum() == (objects & is_recent).sum()
+    assert counts["tiles_age_2_8"].count.sum() == ((age >= 2) & (age <= 8)).sum()
+    assert wrong["tiles_age_1_1"] + wrong["tiles_age_2_8"] == 1  # the one that was blanked
+    assert counts["objects_precision"].count.sum() == objects.sum()
+    new = (age == -1) & (ids != palette.UNSEEN)
+    assert counts["tiles_new"].count.sum() == new.sum()
+    assert counts["tiles_new_chance"].amount.sum() == np.unique(ids[new], return_counts=True)[1].max()
+    assert counts["objects_new"].count.sum() == (new & objects).sum()
+    assert counts["objects_new_chance"].amount.sum() == np.unique(ids[new & objects], return_counts=True)[1].max()
+    assert counts["tiles_age_33_128"].count.sum() == (age >= 33).sum() and not counts["tiles_age_513_up"].count.any()
+
+
+def test_frames_past_the_end_do_not_count(real: Openings) -> None:
+    assert real.tiles is not None
+    valid = np.arange(50) < np.array([50, 10, 1, 0])[:, None]
+    never = np.full((*valid.shape, 7, 7), -1)
+    counts = tile_report(np.zeros_like(real.obs), real.tiles, never, valid)
+    assert counts["tiles"].count.sum(1).tolist() == [50 * 49, 10 * 49, 49, 0]
+
+
+def test_tiles_are_illegal_once_they_could_be_another() -> None:
+    palette = tile_palette()
+    assert legal_distance().min() > 30
+    clean = palette.draw(np.broadcast_to(np.array([6, 0, 0], np.uint8), (1, 1, 7, 7, 3)))
+    noise = np.random.default_rng(0).integers(0, 256, clean.shape, dtype=np.uint8)
+    tiles = np.broadcast_to(np.array([1, 0, 0], np.uint8), (1, 1, 7, 7, 3))
+    age, valid = np.zeros((1, 1, 7, 7), int), np.ones((1, 1), bool)
+    assert tile_report(clean, tiles, age, valid)["tiles_illegal"].estimate()["value"] == 0
+    assert tile_report(noise, tiles, age, valid)["tiles_illegal"].estimate()["value"] == 1
+
+
+def test_a_model_that_knows_the_truth_is_perfect(memory: EpisodeDataset) -> None:
+    settings: Any = {"sequences": 5, "context": 10, "horizon": 20, "seed": 3}
+    real = openings(memory, 5, 30, longer_than=10, seed=3)
+    model: Any = Player(real)
+    result = measure(model, memory, **settings)
+    assert result.context == 10  # the median episode is longer than three times that
+    np.testing.assert_array_equal(result.real.obs, real.obs)
+    for mode in ("next_frame", "dream", "dream_last_frame"):
+        estimates = result.report[mode]
+        for name, estimate in estimates.items():
+            perfect = {"psnr": 60.0, "tiles_illegal": 0.0}.get(name, 1.0)
+            assert name.endswith("_new_chance") or estimate["value"] in (perfect, None), (mode, name)
+        assert estimates["psnr"]["n"] * 49 == estimates["tiles"]["n"] > 0
+    assert result.report["next_frame"]["tiles_recent"]["n"] > 1000
+    assert result.report["next_frame"]["termination_recall"]["n"] == real.terminated[real.valid].sum()
+    assert result.report["dream_last_frame"]["psnr"]["n"] == 5
+    assert set(result.report["dream_per_step"]["tiles"]) <= {1.0, None}
+    assert len(result.report["dream_per_step"]["tiles"]) == 20
+
+
+def test_a_model_that_copies_scores_as_the_control(rooms: EpisodeDataset) -> None:
+    model: Any = Player(openings(rooms, 4, 32), copies=True)
+    report = measure(model, rooms, sequences=4, context=16, horizon=16).report
+    for mode in ("next_frame", "dream"):
+        assert report[mode] == report[f"copy_{mode}"]
+        assert 0.2 < report[mode]["tiles"]["value"] < 0.9
+    assert len(report["notes"]) == 2 and "reward" in report["notes"][0]  # ObjectRooms has neither event
+    json.dumps(report, allow_nan=False)
+
+
+def test_a_real_model_is_judged(rooms: EpisodeDataset) -> None:
+    torch.manual_seed(0)
+    view = EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view)).eval()
+    report = measure(model, rooms, sequences=2, context=32, horizon=4).report
+    assert report["context"] == 20  # a third of the 60-frame episodes
+    assert report["next_frame"]["psnr"]["n"] == 2 * 23 and report["dream"]["psnr"]["n"] == 2 * 4
+    assert measure(model, rooms, sequences=2, context=32, horizon=4).report == report
+
+
+def test_motions_are_counted_by_hand(rooms: EpisodeDataset) -> None:
+    view = EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view)).eval()
+    assert model.odometry is not None
+    for weight in model.odometry.classify[-1].parameters():
+        weight.data.zero_()
+    model.odometry.classify[-1].bias.data[1] = 1.0  # it always steps forward
+    report = measure(model, rooms, sequences=4, context=20, horizon=8).report
+    real = openings(rooms, 4, 28, longer_than=20)
+    assert real.pose is not None
+    moved = (np.diff(real.pose[..., :2], axis=1) != 0).any(-1)
+    assert report["next_frame"]["motions"] == Tally.of(moved, real.valid[:, 1:]).estimate()
+    assert report["dream"]["motions"]["value"] == moved[:, 19:].mean()
+    assert report["dream_per_step"]["way"] == pytest.approx(np.logical_and.accumulate(moved[:, 19:], 1).mean(0))
+    into_things = (real.act[:, 1:] == 2) & ~moved
+    unusual = report["next_frame"]["motions_unusual"]
+    assert unusual["n"] == into_things.sum() and unusual["value"] in (0.0, None)
+
+
+def test_without_tiles_only_frames_and_events_are_judged(rooms: EpisodeDataset, tmp_path: Path) -> None:
+    dataset = EpisodeDataset(rooms.folder)
+    dataset.tiles = None  # type: ignore[misc]
+    model: Any = Player(openings(dataset, 2, 8))
+    report = measure(model, dataset, sequences=2, context=4, horizon=4).report
+    assert report["next_frame"]["psnr"]["value"] == 60
+    assert not any("tiles" in name or "objects" in name for name in report["next_frame"])

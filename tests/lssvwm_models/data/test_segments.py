@@ -1,0 +1,42 @@
+"""Sequences cut from recorded episodes."""
+
+import numpy as np
+import torch
+from lssvwm_models.data.segments import motions, random_segments, segments, to_frames, to_uint8
+
+
+def test_segments_follow_the_convention(dataset):
+    batch = segments(dataset, np.array([3, 15]), 8)
+    assert batch.obs.shape == (2, 8, 3, 16, 16) and batch.act.shape == (2, 8)
+    assert batch.is_first[0].tolist() == [True] + [False] * 7
+    assert batch.is_first[1].tolist() == [True] + [False] * 4 + [True, False, False]  # runs into the next episode
+    x = batch.obs[0, :, 0, 0].argmax(-1)
+    assert torch.equal((x[1:] - x[:-1]) % 16, batch.act[0, 1:])  # act[t] led to frame t
+    assert torch.equal(batch.pose[0, :, 0], batch.act[0].cumsum(0) - batch.act[0, 0])  # from (0, 0, 0)
+    assert batch.pose[1, 5].tolist() == [0, 0, 0]
+
+
+def test_events_are_drawn_as_often_as_asked(dataset):
+    rng = np.random.default_rng(0)
+    for length in (5, 20):
+        batch = random_segments(dataset, range(40, 200), 32, length, rng, event_share=0.5)
+        event = batch.terminated | (batch.rew != 0)
+        assert event[:16, -max(1, length // 4) :].any(1).all()  # in their last quarter
+        assert not event[16:, -1].all()
+    late = random_segments(dataset, range(40, 200), 64, 5, rng, event_share=1.0)
+    assert late.obs.shape[0] == 64 and (late.terminated | (late.rew != 0))[:, -1:].any(1).all()
+
+
+def test_without_events_sequences_are_drawn_uniformly(dataset, monkeypatch):
+    monkeypatch.setattr(dataset, "events", np.array([], np.int64))
+    one, other = (random_segments(dataset, range(40, 200), 8, 5, np.random.default_rng(0), s) for s in (0.5, 0.0))
+    assert torch.equal(one.obs, other.obs)
+
+
+def test_frames_survive_the_round_trip():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(to_uint8(to_frames(frames)), frames)
+
+
+def test_motions_are_read_off_the_poses(dataset):
+    assert set(motions(dataset)) == {(0, 0, 0), (1, 0, 0)}

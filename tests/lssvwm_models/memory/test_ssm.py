@@ -1,0 +1,77 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lssvwm_models.memory import ssm
+from lssvwm_models.memory.ssm import frame_scan, frame_scan_reference
+
+from tests.lssvwm_models.scan_inputs import inputs
+
+
+def part(i, frames):
+    return {k: v[:, frames] if k in ("C", "x", "dt", "B", "is_first") else v for k, v in i.items()}
+
+
+def weighed(i):
+    values, log_decay = ssm._write_weights(i["x"], i["dt"], i["A"]), i["dt"].sum(2) * i["A"]
+    return i["C"], values, i["B"], i["state"], log_decay, i["is_first"]
+
+
+def close(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), T=st.integers(1, 9), M=st.sampled_from([1, 4]), R=st.sampled_from([1, 8]))
+def test_scan_equals_the_recurrence(seed, T, M, R):
+    i = inputs(seed, T, R, M)
+    close(frame_scan(**i), frame_scan_reference(**i))
+
+
+@pytest.mark.parametrize("form", [ssm._masked, ssm._carried])
+def test_each_form_equals_the_recurrence(form):
+    i = inputs(0)
+    close(form(*weighed(i)), frame_scan_reference(**i))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 8), max_size=3))
+def test_any_chunking_gives_the_same_numbers(seed, cuts):
+    i = inputs(seed, T=9)
+    whole = frame_scan(**i)
+    ys = []
+    for start, stop in zip([0, *sorted(set(cuts))], [*sorted(set(cuts)), 9], strict=True):
+        y, i["state"] = frame_scan(**part(i, slice(start, stop)))
+        ys.append(y)
+    close((torch.cat(ys, 1), i["state"]), whole)
+
+
+def test_nothing_leaks_over_a_reset():
+    i, other = inputs(1), inputs(2)
+    i["is_first"][:, 3] = True
+    changed = dict(i, state=other["state"], x=i["x"].clone())
+    changed["x"][:, :3] = other["x"][:, :3]
+    (y, state), (y_changed, state_changed) = frame_scan(**i), frame_scan(**changed)
+    assert not torch.equal(y[:, 1], y_changed[:, 1])
+    close((y[:, 3:], state), (y_changed[:, 3:], state_changed))
+
+
+def test_reads_do_not_see_their_own_frame():
+    i = inputs(3)
+    changed = dict(i, x=i["x"].clone())
+    changed["x"][:, 2] += 1
+    y, y_changed = frame_scan(**i)[0], frame_scan(**changed)[0]
+    torch.testing.assert_close(y[:, :3], y_changed[:, :3])
+    i["is_first"][:] = False
+    assert not torch.allclose(frame_scan(**i)[0][:, 3], frame_scan(**dict(changed, is_first=i["is_first"]))[0][:, 3])
+
+
+def test_gradients_of_both_forms_agree_through_the_carried_state():
+    grads = []
+    for form in (ssm._masked, ssm._carried):
+        i = inputs(4)
+        leaves = [i[k].requires_grad_() for k in ("C", "x", "dt", "B", "state")]
+        y, state = form(*weighed(i))
+        grads.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
+    close(*grads)

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from lssvwm_models.model.tokenizer import PatchTokenizer
+
+
+def tiles(n=200):
+    """Frames made of four kinds of tiles, one of them rare."""
+    g = torch.Generator().manual_seed(0)
+    kinds = torch.rand(4, 3, 4, 4, generator=g) * 2 - 1
+    index = torch.multinomial(torch.tensor([0.5, 0.3, 0.19, 0.01]), n * 4, True, generator=g).view(n, 2, 2)
+    return kinds[index].permute(0, 3, 1, 4, 2, 5).reshape(n, 3, 8, 8)
+
+
+def test_tiles_survive_exactly_in_as_few_latents_as_they_need():
+    frames = tiles()
+    tokenizer = PatchTokenizer.fit(frames, patch=4, most=32)
+    assert tokenizer.latent_dim == 3  # four kinds of tiles span three directions
+    torch.testing.assert_close(tokenizer.decode(tokenizer.encode(frames)), frames, rtol=0, atol=1e-4)
+
+
+def test_every_latent_has_unit_variance_rare_tiles_too():
+    frames = tiles()
+    latents = PatchTokenizer.fit(frames, patch=4, most=32).encode(frames)
+    torch.testing.assert_close(latents.flatten(0, 1).std(0), torch.ones(3), rtol=0.01, atol=0)
+
+
+def test_tokens_are_patches_in_reading_order():
+    frames = torch.zeros(1, 1, 4, 4)
+    frames[0, 0, :2, 2:] = 1  # upper right
+    latents = PatchTokenizer(patch=2, channels=1, latent_dim=4).encode(frames)
+    assert latents[0].sum(-1).tolist() == [0, 4, 0, 0]
+    assert torch.equal(PatchTokenizer(2, 1, 4).decode(latents), frames)
+
+
+def test_leading_dimensions_are_kept():
+    frames = torch.rand(2, 3, 3, 8, 8)
+    tokenizer = PatchTokenizer(4, 3, 48)
+    assert tokenizer.encode(frames).shape == (2, 3, 4, 48)
+    torch.testing.assert_close(tokenizer.decode(tokenizer.encode(frames)), frames)
+
+
+def test_more_latents_than_pixels_are_refused():
+    with pytest.raises(ValueError, match="latent_dim is 49"):
+        PatchTokenizer(4, 3, 49)

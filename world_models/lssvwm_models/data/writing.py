@@ -1,0 +1,158 @@
+"""A dataset folder from episodes that are already there: imported, or made in a program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from lssvwm_models.data.episodes import Episode, EpisodeDataset, shard_name, write_shard
+from lssvwm_models.data.spec import DatasetError, DatasetSpec, write_spec
+
+SHARD_FRAMES: Final = 8192
+SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split")
+NO_SEED: Final = -1
+"""The seed of an episode whose environment was reset with an unknown one."""
+
+
+def write_dataset(
+    folder: str | Path,
+    episodes: Iterable[Episode],
+    *,
+    env_id: str,
+    action_space: dict[str, Any],
+    env_kwargs: dict[str, Any] | None = None,
+    preprocessing: str = "none",
+    policy: str = "unknown",
+    seed: int = 0,
+    split: str = "train",
+    command: str = "",
+) -> EpisodeDataset:
+    """Write a dataset folder, whole or not at all.
+
+    Args:
+        folder: The folder to make; it may be there if it is empty.
+        episodes: Taken one by one, and in memory a shard at a time.
+        env_id: What the episodes are of. Where it is the id of an environment, `lssvwm compare` can collect more.
+        action_space: As in `DatasetSpec`, e.g. `{"type": "Discrete", "n": 7}`.
+        env_kwargs: What `make_real` takes beside `env_id` to make this environment.
+        preprocessing, policy, seed, split, command: As in `DatasetSpec`.
+
+    Raises:
+        DatasetError: If the folder is not empty.
+        ValueError: If there are no episodes, or they do not go together.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(f"{folder} is there already and will not be overwritten: delete it, or choose another name.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
+    new.mkdir()
+    try:
+        shards: list[str] = []
+        lengths: list[int] = []
+        for part in _parts(_alike(episodes)):
+            shards.append(shard_name(len(shards)))
+            lengths += map(len, part)
+            shape = part[0].obs.shape[1:]
+            write_shard(new / shards[-1], part)
+        if not shards:
+            raise ValueError(f"there are no episodes for {folder}; a dataset has at least one")
+        spec = DatasetSpec(
+            env_id=env_id,
+            env_kwargs=env_kwargs or {},
+            observation_space={"type": "Box", "low": 0, "high": 255, "shape": list(shape), "dtype": "uint8"},
+            action_space=action_space,
+            preprocessing=preprocessing,
+            policy=policy,
+            seed=seed,
+            split=split,
+            episode_length=max(lengths),
+            frames=sum(lengths),
+            shard_frames=SHARD_FRAMES,
+            command=command,
+            complete=True,
+            shards=shards,
+        )
+        write_spec(new, spec)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return EpisodeDataset(folder)
+
+
+def join_datasets(folder: str | Path, parts: Sequence[EpisodeDataset], command: str = "") -> EpisodeDataset:
+    """Make one dataset folder of the episodes of several, in their order; or make it again, whatever had cut it off.
+
+    The shards are hard links to those of the parts, and copies only where the file system has no such links.
+
+    Args:
+        folder: The folder to make, or one that this function made.
+        parts: Of the same environment, seen in the same way.
+        command: As in `DatasetSpec`.
+
+    Raises:
+        DatasetError: If the parts do not go together.
+        ValueError: If there are none.
+    """
+    if not parts:
+        raise ValueError(f"there are no datasets for {folder}; give at least one")
+    specs, first = [part.spec for part in parts], parts[0]
+    for part, name in product(parts, SHARED):
+        if (other := getattr(part.spec, name)) != (known := getattr(first.spec, name)):
+            raise DatasetError(f"{part.folder} has {name} {other!r}, but {first.folder} has {known!r}: join others")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [part.folder / shard for part in parts for shard in part.spec.shards]
+    shards = [shard_name(i) for i in range(len(sources))]
+    for source, shard in zip(sources, shards, strict=True):
+        (folder / shard).unlink(missing_ok=True)
+        try:
+            os.link(source, folder / shard)
+        except OSError:
+            shutil.copyfile(source, folder / shard)
+    spec = replace(
+        specs[0],
+        policy=", then ".join(dict.fromkeys(spec.policy for spec in specs)),
+        episode_length=max(spec.episode_length for spec in specs),
+        frames=sum(spec.frames for spec in specs),
+        shard_frames=max(spec.shard_frames for spec in specs),
+        command=command,
+        shards=shards,
+    )
+    write_spec(folder, spec)
+    return EpisodeDataset(folder)
+
+
+def _parts(episodes: Iterable[Episode]) -> Iterator[list[Episode]]:
+    """Episodes in groups of at least `SHARD_FRAMES` frames; the last may have fewer."""
+    part: list[Episode] = []
+    for episode in episodes:
+        part.append(episode)
+        if sum(map(len, part)) >= SHARD_FRAMES:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _alike(episodes: Iterable[Episode]) -> Iterator[Episode]:
+    """The same episodes; raises where one does not go with the first."""
+    first: dict[str, str] = {}
+    for i, episode in enumerate(episodes):
+        layout = {key: f"{array.dtype} {array.shape[1:]}" for key, array in episode.arrays().items()}
+        first = first or layout
+        for key in sorted(layout.keys() | first.keys()):
+            if layout.get(key) != first.get(key):
+                raise ValueError(
+                    f"episodes of one dataset must agree in {key}: in the first it is {first.get(key)}, in number "
+                    f"{i + 1} {layout.get(key)}"
+                )
+        yield episode

@@ -1,0 +1,259 @@
+"""`WorldModelState`: everything a world model remembers, as a value of fixed size; `CompactState`: only what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lssvwm_models.memory.state_size import first_channels, needed_channels
+from lssvwm_models.utils.files import write_bytes
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True)
+class WorldModelState:
+    """The memory of B simulated worlds. A value: operations return new states and never write into old ones.
+
+    Its size does not depend on how many frames were seen: planners fork it with `repeat_interleave`, and saved
+    states resume exactly.
+
+    Attributes:
+        ssm: per layer, (B, tubes, H, P, N) float32: the tubes' state-space states.
+        kv: per layer, (B, window, 2, H, n, head_dim): keys and values of the last frames, oldest first.
+        latents: (B, M, k): the last committed frame.
+        feats: (B, F): its features.
+        pose: (B, 3) long: x, y, heading, dead-reckoned since the episode or context began; zeros without odometry.
+        age: (B,) long: frames committed since the episode or context began.
+    """
+
+    ssm: tuple[Tensor, ...]
+    kv: tuple[Tensor, ...]
+    latents: Tensor
+    feats: Tensor
+    pose: Tensor
+    age: Tensor
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.age.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors; the same whatever the history."""
+        return sum(t.numel() * t.element_size() for t in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name, batch first."""
+        layers = {f"{name}.{i}": t for name in ("ssm", "kv") for i, t in enumerate(getattr(self, name))}
+        return layers | {"latents": self.latents, "feats": self.feats, "pose": self.pose, "age": self.age}
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> WorldModelState:
+        """Apply f to every tensor."""
+        ssm, kv = (tuple(f(t) for t in layers) for layers in (self.ssm, self.kv))
+        return WorldModelState(ssm, kv, f(self.latents), f(self.feats), f(self.pose), f(self.age))
+
+    def clone(self) -> WorldModelState:
+        """A copy that shares no memory."""
+        return self.map(torch.clone)
+
+    def detach(self) -> WorldModelState:
+        """The same numbers, without the graph that made them."""
+        return self.map(torch.detach)
+
+    def to(self, device: torch.device | str) -> WorldModelState:
+        """The state on a device."""
+        return self.map(lambda t: t.to(device))
+
+    def __getitem__(self, ids: Tensor | slice | list[int]) -> WorldModelState:
+        """The states of some worlds; ids as for a tensor's first dimension, which is kept."""
+        return self.map(lambda t: t[ids])
+
+    def repeat_interleave(self, n: int) -> WorldModelState:
+        """n copies of every world, side by side: (B,) -> (B * n,). Those of a single world share its memory."""
+        if self.batch_size == 1:  # states are never written to, so a view does
+            return self.map(lambda t: t.expand(n, *t.shape[1:]))
+        return self.map(lambda t: t.repeat_interleave(n, 0))
+
+    def where(self, mask: Tensor, other: WorldModelState) -> WorldModelState:
+        """This state where mask (B,) is true, the other elsewhere."""
+        mine, theirs = self.tensors(), other.tensors()
+        mixed = {k: torch.where(mask.view(-1, *[1] * (t.dim() - 1)), t, theirs[k]) for k, t in mine.items()}
+        return WorldModelState.from_tensors(mixed)
+
+    @staticmethod
+    def cat(states: Sequence[WorldModelState]) -> WorldModelState:
+        """Worlds of several states side by side."""
+        named = [s.tensors() for s in states]
+        return WorldModelState.from_tensors({k: torch.cat([t[k] for t in named]) for k in named[0]})
+
+    @staticmethod
+    def from_tensors(named: dict[str, Tensor]) -> WorldModelState:
+        """The inverse of `tensors`."""
+
+        def layers(name: str) -> tuple[Tensor, ...]:
+            return tuple(named[f"{name}.{i}"] for i in range(sum(k.startswith(f"{name}.") for k in named)))
+
+        rest = (named[name] for name in ("latents", "feats", "pose", "age"))
+        return WorldModelState(layers("ssm"), layers("kv"), *rest)
+
+    def compact(self, tolerance: float) -> CompactState:
+        """Only the channels of the memory that matter: every tube keeps as many as it needs, see `needed_channels`.
+
+        Args:
+            tolerance: the share of the squared norm of each layer's memory that may be dropped, 0 to 1.
+
+        Raises:
+            ValueError: If the tolerance is no share.
+        """
+        return self._held(lambda memory: needed_channels(memory, tolerance))
+
+    def truncated(self, channels: int) -> CompactState:
+        """Only the first channels of the memory, the same number in every tube.
+
+        Raises:
+            ValueError: If their number is negative.
+        """
+        if channels < 0:
+            raise ValueError(f"channels={channels} must be at least 0: how many of each tube's channels are kept")
+        return self._held(lambda memory: torch.full(memory.shape[:2], channels, device=memory.device))
+
+    def _held(self, count: Callable[[Tensor], Tensor]) -> CompactState:
+        """As many channels of each tube as `count` says, (B, tubes); all of layers whose memory is attention."""
+        held, kept = [], []
+        for s in self.ssm:
+            scan = s.dim() == 5
+            held.append(first_channels(count(s), s.shape[3]) if scan else s.new_ones(s.shape[:2], dtype=torch.bool))
+            kept.append((s.transpose(2, 3) if scan else s)[held[-1]])
+        return CompactState(tuple(held), tuple(kept), replace(self, ssm=()))
+
+    def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+        """Write to a safetensors file, whole or not at all."""
+        _save(path, self.tensors(), metadata)
+
+    @staticmethod
+    def load(path: str | Path) -> tuple[WorldModelState, dict[str, str]]:
+        """Read a file of `save`, or of `CompactState.save`: the state, and the metadata that was stored with it."""
+
+        def made(named: dict[str, Tensor]) -> WorldModelState:
+            compact = any(name.startswith("held.") for name in named)
+            return CompactState.from_tensors(named).expand() if compact else WorldModelState.from_tensors(named)
+
+        return _load(path, made)
+
+
+@dataclass(frozen=True)
+class CompactState:
+    """The memory of B worlds without the channels that they do not need: smaller to keep, to fork and to save.
+
+    A value, as `WorldModelState`, which makes it and which `expand` gives back, with zeros for what was dropped.
+
+    Attributes:
+        held: per layer, (B, tubes, P) bool: which channels are kept. Of layers whose memory is attention (B, frames),
+            all true: these are left whole.
+        kept: per layer, (K, H, N): these channels, one after the other; or frames, (K, 2, H, n, head_dim).
+        rest: everything else; its `ssm` is empty.
+    """
+
+    held: tuple[Tensor, ...]
+    kept: tuple[Tensor, ...]
+    rest: WorldModelState
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self.rest.batch_size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(t.numel() * t.element_size() for t in self.tensors().values())
+
+    def expand(self) -> WorldModelState:
+        """The state, to go on from."""
+        ssm = []
+        for held, kept in zip(self.held, self.kept, strict=True):
+            memory = kept.new_zeros(*held.shape, *kept.shape[1:])
+            memory[held] = kept
+            ssm.append(memory.transpose(2, 3).contiguous() if held.dim() == 3 else memory)
+        return replace(self.rest, ssm=tuple(ssm))
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> CompactState:
+        """Apply f to every tensor; it must leave shapes as they are."""
+        held, kept = (tuple(f(t) for t in layers) for layers in (self.held, self.kept))
+        return CompactState(held, kept, self.rest.map(f))
+
+    def to(self, device: torch.device | str) -> CompactState:
+        """The state on a device."""
+        return self.map(lambda t: t.to(device))
+
+    def __getitem__(self, ids: Tensor | slice | list[int]) -> CompactState:
+        """The states of some worlds; ids as for a tensor's first dimension, which is kept."""
+        worlds = torch.arange(self.batch_size)[ids.cpu() if isinstance(ids, Tensor) else ids].tolist()
+        kept = []
+        for h, k in zip(self.held, self.kept, strict=True):
+            of_world = k.split(h.flatten(1).sum(1).tolist())
+            kept.append(torch.cat([k[:0], *(of_world[i] for i in worlds)]))
+        return CompactState(tuple(h[worlds] for h in self.held), tuple(kept), self.rest[worlds])
+
+    def repeat_interleave(self, n: int) -> CompactState:
+        """n copies of every world, side by side: (B,) -> (B * n,)."""
+        return self[torch.arange(self.batch_size).repeat_interleave(n)]
+
+    @staticmethod
+    def cat(states: list[CompactState]) -> CompactState:
+        """Worlds of several states side by side."""
+        held, kept = (
+            tuple(torch.cat(layers) for layers in zip(*parts, strict=True))
+            for parts in ([s.held for s in states], [s.kept for s in states])
+        )
+        return CompactState(held, kept, WorldModelState.cat([s.rest for s in states]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        layers = {f"{name}.{i}": t for name in ("held", "kept") for i, t in enumerate(getattr(self, name))}
+        return layers | self.rest.tensors()
+
+    @staticmethod
+    def from_tensors(named: dict[str, Tensor]) -> CompactState:
+        """The inverse of `tensors`."""
+        layers = range(sum(name.startswith("held.") for name in named))
+        held, kept = (tuple(named[f"{name}.{i}"] for i in layers) for name in ("held", "kept"))
+        return CompactState(held, kept, WorldModelState.from_tensors(named))
+
+    def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+        """Write to a safetensors file, whole or not at all. `WorldModelState.load` reads it too."""
+        _save(path, self.tensors(), metadata)
+
+    @staticmethod
+    def load(path: str | Path) -> tuple[CompactState, dict[str, str]]:
+        """Read a file of `save`: the state, and the metadata that was stored with it."""
+        compact, metadata = _load(path, CompactState.from_tensors)
+        if compact.rest.ssm:
+            raise ValueError(f"{path} holds a whole state, not a compact one; read it with WorldModelState.load()")
+        return compact, metadata
+
+
+def _save(path: str | Path, named: dict[str, Tensor], metadata: dict[str, str] | None) -> None:
+    data = save({k: t.clone(memory_format=torch.contiguous_format) for k, t in named.items()}, metadata)
+    write_bytes(path, data)
+
+
+def _load(path: str | Path, made: Callable[[dict[str, Tensor]], State]) -> tuple[State, dict[str, str]]:
+    """What is made of the tensors of a file, and its metadata."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            named = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+            return made(named), file.metadata() or {}
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is not a saved world model state ({error}); save one with save_state()") from error

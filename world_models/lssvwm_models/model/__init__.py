@@ -1,0 +1,1 @@
+"""The world model: tokens, blocks, heads, odometry and the sampler."""

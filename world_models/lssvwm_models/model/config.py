@@ -1,0 +1,127 @@
+"""What a world model is made of: sizes of its network, and presets of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.model.actions import ActionSpec
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the network.
+
+    Attributes:
+        d_model: width of the tokens.
+        merge: side of the square of patches that one token stands for. Maps know every patch by its own place.
+        block_sizes: side of the scan's tubes in each layer, in tokens; each divides the grid. Its length is the depth.
+        map_layers: layers whose state is addressed by place, a map of the world; their tube is the whole frame. The
+            other layers address theirs by content.
+        window: how many earlier frames are mixed into a frame, besides what the memory tells.
+        state_per_token: length of the state's keys per token of a tube, in layers that are no maps.
+        d_inner: width of the values held in the state.
+        headdim: width of one head of the scan. head_dim: of one head of the attention.
+        mlp_ratio: width of the MLP over d_model.
+        map_size: places further apart than this many cells, in either direction, may be mistaken for one another.
+        overlap: whether tubes smaller than the frame overlap, see `BlockScan`.
+        memory: what carries the past: "scan", or, to compare with, "attention" over earlier frames, with none of the
+            layers of which block sizes are then asked but how many there are.
+        memory_window: how many earlier frames "attention" remembers; None: all of them, at a growing cost.
+        mixing: what mixes the tokens of a frame: the paper's "attention" (section 4.1), or a depthwise "convolution",
+            which learns to draw sharper frames from as many.
+    """
+
+    d_model: int = 192
+    merge: int = 2
+    block_sizes: tuple[int, ...] = (4, 2, 4, 4)
+    map_layers: tuple[int, ...] = (0, 2)
+    window: int = 0
+    state_per_token: int = 4
+    d_inner: int = 128
+    headdim: int = 32
+    head_dim: int = 32
+    mlp_ratio: int = 3
+    map_size: int = 16
+    overlap: bool = False
+    memory: Literal["scan", "attention"] = "scan"
+    memory_window: int | None = None
+    mixing: Literal["attention", "convolution"] = "convolution"
+
+
+# `debug` takes seconds to train, `micro` half an hour of a CPU core (for small worlds, dreamt fast), `tiny` an hour or
+# two, `small` a GPU: it has 8 M parameters.
+PRESETS: Final = {
+    "debug": NetworkConfig(
+        d_model=32,
+        block_sizes=(4, 2),
+        map_layers=(0,),
+        state_per_token=1,
+        d_inner=32,
+        head_dim=16,
+        headdim=16,
+        map_size=8,
+    ),
+    "micro": NetworkConfig(
+        d_model=128,
+        merge=4,
+        block_sizes=(2, 2),
+        map_layers=(0,),
+        d_inner=64,
+        headdim=16,
+        mlp_ratio=2,
+        mixing="attention",  # its frames have only four tokens
+    ),
+    "tiny": NetworkConfig(),
+    "small": NetworkConfig(
+        d_model=256,
+        block_sizes=(4, 1, 4, 2, 4),
+        map_layers=(0, 2),
+        d_inner=256,
+        headdim=64,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """What a world model is made of.
+
+    Attributes:
+        action: the action space.
+        frame_size, channels: frames are (channels, frame_size, frame_size).
+        patch: side of a patch, in pixels. latent_dim: k, numbers per patch (see `WorldModel.fitted`).
+        network: sizes of the network.
+        feature_dim: length of the feature vector read off each frame.
+        block_frames: frames per temporal block; longer sequences are processed block by block with the memory carried.
+        view: for top-down worlds seen from a moving agent: enables dead reckoning. None: the camera stands still.
+    """
+
+    action: ActionSpec
+    frame_size: int = 64
+    channels: int = 3
+    patch: int = 8
+    latent_dim: int = 32
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    feature_dim: int = 128
+    block_frames: int = 32
+    view: EgoView | None = None
+
+    def __post_init__(self) -> None:
+        if self.frame_size % self.patch:
+            raise ValueError(
+                f"frame_size is {self.frame_size}, not divisible by patch {self.patch}; resize or pad the frames"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches per side of a frame."""
+        return self.frame_size // self.patch
+
+
+def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
+    """A config by the name of its network in `network.PRESETS`."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset is named {name!r}; choose from {', '.join(PRESETS)}")
+    return replace(WorldModelConfig(action, network=PRESETS[name]), **changes)  # type: ignore[arg-type]

@@ -1,0 +1,207 @@
+"""The paper's network: tokens in, N blocks of scan, attention and MLP, denoised tokens out (paper Fig. 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lssvwm_models.memory.frame_context import FrameContext
+from lssvwm_models.memory.scans import BlockScan, PlaceMap, Scan
+from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
+from lssvwm_models.model.blocks import Block, modulated_norm
+from lssvwm_models.model.config import NetworkConfig
+from lssvwm_models.model.mixers import CausalAttention, FrameLocalAttention, LocalConvolution, PlaceAttention
+
+# Width of what a frame's noise level and action are told the layers by.
+CONDITION: Final = 64
+
+
+class NetworkOutput(NamedTuple):
+    """What `Network.forward` makes of frames.
+
+    Attributes:
+        tokens: (B, T, S, n, d) after the last block.
+        around: what the last map layer remembered, before each frame, of the places around, (B, T, E, d_inner); None if
+            there is no such layer or nothing is written.
+        ssm, kv: the memory after the last frame.
+        reads: per layer, what was read of the memory at the places of a frame that is not written; a pass over the
+            same frame takes them instead of reading again. None for layers where the next pass may read otherwise.
+    """
+
+    tokens: Tensor
+    around: Tensor | None
+    ssm: tuple[Tensor, ...]
+    kv: tuple[Tensor, ...]
+    reads: tuple[Tensor | None, ...]
+
+
+class Network(nn.Module):
+    """Maps latents of frames, noisy or clean, to their clean latents, reading and writing the memory.
+
+    Args:
+        config: sizes.
+        grid: patches per side of a frame, M in all. They make n = M / merge ** 2 tokens.
+        latent_dim: k, numbers per patch.
+    """
+
+    def __init__(self, config: NetworkConfig, grid: int, latent_dim: int, action: ActionSpec) -> None:
+        super().__init__()
+        _check(config, grid)
+        d = config.d_model
+        self.grid = grid
+        self.merge = config.merge
+        self.parts = config.merge**2
+        self.tokens = grid**2 // self.parts
+        looks_around = config.memory == "scan" and config.map_layers
+        self.surroundings = (config.map_size // 2) ** 2 if looks_around else 0  # E
+        self.embed = nn.Linear(self.parts * latent_dim, d)
+        self.position = nn.Parameter(0.5 * torch.randn(self.tokens, d))
+        self.embed_action = ActionEmbedding(action, CONDITION)
+        self.embed_tau = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, CONDITION))
+        self.blocks = nn.ModuleList(
+            Block(_memory(config, grid, layer), _mixing(config, grid // config.merge), d, CONDITION, config.mlp_ratio)
+            for layer in range(len(config.block_sizes))
+        )
+        # All maps tell places by the same codes, and so do all attentions: one of each computes them for all. (In a
+        # tuple, which PyTorch does not take for more modules.)
+        a_map = next((m for m in self.modules() if isinstance(m, PlaceMap)), None)
+        an_attention = next((m for m in self.modules() if isinstance(m, PlaceAttention)), None)
+        self._encoders = a_map, an_attention
+        self.modulation = nn.Linear(CONDITION, 2 * d)
+        self.out = nn.Linear(d, self.parts * latent_dim)
+        for layer in (self.modulation, self.out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def initial_state(self, batch_size: int, device: torch.device) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Empty states of the scans and of the attentions."""
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        ssm = (b.scan.state_shape(batch_size) for b in blocks)
+        kv = (b.attention.state_shape(batch_size, self.tokens) for b in blocks)
+        return tuple(torch.zeros(s, device=device) for s in ssm), tuple(torch.zeros(s, device=device) for s in kv)
+
+    def context(
+        self, places: Tensor, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool
+    ) -> FrameContext:
+        """What the layers are told of frames.
+
+        Args:
+            places: (B, T, M, 2) of the patches. around: (B, T, E, 2), places whose memory the features are made of,
+                besides the frame; None if nothing is written.
+            is_first: (B, T). age: (B,), how many frames the memory has seen before them.
+            writes: whether stream 0 enters the memory.
+        """
+        frames = FrameContext.of(self._merged(places).flatten(2, 3), self.parts, around, is_first, age, writes)
+        a_map, an_attention = self._encoders
+        if a_map is not None:
+            around_codes = None if around is None else a_map.encode(around)
+            frames = replace(frames, patch_codes=a_map.encode(frames.patch_places), around_codes=around_codes)
+        if an_attention is not None:
+            frames = replace(frames, token_rotation=an_attention.encode(frames.token_places))
+        return frames
+
+    def forward(
+        self,
+        latents: Tensor,
+        tau: Tensor,
+        act: Tensor,
+        frames: FrameContext,
+        ssm: tuple[Tensor, ...],
+        kv: tuple[Tensor, ...],
+        channels: Tensor | None = None,
+        reads: tuple[Tensor | None, ...] | None = None,
+    ) -> NetworkOutput:
+        """Run S streams of T frames.
+
+        Args:
+            latents: (B, T, S, M, k) and tau: (B, T, S), their noise levels in [0, 1], 1 = clean.
+            act: (B, T) or (B, T, A), the same for all streams.
+            frames: as `context` makes them; those that write nothing are one per world.
+            ssm, kv: the memory before frame 0.
+            channels: (B, L), how many channels of the memory are read in each layer; None: all.
+            reads: of an earlier pass over the same frame and memory; None: they are read.
+        """
+        x = self.embed(self._merged(latents).flatten(-2))
+        x = x + self.position.to(x.dtype)  # under autocast the stream stays in bfloat16: half the traffic
+        cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, frames.is_first).unsqueeze(2)  # (B, T, S, c)
+        around = None
+        after = []
+        for i, block in enumerate(self.blocks):
+            frames_here = replace(
+                frames,
+                channels=None if channels is None else channels[:, i],
+                reads=None if reads is None else reads[i],
+            )
+            made = block(x, cond, frames_here, ssm[i], kv[i])
+            x = made.x
+            around = around if made.around is None else made.around
+            after.append((made.ssm, made.kv, None if frames.writes else made.reads))
+        new_ssm, new_kv, new_reads = zip(*after, strict=True)
+        shift, scale = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(2, -1)
+        return NetworkOutput(modulated_norm(x, shift, scale), around, new_ssm, new_kv, new_reads)
+
+    def denoised(self, tokens: Tensor) -> Tensor:
+        """Clean latents (..., M, k) from the tokens of `forward`."""
+        m = self.merge
+        side = self.grid // m
+        latents = self.out(tokens).float().unflatten(-1, (m, m, -1)).unflatten(-4, (side, side))
+        return latents.transpose(-4, -3).flatten(-5, -2)
+
+    def _merged(self, patches: Tensor) -> Tensor:
+        """(..., M, c), row by row -> (..., n, parts, c), token by token."""
+        m = self.merge
+        side = self.grid // m
+        patches = patches.unflatten(-2, (side, m, side, m)).transpose(-4, -3)  # (..., side, side, m, m, c)
+        return patches.flatten(-3, -2).flatten(-4, -3)
+
+
+def _check(config: NetworkConfig, grid: int) -> None:
+    if grid % config.merge:
+        raise ValueError(
+            f"merge is {config.merge}, which does not divide the grid of {grid} x {grid} patches; set merge=1, or "
+            "choose another patch"
+        )
+    grid //= config.merge
+    wrong = [b for b in config.block_sizes if grid % b]
+    if wrong:
+        raise ValueError(f"block_sizes has {wrong[0]}, which does not divide the grid of {grid} x {grid} tokens")
+    if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in config.map_layers):
+        raise ValueError(
+            f"map_layers={config.map_layers} must be layers whose tube is the whole frame, "
+            f"of {grid} x {grid} tokens, but block_sizes={config.block_sizes}"
+        )
+
+
+def _memory(config: NetworkConfig, grid: int, layer: int) -> Scan | CausalAttention:
+    """What carries the past in a layer."""
+    if config.memory == "attention":
+        return CausalAttention(
+            config.d_model, config.head_dim, (grid // config.merge) ** 2, config.memory_window, config.map_size
+        )
+    sizes = config.d_model, config.d_inner, config.headdim
+    if layer in config.map_layers:
+        looks_around = layer == max(config.map_layers)
+        return PlaceMap(*sizes, grid**2, config.merge**2, config.map_size, looks_around)
+    block = config.block_sizes[layer]
+    return BlockScan(
+        *sizes, grid // config.merge, block, max(4, config.state_per_token * block**2), overlap=config.overlap
+    )
+
+
+def _mixing(config: NetworkConfig, grid: int) -> FrameLocalAttention | LocalConvolution:
+    """What mixes the tokens of a frame."""
+    if config.mixing == "convolution":
+        return LocalConvolution(config.d_model, grid, config.window)
+    return FrameLocalAttention(config.d_model, config.head_dim, config.window, config.map_size)
+
+
+def _fourier(tau: Tensor) -> Tensor:
+    """(...) in [0, 1] -> (..., 64) sines and cosines."""
+    waves = torch.exp(torch.linspace(0, math.log(200), 32, device=tau.device))
+    angles = tau.unsqueeze(-1) * waves
+    return torch.cat([angles.sin(), angles.cos()], -1)

@@ -1,0 +1,327 @@
+"""The world model: observe real frames, and imagine new ones. See `WorldModel`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lssvwm_models.execution.noise import fold, frame_noise
+from lssvwm_models.execution.recorded import RecordedSteps
+from lssvwm_models.execution.threads import by_thread
+from lssvwm_models.memory.frame_context import FrameContext
+from lssvwm_models.memory.geometry import patch_places, surrounding_places
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.config import WorldModelConfig
+from lssvwm_models.model.heads import FeatureHead, RewardHead, TerminationHead
+from lssvwm_models.model.network import Network
+from lssvwm_models.model.odometry import Odometry
+from lssvwm_models.model.prediction import Prediction
+from lssvwm_models.model.sampler import Sample, sample
+from lssvwm_models.model.tokenizer import PatchTokenizer
+
+Reads = tuple[Tensor | None, ...]
+
+
+class Committed(NamedTuple):
+    """What `WorldModel.commit` makes of frames: the memory after them, the tokens (B, T, S, n, d) of all streams,
+    features (B, T, F), and the surroundings (B, T, E, d_inner) that these are made of besides the tokens."""
+
+    state: WorldModelState
+    tokens: Tensor
+    feats: Tensor
+    around: Tensor | None
+
+
+class WorldModel(nn.Module):
+    """A video world model with a fixed-size state-space memory.
+
+    The memory is only ever written by committed frames: a frame is denoised while reading the memory of the frames
+    before it, and only the finished frame is written.
+    """
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.feature_dim
+        self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim)
+        sizes = config.action, config.grid, config.patch, config.latent_dim
+        self.odometry = Odometry(config.view, *sizes) if config.view else None
+        self.network = Network(config.network, config.grid, config.latent_dim, config.action)
+        self.features = FeatureHead(
+            self.network.tokens,
+            config.network.d_model,
+            self.network.parts,
+            self.network.surroundings,
+            config.network.d_inner,
+            width,
+        )
+        self.reward = RewardHead(width)
+        self.termination = TerminationHead(width)
+
+    @classmethod
+    def fitted(cls, config: WorldModelConfig, frames: Tensor) -> WorldModel:
+        """An untrained model whose tokenizer is fitted to frames (N, C, H, W) in [-1, 1].
+
+        `config.latent_dim` is the most latents per patch; the model's own config tells how many were needed.
+        """
+        tokenizer = PatchTokenizer.fit(frames, config.patch, config.latent_dim)
+        model = cls(replace(config, latent_dim=tokenizer.latent_dim))
+        model.tokenizer = tokenizer
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.position.device
+
+    def initial_state(self, batch_size: int) -> WorldModelState:
+        """The memory of worlds that have seen nothing."""
+        ssm, kv = self.network.initial_state(batch_size, self.device)
+        latents = torch.zeros(batch_size, self.config.grid**2, self.config.latent_dim, device=self.device)
+        pose = torch.zeros(batch_size, 3, dtype=torch.long, device=self.device)
+        feats = torch.zeros(batch_size, self.config.feature_dim, device=self.device)
+        return WorldModelState(ssm, kv, latents, feats, pose, pose[:, 0].clone())
+
+    @torch.no_grad()
+    def observe(
+        self, state: WorldModelState, obs: Tensor, act: Tensor, is_first: Tensor, pose: Tensor | None = None
+    ) -> tuple[WorldModelState, Tensor]:
+        """Take real frames into the memory, in parallel over each temporal block.
+
+        Args:
+            obs: (B, T, C, H, W) in [-1, 1]. act: (B, T) or (B, T, A), the action that led to each frame.
+            is_first: (B, T) bool; the memory is emptied before such a frame.
+            pose: (B, T, 3) of the eye where it is known, on the axes of `state.pose`, or of the first frames (see
+                `data.segments.relative_pose`); otherwise it is reckoned.
+
+        Returns:
+            the state after the last frame, and features (B, T, F) of every frame.
+        """
+        self.check(state.batch_size, obs, act, is_first)
+        self._check_placed(pose)
+        latents = self.tokenizer.encode(obs)
+        feats: list[Tensor] = []
+        for frames in self.temporal_blocks(latents.shape[1]):
+            block = latents[:, frames], act[:, frames], is_first[:, frames]
+            here = self._track(state, *block) if pose is None else pose[:, frames]
+            committed = self.commit(state, *block, here)
+            state = committed.state
+            feats.append(committed.feats)
+        return state, torch.cat(feats, 1)
+
+    @torch.no_grad()
+    def imagine(
+        self,
+        state: WorldModelState,
+        act: Tensor,
+        rng: Tensor,
+        steps: int = 1,
+        pose: Tensor | None = None,
+        recorded: RecordedSteps | None = None,
+    ) -> tuple[Prediction, WorldModelState]:
+        """Generate the next frame of every world: of one that has seen nothing, the first of an episode.
+
+        Args:
+            act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
+                the same frame. steps: denoising steps. pose: (B, 3) of the eye in the next frame where it is known, on
+                the axes of `state.pose`; otherwise it is reckoned. recorded: replays steps that it has recorded.
+        """
+        self._check_ahead(state, act, rng)
+        self._check_placed(pose)
+        make = self._imagine if recorded is None else partial(self._imagine_recorded, recorded)
+
+        def of(worlds: slice) -> tuple[Prediction, WorldModelState]:
+            here = None if pose is None else pose[worlds]
+            return make(state[worlds], act[worlds], rng[worlds], steps, here)
+
+        made = by_thread(of, state.batch_size) if self.device.type == "cpu" else [of(slice(None))]
+        if len(made) == 1:
+            return made[0]
+        frames, states = zip(*made, strict=True)
+        return Prediction.cat(frames), WorldModelState.cat(states)
+
+    def _imagine(
+        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int, pose: Tensor | None
+    ) -> tuple[Prediction, WorldModelState]:
+        """`imagine`, in one thread, without checks."""
+        act, is_first, reckoned = self._ahead(state, act)
+        pose = reckoned if pose is None else pose.unsqueeze(1)
+        frames = self._context(state, is_first, pose)
+        sampled, reads = self._sample(state, act, frames, rng.unsqueeze(1), steps)
+        after = self._write(state, sampled.x, act, frames, pose, reads=reads)
+        rew = self.reward(after.feats)[:, 0]
+        term_prob = self.termination(after.feats)[:, 0].sigmoid()
+        frame = sampled.x[:, 0], sampled.expected[:, 0], rew, term_prob, after.state.feats
+        return Prediction(*frame, self.tokenizer.decode), after.state
+
+    def _imagine_recorded(
+        self,
+        recorded: RecordedSteps,
+        state: WorldModelState,
+        act: Tensor,
+        rng: Tensor,
+        steps: int,
+        pose: Tensor | None,
+    ) -> tuple[Prediction, WorldModelState]:
+        """`_imagine`, replayed without Python between its operations where these are the same every time."""
+        # Worlds that begin take other operations, and attention over earlier frames reaches as far as they go.
+        if self.config.network.memory != "scan" or bool((state.age == 0).any()):
+            return self._imagine(state, act, rng, steps, pose)
+        named = state.tensors() | {"act": act, "rng": rng} | ({} if pose is None else {"pose given": pose})
+
+        def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+            given = dict(zip(named, tensors, strict=True))
+            inputs = given.pop("act"), given.pop("rng"), steps, given.pop("pose given", None)
+            frame, memory = self._imagine(WorldModelState.from_tensors(given), *inputs)
+            return frame.latents, frame.expected, frame.rew, frame.term_prob, *memory.tensors().values()
+
+        latents, expected, rew, term_prob, *after = recorded(step, named, steps)
+        memory = WorldModelState.from_tensors(dict(zip(state.tensors(), after, strict=True)))
+        return Prediction(latents, expected, rew, term_prob, memory.feats, self.tokenizer.decode), memory
+
+    @torch.no_grad()
+    def uncertainty(self, state: WorldModelState, act: Tensor, rng: Tensor, samples: int = 4, steps: int = 2) -> Tensor:
+        """How far samples of the next frame of every world are from each other.
+
+        Args:
+            act, rng: as for `imagine`. samples: of each frame, at least 2. steps: denoising steps, at least 2, as a
+                single step from pure noise gives the mean of all frames that are possible.
+
+        Returns:
+            (B,) the standard deviation over samples, root mean square over pixels, as a share of full brightness.
+        """
+        if samples < 2 or steps < 2:
+            raise ValueError(f"samples={samples} and steps={steps} must be at least 2: less cannot disagree")
+        self._check_ahead(state, act, rng)
+        act, is_first, pose = self._ahead(state, act)
+        keys = torch.stack([fold(rng, i) for i in range(samples)], 1)
+        sampled, _ = self._sample(state, act, self._context(state, is_first, pose), keys, steps)
+        return self.tokenizer.decode(sampled.x).var(1).mean((1, 2, 3)).sqrt() / 2
+
+    def _check_ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> None:
+        self.check(state.batch_size, None, act.unsqueeze(1), (state.age == 0).unsqueeze(1))
+        if rng.dtype != torch.long or tuple(rng.shape) != (state.batch_size,):
+            raise ValueError(
+                f"rng is {rng.dtype} {tuple(rng.shape)}; expected one int64 key per world, ({state.batch_size},)"
+            )
+
+    def _check_placed(self, pose: Tensor | None) -> None:
+        if pose is not None and self.odometry is None:
+            raise ValueError("pose is given, but this model has no view to place; leave pose=None")
+
+    def _ahead(self, state: WorldModelState, act: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """act (B, 1, ...), is_first (B, 1) and pose (B, 1, 3) of the frame to imagine."""
+        act = act.unsqueeze(1)
+        is_first = (state.age == 0).unsqueeze(1)
+        return act, is_first, self._track(state, state.latents.unsqueeze(1), act, is_first)
+
+    def _sample(
+        self, state: WorldModelState, act: Tensor, frames: FrameContext, keys: Tensor, steps: int
+    ) -> tuple[Sample, Reads]:
+        """Latents (B, S, M, k) of the next frame, denoised from the noise of keys (B, S): S streams in one pass.
+
+        Returns them with what was read of the memory on the way, which does not depend on the noise.
+        """
+        batch, S = keys.shape
+        unwritten = replace(frames, writes=False)
+        reads: Reads | None = None
+
+        def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
+            nonlocal reads
+            streams = x_tau.unsqueeze(1), tau.view(batch, 1, 1).expand(batch, 1, S)
+            output = self.network(*streams, act, unwritten, state.ssm, state.kv, reads=reads)
+            reads = output.reads
+            return self.network.denoised(output.tokens)[:, 0]
+
+        noise = frame_noise(keys.flatten(), state.age.repeat_interleave(S), state.latents.shape[1:])
+        sampled = sample(denoise, noise.unflatten(0, (batch, S)), steps)
+        assert reads is not None
+        return sampled, reads
+
+    def commit(
+        self,
+        state: WorldModelState,
+        latents: Tensor,
+        act: Tensor,
+        is_first: Tensor,
+        pose: Tensor | None,
+        streams: Tensor | None = None,
+        tau: Tensor | None = None,
+        channels: Tensor | None = None,
+    ) -> Committed:
+        """Write frames (B, T, M, k) into the memory.
+
+        Training passes its own streams (B, T, S, M, k) at levels tau (B, T, S), the first of which is written, and may
+        let reads see only the first `channels` (B, L) of the memory in each layer.
+        """
+        return self._write(state, latents, act, self._context(state, is_first, pose), pose, streams, tau, channels)
+
+    def _write(
+        self,
+        state: WorldModelState,
+        latents: Tensor,
+        act: Tensor,
+        frames: FrameContext,
+        pose: Tensor | None,
+        streams: Tensor | None = None,
+        tau: Tensor | None = None,
+        channels: Tensor | None = None,
+        reads: Reads | None = None,
+    ) -> Committed:
+        """`commit`, when it is known what the layers are told, and perhaps what they have `reads` already."""
+        if streams is None or tau is None:
+            streams = latents.unsqueeze(2)
+            tau = torch.ones(*latents.shape[:2], 1, device=latents.device)
+        output = self.network(streams, tau, act, frames, state.ssm, state.kv, channels, reads)
+        feats = self.features(output.tokens[:, :, 0], output.around)
+        T = latents.shape[1]
+        last_first = torch.where(frames.is_first, torch.arange(T, device=latents.device), -1).amax(1)
+        age = torch.where(last_first >= 0, T - last_first, state.age + T)
+        last_pose = state.pose if pose is None else pose[:, -1]
+        state = WorldModelState(output.ssm, output.kv, latents[:, -1], feats[:, -1].float(), last_pose, age)
+        return Committed(state, output.tokens, feats, output.around)
+
+    def temporal_blocks(self, T: int) -> Iterator[slice]:
+        """The temporal blocks of T frames."""
+        size = self.config.block_frames
+        return (slice(start, start + size) for start in range(0, T, size))
+
+    def _context(self, state: WorldModelState, is_first: Tensor, pose: Tensor | None) -> FrameContext:
+        """What the layers are told of frames (B, T) that are to be written."""
+        here = torch.zeros(*is_first.shape, 3, dtype=torch.long, device=self.device) if pose is None else pose
+        around = surrounding_places(here, self.config.network.map_size)
+        return self.network.context(self.places(pose, is_first.shape), around, is_first, state.age, writes=True)
+
+    def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
+        if self.odometry is None:
+            return None
+        return self.odometry.track(state.pose, latents, state.latents, act, is_first)
+
+    def places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
+        """Where the patches of frames seen from poses (*lead, 3) are: (*lead, M, 2)."""
+        places = patch_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
+        return places.to(self.device)
+
+    def check(self, batch_size: int, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:
+        """Refuse frames of another size or type than this model's, or of another number of worlds."""
+        c = self.config
+        lead = tuple(is_first.shape)
+        if obs is not None and tuple(obs.shape) != (*lead, c.channels, c.frame_size, c.frame_size):
+            raise ValueError(
+                f"obs has shape {tuple(obs.shape)}; expected {(*lead, c.channels, c.frame_size, c.frame_size)}, "
+                "that is (batch, time, channels, height, width)"
+            )
+        if obs is not None and not obs.is_floating_point():
+            raise ValueError(f"obs has dtype {obs.dtype}; expected float in [-1, 1] (see data.segments.to_frames)")
+        if is_first.dtype != torch.bool:
+            raise ValueError(f"is_first has dtype {is_first.dtype}; expected bool")
+        if tuple(act.shape[:2]) != lead:
+            raise ValueError(f"act has shape {tuple(act.shape)}; expected {lead} first, as is_first")
+        if batch_size != lead[0]:
+            raise ValueError(f"state holds {batch_size} worlds, but the inputs are for {lead[0]}")
+        c.action.check(act)

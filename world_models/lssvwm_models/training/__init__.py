@@ -1,0 +1,1 @@
+"""Training a world model: losses, objectives, optimizers, and the trainer."""

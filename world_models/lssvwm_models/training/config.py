@@ -1,0 +1,100 @@
+"""How a world model is trained, as one value; `training.Trainer` does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lssvwm_models.training.objective import ObjectiveConfig
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a world model is trained.
+
+    Attributes:
+        out: folder of the run; repeating a command resumes it.
+        steps: optimiser steps; 0 leaves the network as `init` has it, and trains only what is trained before and after.
+        lengths: sequence lengths in frames, one after the other: with several, a curriculum.
+        curriculum: when the next length begins: each gets an equal share of the steps (`schedule`), or an evaluation
+            finds that the last two have not brought the frame loss on held-out episodes down by 2 % (`plateau`).
+        frames_per_step: frames in a batch; batch size is this over the length.
+        event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
+        head_sequences, head_steps: after everything else, how many sequences the finished network is shown whose last
+            quarter has a reward or a termination, and steps, of 64 frames each, that the heads are trained for on them.
+        odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
+        objective: which frames get how much noise, and what else counts.
+        steer_moments: whether the weight `objective.state_moments`, where there is one, is raised while the states of
+            the scans leave the band of `state_monitor`, and lowered while they are inside, at every evaluation.
+        checkpoint_blocks: keep only the states between blocks of frames, and compute what is inside a block again in
+            the backward pass (gradient checkpointing): less memory for long sequences, for one more forward pass.
+        init: weights to begin with, the `model.safetensors` of a simulator of the same environment; the model is as
+            large as that simulator's. The dead reckoning is learned anew.
+        pretrained_ssm: a safetensors file of a trained Mamba-2 that the scans begin as; see `pretrained.load_mamba2`.
+        optimizer: "muon" for the matrices inside the blocks and AdamW for the rest, or "adamw" for all.
+        lr: peak learning rate of AdamW (Muon's is in proportion), after `warmup` steps and until the last `cooldown`
+            share of the steps, over which it falls to nothing.
+        weight_decay, clip: of both, and the largest gradient norm.
+        ema: decay of the averaged weights, which are the ones evaluated and kept.
+        validation: share of the episodes, the last ones, that are never trained on.
+        log_every, eval_every: steps between lines of metrics, and between evaluations with a dream and a checkpoint.
+        bf16: compute matrix products in bfloat16, where the hardware does; in float32 elsewhere.
+        seed: every step draws its data and noise from (seed, step), so that a resumed run repeats an unbroken one.
+        threads: CPU threads of torch.
+        device: where to train.
+    """
+
+    out: Path
+    steps: int = 3000
+    lengths: tuple[int, ...] = (64,)
+    curriculum: Literal["schedule", "plateau"] = "schedule"
+    frames_per_step: int = 128
+    event_share: float = 0.5
+    head_sequences: int = 1024
+    head_steps: int = 2000
+    odometry_steps: int = 2400
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    steer_moments: bool = True
+    checkpoint_blocks: bool = False
+    init: Path | None = None
+    pretrained_ssm: Path | None = None
+    optimizer: Literal["muon", "adamw"] = "muon"
+    lr: float = 1.5e-3
+    warmup: int = 30
+    cooldown: float = 0.3
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+    ema: float = 0.99
+    validation: float = 0.02
+    log_every: int = 25
+    eval_every: int = 250
+    bf16: bool = True
+    seed: int = 0
+    threads: int = 2
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        least = 1 if self.init is None else 0
+        if self.steps < least or not self.lengths or min(self.lengths) < 2:
+            raise ValueError(
+                f"steps={self.steps} and lengths={self.lengths} must be at least {least}, and 2 frames each"
+            )
+        for name in ("head_sequences", "head_steps", "odometry_steps", "warmup", "log_every", "eval_every", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("cooldown", "ema", "event_share", "validation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
+        if max(self.lengths) > self.frames_per_step:
+            raise ValueError(
+                f"lengths has {max(self.lengths)}, more than frames_per_step={self.frames_per_step}; raise the latter"
+            )
+
+    def length(self, step: int) -> int:
+        """Sequence length at a step of the schedule."""
+        return self.lengths[min(step * len(self.lengths) // self.steps, len(self.lengths) - 1)]
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, plateau, linear cool-down."""
+        return self.lr * min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1.0, self.cooldown * self.steps))

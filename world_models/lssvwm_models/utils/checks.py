@@ -1,0 +1,19 @@
+"""Checks of settings, each said once."""
+
+from __future__ import annotations
+
+
+def check_at_least(settings: object, **least: float) -> None:
+    """Refuse attributes that are below their bounds, or no numbers; those that are None are not asked for.
+
+    Args:
+        settings: A config, or anything with these attributes.
+        least: The bound of each, by name.
+
+    Raises:
+        ValueError: Naming the first that is too small, its value and its bound.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= bound:  # so put that NaN is refused, too
+            raise ValueError(f"{name}={value!r} must be at least {bound}")
