@@ -9,9 +9,10 @@ slows all of them alike; medians of one run are shown and written to `benchmarks
 
 import os
 
+from lssvwm_models.training.losses import world_model_loss
+
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,18 +21,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
+import records_io
 import torch
 import tyro
+from lssvwm_models.data.batch import Batch
+from lssvwm_models.execution.precision import autocast
+from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.actions import ActionSpec
+from lssvwm_models.model.config import preset
+from lssvwm_models.model.world_model import WorldModel
 from rich.console import Console
 from rich.table import Table
 
-from lssvwm_env.train import hardware
-from world_models.actions import ActionSpec
-from world_models.files import write_bytes
-from world_models.geometry import EgoView
-from world_models.precision import autocast
-from world_models.state import WorldModelState
-from world_models.world_model import Batch, WorldModel, preset
+from lssvwm_env.utils.provenance import hardware
 
 RECORD: Final = Path(__file__).parent / "records" / "cost-curves.json"
 VIEW: Final = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
@@ -137,7 +140,7 @@ def train_steps(model: WorldModel, batch: Batch, steps: int) -> None:
     """Forward and backward, with checkpoints at temporal blocks."""
     for _ in range(steps):
         with autocast(batch.obs.device, bf16=True):
-            loss, _ = model.loss(batch, checkpoint_blocks=True)
+            loss, _ = world_model_loss(model, batch, checkpoint_blocks=True)
         loss.backward()
         model.zero_grad(set_to_none=True)
 
@@ -184,13 +187,11 @@ def main(args: Args) -> None:
         table.add_row(name, *(f"{found[str(n)]:.1f}" if str(n) in found else "-" for n in args.lengths))
     console.print(table)
     console.print(report["hardware"])
-    older = json.loads(args.out.read_text()) if args.out.exists() else {}
+    older = records_io.read(args.out) if args.out.exists() else {}
     if all(older.get(key) == report[key] for key in ("size", "worlds", "hardware")):
         for part in ("generating", "training"):
             report[part] = older[part] | report[part]
-    text = json.dumps(report, indent=1) + "\n"
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(args.out, text.encode())
+    records_io.write(args.out, report)
 
 
 if __name__ == "__main__":

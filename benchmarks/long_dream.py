@@ -4,31 +4,31 @@
 
 A few worlds are dreamt on along random actions, open loop. Once in a while the record is kept: the RMS of the state of
 every layer, the share of cells that show no tile of MiniGrid, and what is in view. Writes
-`benchmarks/records/long-dream.json` and the picture `docs/img/long_dream.png`.
+`benchmarks/records/long-dream.json.gz` and the picture `docs/img/long_dream.png`.
 """
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import records_io
 import torch
 import tyro
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
 from matplotlib.figure import Figure
 
-from lssvwm_env.core import SimulatorCore
-from lssvwm_env.fidelity import legal_distance
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.evaluation.fidelity import legal_distance
 from lssvwm_env.real.minigrid import TilePalette, tile_palette
-from lssvwm_env.simulator import Simulator
-from lssvwm_env.train import hardware
-from world_models.figures import png, tidy
-from world_models.files import write_bytes
+from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.provenance import hardware
 
 ROOT: Final = Path(__file__).parents[1]
 SHOWN: Final = (1, 10, 100, 1000, 2000, 5000, 10000)  # frames in the picture
@@ -54,7 +54,7 @@ class Args:
     every: int = 50
     threads: int = 2
     seed: int = 0
-    record: Path = ROOT / "benchmarks" / "records" / "long-dream.json"
+    record: Path = ROOT / "benchmarks" / "records" / "long-dream.json.gz"
     picture: Path = ROOT / "docs" / "img" / "long_dream.png"
 
 
@@ -128,12 +128,9 @@ def main(args: Args) -> None:
         f"layer {i}: {'map' if i in network.map_layers else f'blocks of {size}'}"
         for i, size in enumerate(network.block_sizes)
     ]
-    for path, data in {
-        args.record: (json.dumps(report, indent=1) + "\n").encode(),
-        args.picture: picture(lines, shown, layers),
-    }.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
+    records_io.write(args.record, report)
+    args.picture.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(args.picture, picture(lines, shown, layers))
     first, last = lines[: len(lines) // 4], lines[-(len(lines) // 4) :]
     for key in ("illegal", "objects", "unseen", "kinds"):
         early, late = (np.mean([entry[key] for entry in part]) for part in (first, last))

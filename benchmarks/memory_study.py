@@ -4,8 +4,8 @@
     python benchmarks/memory_study.py
     python benchmarks/memory_study.py --steps 600 --variants ours full-attention convolution
 
-Every model is written to `benchmarks/records/study/NAME-STEPS-SEED.json` as soon as it is judged; what has a record is
-not made again, and a training that was cut off goes on: several commands may share the work. `python
+Every model is written to `benchmarks/records/study/NAME-STEPS-SEED.json.gz` as soon as it is judged; what has a record
+is not made again, and a training that was cut off goes on: several commands may share the work. `python
 benchmarks/results.py` makes docs/results.md of the records.
 """
 
@@ -19,18 +19,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import records_io
 import torch
 import tyro
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.model.config import WorldModelConfig
+from lssvwm_models.training.objective import ObjectiveConfig
+from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
-from lssvwm_env.memory_suite import ROOMS, Recordings, SuiteSettings, record_suite, run_suite
-from lssvwm_env.simulator import package_versions
-from lssvwm_env.train import hardware, model_config
-from world_models.data import EpisodeDataset
-from world_models.files import write_bytes
-from world_models.objective import ObjectiveConfig
-from world_models.precision import knows_bf16
-from world_models.training import Trainer, TrainingConfig
-from world_models.world_model import WorldModelConfig
+from lssvwm_env.evaluation.memory.suite import ROOMS, Recordings, SuiteSettings, record_suite, run_suite
+from lssvwm_env.simulator.simulator import package_versions
+from lssvwm_env.train import model_config
+from lssvwm_env.utils.provenance import hardware
 
 RECORDS: Final = Path(__file__).parent / "records" / "study"
 
@@ -219,14 +220,12 @@ def main(args: Args) -> None:
         raise SystemExit(f"--variants {' '.join(sorted(unknown))}: choose from {', '.join(VARIANTS)}")
     dataset = EpisodeDataset(args.dataset)
     recordings = record_suite(suite())
-    RECORDS.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for name in args.variants:
-            path = RECORDS / f"{name}-{args.steps}-{seed}.json"
+            path = RECORDS / f"{name}-{args.steps}-{seed}.json.gz"
             if path.exists():
                 continue
-            text = json.dumps(judged(name, seed, args, dataset, recordings), indent=1, allow_nan=False, default=str)
-            write_bytes(path, text.encode())
+            records_io.write(path, judged(name, seed, args, dataset, recordings))
             print(f"{path} is written", flush=True)
 
 

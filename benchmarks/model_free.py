@@ -10,15 +10,17 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import gymnasium as gym
+import records_io
 import torch
 import tyro
+from lssvwm_agents.judging.outcomes import wilson
+from lssvwm_models.data.splits import SPLITS
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -27,12 +29,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor, nn
 
-from agents.judging import wilson
-from lssvwm_env.collect import SPLITS
 from lssvwm_env.real import make_real
-from lssvwm_env.simulator import package_versions
-from lssvwm_env.train import hardware
-from world_models.files import write_bytes
+from lssvwm_env.simulator.simulator import package_versions
+from lssvwm_env.utils.provenance import hardware
 
 RECORDS: Final = Path(__file__).parent / "records" / "agents"
 
@@ -127,7 +126,7 @@ class Judge(BaseCallback):
             {"real_steps": self.num_timesteps, "minutes": round(self.seconds / 60, 1), "success": success}
         )
         record = {"args": asdict(self.args), "hardware": hardware("cpu"), "versions": package_versions()}
-        write_bytes(self.path, (json.dumps(record | {"curve": self.curve}, indent=1) + "\n").encode())
+        records_io.write(self.path, record | {"curve": self.curve})
         print(f"{self.num_timesteps:>9,} real steps, {self.seconds / 60:5.1f} min: {success['value']:.2f}", flush=True)
         self.resumed = time.perf_counter()
 
@@ -135,7 +134,6 @@ class Judge(BaseCallback):
 def main(args: Args) -> None:
     """Learn, and be judged on the way."""
     torch.set_num_threads(args.threads)
-    RECORDS.mkdir(parents=True, exist_ok=True)
     memory = "-recurrent" if args.recurrent else ""
     path = RECORDS / f"model-free-{args.env_id}{memory}-{args.seed}.json"
     settings: dict[str, Any] = {

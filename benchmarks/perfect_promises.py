@@ -14,7 +14,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import copy
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,23 +21,23 @@ from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
+import records_io
 import torch
 import tyro
 from gymnasium.wrappers import TimeLimit
+from lssvwm_agents.judging.outcomes import discounted, rank_correlation
+from lssvwm_agents.planning.follow_policy import FollowPolicy
+from lssvwm_agents.planning.mpc import MPCAgent, MPCState
+from lssvwm_agents.planning.protocols import Budget
+from lssvwm_agents.policies.actor_critic import ActorCritic, bundled_policy
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.state import WorldModelState
 from numpy.typing import NDArray
 
-from agents.actor_critic import ActorCritic, bundled_policy
-from agents.following import FollowPolicy
-from agents.judging import discounted, rank_correlation
-from agents.mpc import MPCAgent, MPCState
-from agents.planning import Budget
-from lssvwm_env.collect import SPLITS
-from lssvwm_env.core import SimulatorCore
+from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import make_real
-from lssvwm_env.simulator import Simulator
-from world_models.files import write_bytes
-from world_models.noise import fold
-from world_models.state import WorldModelState
+from lssvwm_env.simulator.simulator import Simulator
 
 OUT: Final = Path(__file__).parent / "records" / "agents"
 NAMES: Final = ("MemoryS9", "MemoryS13", "DoorKey-6x6", "LavaCrossingS9N1", "Dynamic-Obstacles-6x6")
@@ -162,7 +161,7 @@ def main(args: Args) -> None:
     for world in args.worlds:
         record = measure(world, args)
         name = f"perfect-promises-{record['env_id']}{'-likeliest' if args.deterministic else ''}.json"
-        write_bytes(OUT / name, (json.dumps(record, indent=1) + "\n").encode())
+        records_io.write(OUT / name, record)
         print(f"{record['env_id']}: {record['rank_correlation']:.3f} at {record['moments']:,} moments", flush=True)
 
 

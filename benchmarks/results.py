@@ -1,27 +1,27 @@
-"""Make docs/results.md, with its pictures, of what is in benchmarks/records.
+"""Make docs/results.md, with its pictures and tables, of what is in benchmarks/records.
 
     python benchmarks/results.py
 
-Nothing is measured here. The words are in results_template.md; each {name} in it is replaced by a table, and a section
-whose records are not there is left out.
+Nothing is measured here. The words are in results_template.md; each {name} in it is replaced by what the records say,
+and a section whose records are not there is left out. Long tables go to docs/tables/memory.md and docs/tables/study.md.
 """
 
-import json
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
 import numpy as np
+import records_io
 import tyro
+from lssvwm_models.utils.figures import png, tidy
 from matplotlib.figure import Figure
+from pages import ROOT, Estimate, bounds, filled, show, table, tables_page, write_pages
+from records_io import Record
 
-from world_models.figures import png, tidy
-from world_models.files import write_bytes
-
-ROOT: Final = Path(__file__).parents[1]
 TEMPLATE: Final = Path(__file__).parent / "results_template.md"
+COMMAND: Final = "python benchmarks/results.py"
 COMPARED: Final = (
     "ours",
     "full-attention",
@@ -33,7 +33,7 @@ COMPARED: Final = (
 )
 AGES: Final = {"objects_age_9_32": "9-32", "objects_age_33_128": "33-128", "objects_age_129_512": "129-512"}
 
-Record = dict[str, Any]
+Study = dict[str, list[Record]]
 
 
 @dataclass
@@ -42,19 +42,22 @@ class Args:
 
     Attributes:
         records: Folder of records.
-        out: Folder for results.md; pictures go into its img/.
+        out: Folder for results.md; pictures go into its img/, long tables into its tables/.
     """
 
     records: Path = ROOT / "benchmarks" / "records"
     out: Path = ROOT / "docs"
 
 
-def read(folder: Path) -> dict[int, dict[str, list[Record]]]:
-    """Records of the study, NAME-STEPS-SEED.json, by steps of training and by variant, in the order of seeds."""
-    found: dict[int, dict[str, list[Record]]] = {}
-    for path in sorted(folder.glob("*.json")):
-        name, steps, _ = path.stem.rsplit("-", 2)
-        found.setdefault(int(steps), {}).setdefault(name, []).append(json.loads(path.read_text()))
+# The study of memories.
+
+
+def read(folder: Path) -> dict[int, Study]:
+    """Records of the study, NAME-STEPS-SEED, by steps of training and by variant, in the order of seeds."""
+    found: dict[int, Study] = {}
+    for path in sorted(folder.glob("*.json.gz")):
+        name, steps, _ = path.name.removesuffix(".json.gz").rsplit("-", 2)
+        found.setdefault(int(steps), {}).setdefault(name, []).append(records_io.read(path))
     return found
 
 
@@ -64,47 +67,47 @@ def world(record: Record) -> dict[str, Any]:
     return dict(found)
 
 
+def estimates(records: list[Record], *path: str) -> list[Estimate]:
+    """A number of the report, for every seed that has it."""
+    found: list[Any] = [world(record) for record in records]
+    for key in path:
+        found = [entry[key] for entry in found]
+    return [estimate for estimate in found if estimate["value"] is not None]
+
+
 def cell(records: list[Record], *path: str, unit: float = 100.0) -> str:
     """The mean over seeds of a number of the report; with the value of every seed, or with its interval if there is
     one seed."""
-    estimates = []
-    for record in records:
-        found: Any = world(record)
-        for key in path:
-            found = found[key]
-        if found["value"] is not None:
-            estimates.append(found)
-    if not estimates:
+    found = estimates(records, *path)
+    if not found:
         return "-"
-    value = f"{unit * mean(e['value'] for e in estimates):.1f}"
-    if len(estimates) == 1:
-        return f"{value} [{unit * estimates[0]['low']:.1f}, {unit * estimates[0]['high']:.1f}]"
-    each = ", ".join(f"{unit * estimate['value']:.1f}" for estimate in estimates)
-    return f"{value} ({each})"
+    if len(found) == 1:
+        return show(found[0], unit, sequences=records[0]["suite"]["settings"]["sequences"])
+    each = ", ".join(f"{unit * estimate['value']:.1f}" for estimate in found)
+    return f"{unit * mean(estimate['value'] for estimate in found):.1f} ({each})"
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def farthest(found: Study) -> str:
+    """The longest walk of the study, in steps out."""
+    return list(world(next(iter(found.values()))[0])["out_and_back"])[-1]
 
 
 def study_row(name: str, records: list[Record], costs: dict[str, float]) -> list[str]:
     """A model in the tables of the study; costs are seconds of a training step, by name."""
-    walks = world(records[0])["out_and_back"]
+    walks = list(world(records[0])["out_and_back"])
     return [
         f"`{name}`: {records[0]['about']}",
         *(cell(records, "out_and_back", n, "dream", "psnr_seen", unit=1.0) for n in walks),
-        *(cell(records, "out_and_back", n, "dream", "objects_seen") for n in list(walks)[-1:]),
+        cell(records, "out_and_back", walks[-1], "dream", "objects_seen"),
         cell(records, "revisit", "dream", "objects_seen"),
-        *(cell(records, "out_and_back", list(walks)[-1], "dream", age) for age in AGES),
+        *(cell(records, "out_and_back", walks[-1], "dream", age) for age in AGES),
         f"{costs[name] / costs['ours']:.2f}",
     ]
 
 
-def study_section(found: dict[str, list[Record]], names: list[str], costs: dict[str, float]) -> str:
+def study_table(found: Study, names: list[str], costs: dict[str, float]) -> str:
     """A table of the study, and under it the control that copies."""
-    some = next(iter(found.values()))
+    some = next(iter(found.values()))[:1]
     walks = list(world(some[0])["out_and_back"])
     header = [
         "model",
@@ -117,16 +120,72 @@ def study_section(found: dict[str, list[Record]], names: list[str], costs: dict[
     rows = [study_row(name, found[name], costs) for name in names if name in found]
     copied = [
         "the last real frame, copied",
-        *(cell(some[:1], "out_and_back", n, "copy", "psnr_seen", unit=1.0) for n in walks),
-        cell(some[:1], "out_and_back", walks[-1], "copy", "objects_seen"),
-        cell(some[:1], "revisit", "copy", "objects_seen"),
-        *(cell(some[:1], "out_and_back", walks[-1], "copy", age) for age in AGES),
+        *(cell(some, "out_and_back", n, "copy", "psnr_seen", unit=1.0) for n in walks),
+        cell(some, "out_and_back", walks[-1], "copy", "objects_seen"),
+        cell(some, "revisit", "copy", "objects_seen"),
+        *(cell(some, "out_and_back", walks[-1], "copy", age) for age in AGES),
         "",
     ]
     return table(header, [*rows, copied])
 
 
-def distance_png(found: dict[str, list[Record]], trained: int) -> bytes:
+def study_mean(records: list[Record], part: str, key: str, walk: str) -> float:
+    """The mean over seeds of an estimate of a walk: of the "dream", or of the "copy", which is the same for all."""
+    return mean(estimate["value"] for estimate in estimates(records, "out_and_back", walk, part, key))
+
+
+def not_begun(found: Study) -> dict[str, float]:
+    """The share of objects, by name, of models that know fewer of them on the longest way back than the copy shows."""
+    walk = farthest(found)
+    copied = study_mean(found["ours"], "copy", "objects_seen", walk)
+    dreamt = {name: study_mean(records, "dream", "objects_seen", walk) for name, records in found.items()}
+    return {name: share for name, share in dreamt.items() if share < copied}
+
+
+def not_begun_section(found: Study) -> str:
+    """Which models are no results, in words."""
+    behind = not_begun(found)
+    if not behind:
+        return "Every model knows more objects than the copy control shows."
+    walk = farthest(found)
+    copied = 100 * study_mean(found["ours"], "copy", "objects_seen", walk)
+    copied_psnr = study_mean(found["ours"], "copy", "psnr_seen", walk)
+    psnr = [study_mean(found[name], "dream", "psnr_seen", walk) for name in behind]
+    shares = ", ".join(f"`{name}` {100 * share:.1f} %" for name, share in behind.items())
+    return (
+        f"On the way back from {walk} steps, the control that copies the last real frame gets {copied:.1f} % of the "
+        f"objects right. These models get fewer: {shares}. **At this length of training they have not begun to learn "
+        "to remember. Their rows are no results about those methods.** Their PSNR there is "
+        f"{min(psnr):.1f} to {max(psnr):.1f} dB, that of the copy {copied_psnr:.1f} dB: they draw rooms, but not the "
+        "ones that were seen."
+    )
+
+
+def study_png(found: Study) -> bytes:
+    """What every model of the study knows on the longest way back: a dot per seed, beside the copy control."""
+    walk = farthest(found)
+    names = sorted(found, key=lambda name: study_mean(found[name], "dream", "objects_seen", walk))
+    figure = Figure(figsize=(10, 1.6 + 0.24 * len(names)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    panels = {"objects_seen": (100.0, "objects right, %"), "psnr_seen": (1.0, "PSNR over places seen before, dB")}
+    for axis, (key, (unit, label)) in zip(axes, panels.items(), strict=True):
+        for row, name in enumerate(names):
+            values = [unit * e["value"] for e in estimates(found[name], "out_and_back", walk, "dream", key)]
+            color = "k" if name == "ours" else "C1" if name in COMPARED else "C0"
+            axis.plot(values, [row] * len(values), "o", color=color, markersize=5)
+        axis.axvline(unit * study_mean(found["ours"], "copy", key, walk), color="grey", linestyle=":")
+        axis.set(xlabel=label)
+        tidy(axis)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    styles = {"ko": "ours", "C1o": "another memory", "C0o": "one choice changed", "k:": "last real frame copied"}
+    for style, label in styles.items():
+        axes[0].plot([], [], style, label=label)
+    figure.suptitle(f"the way back from {walk} steps, a dot per training seed", fontsize=10)
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=4, loc="outside lower center")
+    return png(figure, 110)
+
+
+def distance_png(found: Study, trained: int) -> bytes:
     """PSNR on the way back against the distance to what is remembered, per model; one curve per walk."""
     walks = list(world(next(iter(found.values()))[0])["out_and_back"])
     figure = Figure(figsize=(4.2 * len(walks), 3.8), layout="constrained")
@@ -144,6 +203,132 @@ def distance_png(found: dict[str, list[Record]], trained: int) -> bytes:
     axes[0].set_ylabel("PSNR over places seen before (dB)")
     axes[-1].legend(frameon=False, fontsize=7, ncols=2)  # far from its curves
     return png(figure, 110)
+
+
+def made_of(found: Study) -> str:
+    """How the study was made, in words."""
+    one = found["ours"][0]
+    suite, training = one["suite"]["settings"], one["training"]
+    return (
+        f"{training['steps']} steps of {training['frames_per_step']} frames each, sequences of "
+        f"{', '.join(map(str, training['lengths']))} frames, {training['threads']} thread(s) on {one['hardware']}; "
+        f"judged on the same {suite['sequences']} test episodes per task, {suite['steps']} denoising step per frame"
+    )
+
+
+# The memory suite on the bundled simulators.
+
+
+def tasks(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The dreams of a world, by what they are called."""
+    named = {f"{n} out and back": task for n, task in found.get("out_and_back", {}).items()}
+    if "revisit" in found:
+        named[f"{found['revisit']['horizon']} after {found['revisit']['context']}"] = found["revisit"]
+    return named | {f"{n} after {task['context']}": task for n, task in found.get("continuation", {}).items()}
+
+
+def dreams_of(report: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All dreams of a report, by world and task."""
+    for name, found in report["worlds"].items():
+        for label, task in tasks(found).items():
+            yield f"{name}: {label}", task
+
+
+def tasks_table(report: Record) -> str:
+    """A row per world and task."""
+    sequences = report["settings"]["sequences"]
+    rows = [
+        [
+            label,
+            *(show(task["dream"][key], 1.0) for key in ("psnr", "psnr_seen")),
+            f"{task['dream']['ssim']['value']:.3f}",
+            *(show(task["dream"][key], sequences=sequences) for key in ("tiles_seen", "objects_seen")),
+            show(task["copy"]["objects_seen"], interval=False),
+            " / ".join(show(task["dream"][key], interval=False) for key in ("tiles_new", "tiles_new_chance")),
+        ]
+        for label, task in dreams_of(report)
+    ]
+    header = ["task", "PSNR", "PSNR, seen", "SSIM", "tiles seen, %", "objects seen, %", "copied", "never seen / chance"]
+    return table(header, rows)
+
+
+def ages_table(report: Record) -> str:
+    """Objects by how many frames ago their place was last in sight."""
+    sequences = report["settings"]["sequences"]
+    ages = "9_32", "33_128", "129_512", "513_up"
+    rows = [
+        [label, *(show(task["dream"][f"objects_age_{age}"], count=True, sequences=sequences) for age in ages)]
+        for label, task in dreams_of(report)
+    ]
+    return table(["objects, by frames since seen", "9-32", "33-128", "129-512", "513+"], rows)
+
+
+def frechet_table(report: Record) -> str:
+    """Distances to the real clips; empty if none were measured."""
+    rows = [
+        [
+            f"{label}, {encoder}, {distance['clips']} clips of {distance['frames']}",
+            *(f"{distance[part]:.3f}" for part in ("dream", "copy", "real")),
+        ]
+        for label, task in dreams_of(report)
+        for encoder, distance in (task.get("frechet") or {}).items()
+    ]
+    return table(["Fréchet distance to the real clips", "dreamt", "copied", "real (halves)"], rows) if rows else ""
+
+
+def gaps_table(report: Record) -> str:
+    """The cue after a gap; empty if it was not asked for."""
+    rows = [
+        [f"{name}: {gap} frames", show(task["first"]["objects"], count=True), show(task["chance"])]
+        for name, found in report["worlds"].items()
+        for gap, task in found.get("gaps", {}).items()
+    ]
+    header = ["cue, seen again after turning round in place for", "right, %", "commoner cue, %"]
+    return table(header, rows) if rows else ""
+
+
+def probes_table(report: Record) -> str:
+    """What a linear probe reads from the memory; empty if it was not asked."""
+    rows = [
+        [f"{name}: {question}", show(answer["accuracy"]), show(answer["chance"], interval=False)]
+        for name, found in report["worlds"].items()
+        for question, answer in (found.get("questions") or {}).items()
+        if isinstance(answer, dict) and "accuracy" in answer
+    ]
+    return table(["linear probe, places out of view", "right, %", "commonest answer, %"], rows) if rows else ""
+
+
+def suite_tables(report: Record) -> str:
+    """All tables of a report."""
+    made = (tasks_table(report), ages_table(report), frechet_table(report), gaps_table(report), probes_table(report))
+    return "\n\n".join(text for text in made if text)
+
+
+def suite_png(report: Record) -> bytes:
+    """Objects, and PSNR, by task: a colour per world, and crosses for the last real frame, copied."""
+    names = list(dict.fromkeys(label for found in report["worlds"].values() for label in tasks(found)))
+    panels = {"objects_seen": (100.0, "objects seen before, right (%)"), "psnr_seen": (1.0, "PSNR, places seen (dB)")}
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots(1, len(panels))
+    for axis, (key, (unit, label)) in zip(axes, panels.items(), strict=True):
+        for colour, (name, found) in enumerate(report["worlds"].items()):
+            at = [names.index(task) + 0.15 * (colour - 1) for task in tasks(found)]
+            dreamt = [task["dream"][key] for task in tasks(found).values()]
+            values = np.array([unit * estimate["value"] for estimate in dreamt])
+            ends = unit * np.array([bounds(estimate, report["settings"]["sequences"]) for estimate in dreamt])
+            reach = np.abs(ends.T - values)
+            axis.errorbar(at, values, reach, fmt=f"C{colour}o", markersize=5, capsize=2, label=name)
+            copied = [unit * task["copy"][key]["value"] for task in tasks(found).values()]
+            axis.plot(at, copied, f"C{colour}x", markersize=5)
+        axis.plot([], [], "kx", label="last real frame copied")
+        axis.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+        axis.set(ylabel=label)
+        tidy(axis)
+    axes[0].legend(frameon=False, fontsize=8)
+    return png(figure, 110)
+
+
+# Costs, long dreams and small memories.
 
 
 def cost_png(costs: Record) -> bytes:
@@ -166,80 +351,14 @@ def cost_png(costs: Record) -> bytes:
     return png(figure, 110)
 
 
-def made_of(found: dict[str, list[Record]]) -> str:
-    """How the study was made, in words."""
-    one = found["ours"][0]
-    suite, training = one["suite"]["settings"], one["training"]
-    return (
-        f"{training['steps']} steps of {training['frames_per_step']} frames each, sequences of "
-        f"{', '.join(map(str, training['lengths']))} frames, {training['threads']} thread(s) on {one['hardware']}; "
-        f"judged on the same {suite['sequences']} test episodes per task, {suite['steps']} denoising step per frame"
-    )
-
-
-def bundled_section(report: Record) -> str:
-    """The memory suite on a bundled simulator."""
-    rows, aged, looks, asked, far = [], [], [], [], []
-    for name, found in report["worlds"].items():
-        for gap, task in found.get("gaps", {}).items():
-            looks.append([f"{name}: {gap} frames", show(task["first"]["objects"], count=True), show(task["chance"])])
-        for n, task in found.get("continuation", {}).items():
-            for encoder, distance in (task["frechet"] or {}).items():
-                values = (f"{distance[part]:.3f}" for part in ("dream", "copy", "real"))
-                clips = f"{distance['clips']} clips of {distance['frames']}"
-                far.append([f"{name}: {n} after {task['context']}, {encoder}, {clips}", *values])
-        for question, answer in (found.get("questions") or {}).items():
-            if isinstance(answer, dict) and "accuracy" in answer:
-                asked.append([f"{name}: {question}", show(answer["accuracy"]), show(answer["chance"], interval=False)])
-        tasks = {f"{n} out and back": task for n, task in found.get("out_and_back", {}).items()}
-        if "revisit" in found:
-            tasks[f"{found['revisit']['horizon']} after {found['revisit']['context']}"] = found["revisit"]
-        tasks |= {f"{n} after {task['context']}": task for n, task in found.get("continuation", {}).items()}
-        for label, task in tasks.items():
-            dreamt, copied = task["dream"], task["copy"]
-            rows.append(
-                [
-                    f"{name}: {label}",
-                    *(show(dreamt[key], unit) for key, unit in (("psnr", 1.0), ("psnr_seen", 1.0))),
-                    f"{dreamt['ssim']['value']:.3f}",
-                    *(show(dreamt[key]) for key in ("tiles_seen", "objects_seen")),
-                    show(copied["objects_seen"], interval=False),
-                    show(dreamt["tiles_new"], interval=False)
-                    + " / "
-                    + show(dreamt["tiles_new_chance"], interval=False),
-                ]
-            )
-            ages = [show(dreamt[f"objects_age_{age}"], count=True) for age in ("9_32", "33_128", "129_512", "513_up")]
-            aged.append([f"{name}: {label}", *ages])
-    header = ["task", "PSNR", "PSNR, seen", "SSIM", "tiles seen, %", "objects seen, %", "copied", "never seen / chance"]
-    tables = [table(header, rows), table(["objects, by frames since seen", "9-32", "33-128", "129-512", "513+"], aged)]
-    if far:
-        tables.append(table(["Fréchet distance to the real clips", "dreamt", "copied", "real (halves)"], far))
-    if looks:
-        tables.append(table(["cue, seen again after turning round in place for", "right, %", "commoner cue, %"], looks))
-    if asked:
-        tables.append(table(["linear probe, places out of view", "right, %", "commonest answer, %"], asked))
-    return "\n\n".join(tables)
-
-
-def show(estimate: dict[str, Any], unit: float = 100.0, *, interval: bool = True, count: bool = False) -> str:
-    """An estimate in a table."""
-    if estimate["value"] is None:
-        return "-"
-    text = f"{unit * estimate['value']:.1f}"
-    if interval:
-        text += f" [{unit * estimate['low']:.1f}, {unit * estimate['high']:.1f}]"
-    return text + (f" n={estimate['n']}" if count else "")
-
-
 def long_dream_section(report: Record) -> str:
-    """The first and the last quarter of the long dream."""
+    """The quarters of the long dream."""
     lines = report["lines"]
-    quarter = len(lines) // 4
-    parts = {"first quarter": lines[:quarter], "last quarter": lines[-quarter:]}
+    length = len(lines) // 4
+    parts = {name: lines[i * length :][:length] for i, name in enumerate(("first", "second", "third", "last"))}
     rows = [
         [
-            name,
+            f"{name} quarter",
             *(f"{max(line['rms'][i] for line in part):.2f}" for i in range(len(lines[0]["rms"]))),
             *(f"{100 * mean(line[key] for line in part):.2f}" for key in ("illegal", "unseen")),
             *(f"{mean(line[key] for line in part):.1f}" for key in ("objects", "kinds")),
@@ -257,7 +376,7 @@ def state_size_section(report: Record) -> str:
         [
             f"all but {100 * line['tolerance']:g} % of its energy",
             *(f"{line[size] / 1e3:.0f}" for size in ("memory_bytes", "state_bytes")),
-            *(show(line[name]) for name in ("objects_seen", "tiles_seen")),
+            *(show(line[name], sequences=report["sequences"]) for name in ("objects_seen", "tiles_seen")),
         ]
         for line in report["lines"]["tolerance"]
     ]
@@ -282,48 +401,73 @@ def cost_section(costs: Record) -> str:
     return f"{first}\n\n{second}\n\n{costs['hardware']}."
 
 
-def measured(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
-    """The tables by the name they have in the template, and the pictures by file, of the records that there are."""
-    parts, pictures = {}, {}
-    for path in folder.glob("*/memory.json"):
-        parts[path.parent.name] = bundled_section(json.loads(path.read_text()))
+# The pages.
+
+
+def suite_parts(folder: Path) -> tuple[dict[str, str], dict[str, str | bytes]]:
+    """What the memory suite found: parts of the template, and files."""
+    reports = {path.parent.name: records_io.read(path) for path in sorted(folder.glob("*/memory.json.gz"))}
+    if not reports:
+        return {}, {}
+    parts = {f"{name}-tasks": tasks_table(report) for name, report in reports.items()}
+    parts |= {f"{name}-ages": ages_table(report) for name, report in reports.items()}
+    parts |= {f"{name}-gaps": gaps_table(report) for name, report in reports.items()}
+    files: dict[str, str | bytes] = {}
+    if rooms := reports.get("ObjectRooms-v0"):
+        files["img/memory_suite.png"] = suite_png(rooms)
+        walk = rooms["worlds"]["rooms-13"]["out_and_back"]["400"]
+        parts["far-objects"] = show(walk["dream"]["objects_seen"], interval=False)
+        parts["far-copied"] = show(walk["copy"]["objects_seen"], interval=False)
+    tables = {name: suite_tables(report) for name, report in reports.items()}
+    files["tables/memory.md"] = tables_page("The memory suite, in full", COMMAND, tables)
+    return parts, files
+
+
+def study_parts(folder: Path, costs: dict[str, float]) -> tuple[dict[str, str], dict[str, str | bytes]]:
+    """What the study found, likewise."""
+    parts: dict[str, str] = {}
+    files: dict[str, str | bytes] = {}
+    tables: dict[str, str] = {}
+    for steps, found in read(folder).items():
+        others = [name for name in found if name not in COMPARED]
+        parts[f"made-of-{steps}"] = made_of(found)
+        parts[f"not-begun-{steps}"] = not_begun_section(found)
+        warning = parts[f"not-begun-{steps}"]
+        tables[f"Other memories, {steps} steps"] = f"{warning}\n\n{study_table(found, list(COMPARED), costs)}"
+        tables[f"One choice at a time, {steps} steps"] = study_table(found, ["ours", *others], costs)
+        trained = found["ours"][0]["training"]["lengths"][-1]
+        files[f"img/memory_distance_{steps}.png"] = distance_png(found, trained)
+        files[f"img/study_{steps}.png"] = study_png(found)
+    if tables:
+        files["tables/study.md"] = tables_page("The study of memories, in full", COMMAND, tables)
+    return parts, files
+
+
+def measured(folder: Path) -> tuple[dict[str, str], dict[str, str | bytes]]:
+    """The parts by the name they have in the template, and the files, of the records that there are."""
+    parts, files = suite_parts(folder)
     if (path := folder / "study-costs.json").exists():
-        costs = json.loads(path.read_text())["seconds"]
-        for steps, found in read(folder / "study").items():
-            one, others = found["ours"][0], [name for name in found if name not in COMPARED]
-            parts[f"made-of-{steps}"] = made_of(found)
-            parts[f"compared-{steps}"] = study_section(found, list(COMPARED), costs)
-            parts[f"ablated-{steps}"] = study_section(found, ["ours", *others], costs)
-            pictures[f"memory_distance_{steps}.png"] = distance_png(found, one["training"]["lengths"][-1])
+        found, drawn = study_parts(folder / "study", records_io.read(path)["seconds"])
+        parts |= found
+        files |= drawn
     if (path := folder / "cost-curves.json").exists():
-        curves = json.loads(path.read_text())
-        parts["costs"], pictures["cost_curves.png"] = cost_section(curves), cost_png(curves)
-    if (path := folder / "state-size.json").exists():
-        parts["state_size"] = state_size_section(json.loads(path.read_text()))
-    if (path := folder / "long-dream.json").exists():
-        dreamt = json.loads(path.read_text())
-        parts["long_dream"], parts["long_dream_frames"] = long_dream_section(dreamt), f"{dreamt['frames']:,}"
-    return parts, pictures
-
-
-def filled(template: str, parts: dict[str, str]) -> str:
-    """The template with its tables; sections that lack one are left out."""
-    wanted = re.compile(r"\{([\w-]+)\}")
-    head, *sections = re.split(r"(?m)^(?=## )", template)
-    kept = [section for section in sections if set(wanted.findall(section)) <= parts.keys()]
-    return wanted.sub(lambda found: parts[found[1]], "".join([head, *kept])).rstrip() + "\n"
+        curves = records_io.read(path)
+        parts["costs"] = cost_section(curves)
+        files["img/cost_curves.png"] = cost_png(curves)
+    if (path := folder / "state-size.json.gz").exists():
+        parts["state_size"] = state_size_section(records_io.read(path))
+    if (path := folder / "long-dream.json.gz").exists():
+        dreamt = records_io.read(path)
+        parts["long_dream"] = long_dream_section(dreamt)
+        parts["long_dream_frames"] = f"{dreamt['frames']:,}"
+        parts["long_dream_rms"] = f"{max(max(line['rms']) for line in dreamt['lines']):.1f}"
+    return parts, files
 
 
 def main(args: Args) -> None:
     """Fill the template, and draw."""
-    parts, pictures = measured(args.records)
-    files = {f"img/{name}": data for name, data in pictures.items()}
-    files["results.md"] = filled(TEMPLATE.read_text(), parts).encode()
-    for name, data in files.items():
-        path = args.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
-    print(f"{args.out / 'results.md'} is written")
+    parts, files = measured(args.records)
+    write_pages(args.out, files | {"results.md": filled(TEMPLATE.read_text(), parts)})
 
 
 if __name__ == "__main__":

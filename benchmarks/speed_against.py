@@ -20,34 +20,44 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+import records_io
 import tyro
-from results import table
+from lssvwm_models.execution.precision import knows_bf16
+from pages import table
 
-from lssvwm_env.train import hardware
-from world_models.files import write_bytes
-from world_models.precision import knows_bf16
+from lssvwm_env.utils.provenance import hardware
 
 ROOT: Final = Path(__file__).parents[1]
 
-# Run by both commits, with their own packages on the path: only names that both have.
+# Run by both commits, with their own packages on the path, which earlier had other names.
 TIMED: Final = """
-import json, statistics, sys, time
+import json, os, statistics, sys, time
 import torch
-from world_models.actions import ActionSpec
-from world_models.geometry import EgoView
-from world_models.world_model import Batch, WorldModel, preset
+
+if os.path.isdir("world_models/lssvwm_models"):
+    from lssvwm_models.data.batch import Batch
+    from lssvwm_models.execution.recorded import RecordedSteps
+    from lssvwm_models.memory.geometry import EgoView
+    from lssvwm_models.model.actions import ActionSpec
+    from lssvwm_models.model.config import preset
+    from lssvwm_models.model.world_model import WorldModel
+    from lssvwm_models.training.losses import world_model_loss
+else:
+    from world_models.actions import ActionSpec
+    from world_models.geometry import EgoView
+    from world_models.world_model import Batch, WorldModel, preset
+    world_model_loss = WorldModel.loss
+    try:
+        from world_models.recorded import RecordedSteps
+    except ImportError:
+        RecordedSteps = None
 
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(asked["threads"])
 torch.manual_seed(0)
 view = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
 model = WorldModel(preset("tiny", ActionSpec("discrete", 7), view=view, latent_dim=21))
-
-try:
-    from world_models.recorded import RecordedSteps
-    replayed = {"recorded": RecordedSteps(model, after=1)}  # as simulators do
-except ImportError:
-    replayed = {}
+replayed = {"recorded": RecordedSteps(model, after=1)} if RecordedSteps else {}  # as simulators do
 
 def timed(do):
     for _ in range(4):
@@ -78,7 +88,7 @@ def train(length):
     def step():
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=asked["bf16"]):
-            loss, _ = model.loss(batch)
+            loss, _ = world_model_loss(model, batch)
         loss.backward()
     return n * length / timed(step)
 
@@ -118,8 +128,10 @@ def speeds(checkout: Path, args: Args) -> dict[str, float]:
     asked = json.dumps(
         {k: v for k, v in asdict(args).items() if k not in ("commit", "out")} | {"bf16": knows_bf16("cpu")}
     )
+    models = checkout / "world_models"
+    packages = models if (models / "lssvwm_models").is_dir() else checkout
     made = subprocess.run(
-        [sys.executable, "-c", TIMED, asked], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+        [sys.executable, "-c", TIMED, asked], cwd=checkout, env=os.environ | {"PYTHONPATH": str(packages)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return dict(json.loads(made.stdout))
@@ -143,7 +155,7 @@ def main(args: Args) -> None:
     record: dict[str, Any] = {
         "args": {k: v for k, v in asdict(args).items() if k != "out"}, "hardware": hardware("cpu"), "speeds": found
     }  # fmt: skip
-    write_bytes(args.out, (json.dumps(record, indent=1) + "\n").encode())
+    records_io.write(args.out, record)
     print(compared(record))
 
 

@@ -11,7 +11,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -24,19 +23,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import records_io
 import speed_results
 import torch
 import tyro
 from cost_curves import timed
+from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.memory.state import WorldModelState
 from torch.utils.flop_counter import FlopCounterMode
 
-from lssvwm_env.core import CoreState, SimulatorCore
-from lssvwm_env.provenance import provenance
+from lssvwm_env.envs.core import CoreState, SimulatorCore
 from lssvwm_env.real import make_real
-from lssvwm_env.simulator import Simulator
-from world_models.files import write_bytes
-from world_models.precision import knows_bf16
-from world_models.state import WorldModelState
+from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.provenance import provenance
 
 ROOT: Final = Path(__file__).parents[1]
 STARTING: Final = """
@@ -100,14 +99,14 @@ def lived(core: SimulatorCore, histories: tuple[int, ...]) -> dict[int, WorldMod
     """The memory of one world after each number of real frames: those of the simulator's starts, over and over."""
     starts = core.simulator.starts
     obs, act = (np.concatenate(list(x)) for x in (starts.obs, starts.act))
-    memory, frames, found = core.nothing_seen(1), 0, {}
+    memory, frames, found = core.initial_memory(1), 0, {}
     for history in sorted(histories):
         while frames < history:
             index = np.arange(frames, min(frames + 256, history)) % len(obs)
             first = torch.full((1, len(index)), False, device=core.device)
             first[:, 0] = frames == 0
             actions = torch.from_numpy(act[index][None]).to(core.device)
-            memory, frames = core.remember(memory, obs[index][None], actions, first), frames + len(index)
+            memory, frames = core.update_memory(memory, obs[index][None], actions, first), frames + len(index)
         found[history] = memory
     return found
 
@@ -254,8 +253,7 @@ def main(args: Args) -> None:
         "remembering": remembering(args, simulator),
         "floors": floors(args, simulator),
     } | provenance(args, torch.device(args.device))
-    args.records.mkdir(parents=True, exist_ok=True)
-    write_bytes(args.records / "speed-card.json", (json.dumps(record, indent=1) + "\n").encode())
+    records_io.write(args.records / "speed-card.json", record)
     speed_results.main(speed_results.Args(args.records, args.docs))
 
 

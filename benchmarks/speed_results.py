@@ -5,23 +5,19 @@
 Nothing is measured here.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import records_io
 import tyro
+from lssvwm_models.utils.figures import png, tidy
 from matplotlib.figure import Figure
-from results import table
+from pages import ROOT, show, table, write_pages
+from records_io import Record
 from speed_against import compared
 
-from world_models.figures import png, tidy
-from world_models.files import write_bytes
-
-ROOT: Final = Path(__file__).parents[1]
 PRECISIONS: Final = "float32", "bfloat16"
-
-Record = dict[str, Any]
 
 
 @dataclass
@@ -40,25 +36,26 @@ class Args:
 def main(args: Args) -> None:
     """Write, and draw."""
     found = {
-        name: json.loads(path.read_text()) if (path := args.records / f"{name}.json").exists() else None
+        name: records_io.read(path) if (path := args.records / f"{name}.json").exists() else None
         for name in ("speed-card", "speed-against", "trade-off")
     }
     card, traded = found["speed-card"], found["trade-off"]
-    files = {"speed.md": written(card, found["speed-against"], traded).encode(), "img/speed.png": drawn(card)}
+    files: dict[str, str | bytes] = {"speed.md": written(card, found["speed-against"], traded)}
+    files["img/speed.png"] = drawn(card)
     if traded is not None:
         files["img/trade_off.png"] = trade_off_png(traded)
-    for name, data in files.items():
-        path = args.docs / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
-        print(f"{path} is written")
+    write_pages(args.docs, files)
 
 
 def trade_off(record: Record) -> str:
     """A section: what is dreamt right against how fast, by simulator and denoising steps."""
     rows = [
         [f"`{r['simulator']}`", str(r["steps"]), f"{r['parameters'] / 1e6:.2f} M", f"{r['bytes'] / 1e6:.2f}"]
-        + [percent(r[part][key]) for part in ("next_frame", "dream") for key in ("tiles_seen", "objects_seen")]
+        + [
+            show(r[part][key], digits=2, sequences=record["config"]["sequences"])
+            for part in ("next_frame", "dream")
+            for key in ("tiles_seen", "objects_seen")
+        ]
         + [f"{r['speed']:,.0f}", f"{r['speed'] / record['real'][r['env_id']]:.2f}"]
         for r in record["rows"]
     ]
@@ -68,24 +65,19 @@ def trade_off(record: Record) -> str:
     real = ", ".join(f"{speed:,.0f} of {env_id}" for env_id, speed in record["real"].items())
     return f"""## How good, how fast
 
-`python benchmarks/trade_off.py`: {config["sequences"]} episodes of the test split; the next frame after all real ones
-before it, and dreams of up to 64 frames after up to 64 real ones, as
-`lssvwm compare` makes them; in float32, shown as pixels,
-{config["envs"]} worlds side by side, {config["threads"]} threads of {machine["cpu_count"]}, {machine["platform"]}. Real
-steps per second, on one core in the same run: {real}.
-
-{table(header, rows)}
+What more denoising steps cost in frames per second, and what they buy in tiles:
 
 ![Tiles that are right, and frames per second](img/trade_off.png)
 
+{table(header, rows)}
+
+`python benchmarks/trade_off.py` takes {config["sequences"]} episodes of the test split. *Next frame* comes after all
+real frames before it. *Dreams* are of up to 64 frames after up to 64 real ones, as `lssvwm compare` makes them. All in
+float32, shown as pixels, {config["envs"]} worlds side by side, {config["threads"]} threads of {machine["cpu_count"]},
+{machine["platform"]}. Brackets are 95 % intervals over episodes: a bootstrap, or exact (Clopper-Pearson) where all
+outcomes are alike. Real steps per second, on one core in the same run: {real}.
+
 """
-
-
-def percent(estimate: Record) -> str:
-    """With its interval, if it is there."""
-    if estimate["value"] is None:
-        return "-"
-    return f"{100 * estimate['value']:.2f} [{100 * estimate['low']:.2f}, {100 * estimate['high']:.2f}]"
 
 
 def trade_off_png(record: Record) -> bytes:
@@ -137,8 +129,8 @@ def written(record: Record, earlier: Record | None, traded: Record | None) -> st
         else f"""
 ## Against an earlier version
 
-`python benchmarks/speed_against.py`: commit `{earlier["args"]["commit"]}`, from before there was any work on speed, and
-this one, {earlier["args"]["rounds"]} turns each in one run with {earlier["args"]["threads"]} thread(s). Both are the
+`python benchmarks/speed_against.py` compares commit `{earlier["args"]["commit"]}`, from before there was any work on
+speed, with a later one: {earlier["args"]["rounds"]} turns each in one run, {earlier["args"]["threads"]} thread(s), the
 preset `tiny`.
 
 {compared(earlier)}
@@ -146,31 +138,34 @@ preset `tiny`.
     )
     return f"""# Speed card
 
-`python benchmarks/speed_card.py`, {config["simulator"]}, {machine["torch_threads"]} threads of {machine["cpu_count"]},
-{machine["platform"]}, device {machine["device"]}, torch {record["versions"]["torch"]}, lssvwm-env
-{record["versions"]["lssvwm-env"]}; medians of {config["rounds"]} turns in one run. Training is in
-[results.md](results.md#what-a-frame-costs), beside the models it is compared with.
+A step after {lives[-1]["frames"]:,} frames takes {lives[-1]["step"] / lives[1]["step"]:.2f} of the time of one after
+{lives[1]["frames"]:,}, and the memory has as many bytes. A fork copies nothing: children share their parent's memory
+until they move on.
+
+![Frames per second, and time by history](img/speed.png)
+
+`python benchmarks/speed_card.py` measured {config["simulator"]} with {machine["torch_threads"]} threads of
+{machine["cpu_count"]}, {machine["platform"]}, device {machine["device"]}, torch {record["versions"]["torch"]},
+lssvwm-env {record["versions"]["lssvwm-env"]}: medians of {config["rounds"]} turns in one run. `python
+benchmarks/speed_results.py` makes this page of the records. The commands are in
+[`recipes/measure.sh`](../recipes/measure.sh). The speed of training is in [results.md](results.md#what-a-frame-costs),
+beside the models it is compared with.
 
 ## To start
 
-`import torch` {start["torch"]:.1f} s; then `import lssvwm_env` {start["library"]:.2f} s; then `gym.make` up to the
-first dreamt frame {start["first_frame"]:.2f} s.
+`import torch` takes {start["torch"]:.1f} s. Then `import lssvwm_env` takes {start["library"]:.2f} s. Then `gym.make`,
+up to the first dreamt frame, takes {start["first_frame"]:.2f} s.
 
 ## To dream: frames per second
 
 {speeds}
 
-The real environment makes {dreams["real"]:,.0f} steps per second on one core in the same run. Every frame takes one
-pass of the network per denoising step, and one more that writes it into the memory.
-
-![Frames per second, and time by history](img/speed.png)
+Every frame takes one pass of the network per denoising step, and one more that writes it into the memory. The real
+environment makes {dreams["real"]:,.0f} steps per second on one core in the same run.
 
 {trade_off(traded) if traded else ""}## To remember, and to fork
 
 {by_history}
-
-A step after {lives[-1]["frames"]:,} frames takes {lives[-1]["step"] / lives[1]["step"]:.2f} of the time it takes after
-{lives[1]["frames"]:,}. Forking copies nothing: children share their parent's memory until they move on.
 
 ## Where the time goes
 

@@ -7,14 +7,13 @@ Real out-and-back walks of the test split: the model sees the way out, its state
 back is dreamt from what is left. Two ways of compacting: every tube keeps as many channels as it needs within a
 tolerance, or all tubes keep the same number. What counts is the share of objects that are right in cells seen before.
 Models trained with `--objective.truncation` have their channels in order of importance; any other can be measured
-too. Writes `benchmarks/records/state-size.json` and the picture `docs/img/state_size.png`.
+too. Writes `benchmarks/records/state-size.json.gz` and the picture `docs/img/state_size.png`.
 """
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,23 +22,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import records_io
 import torch
 import tyro
+from lssvwm_models.data.segments import to_frames, to_uint8
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.state import CompactState, WorldModelState
+from lssvwm_models.model.world_model import WorldModel
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from lssvwm_env.fidelity import last_seen, tile_report
-from lssvwm_env.memory_suite import Recording, SuiteSettings, World, record_suite
+from lssvwm_env.evaluation.fidelity import last_seen, tile_report
+from lssvwm_env.evaluation.memory.suite import Recording, SuiteSettings, World, record_suite
 from lssvwm_env.real.walks import OutAndBack
-from lssvwm_env.simulator import Simulator
-from lssvwm_env.train import hardware
-from world_models.data.segments import to_frames, to_uint8
-from world_models.figures import png, tidy
-from world_models.files import write_bytes
-from world_models.noise import fold
-from world_models.state import CompactState, WorldModelState
-from world_models.world_model import WorldModel
+from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.provenance import hardware
 
 ROOT: Final = Path(__file__).parents[1]
 JUDGED: Final = ("objects_seen", "tiles_seen")
@@ -73,7 +73,7 @@ class Args:
     batch: int = 8
     threads: int = 2
     seed: int = 0
-    record: Path = ROOT / "benchmarks" / "records" / "state-size.json"
+    record: Path = ROOT / "benchmarks" / "records" / "state-size.json.gz"
     picture: Path = ROOT / "docs" / "img" / "state_size.png"
 
     def __post_init__(self) -> None:
@@ -211,12 +211,9 @@ def main(args: Args) -> None:
         f"layer {i}: {'map' if i in network.map_layers else f'blocks of {block}'}"
         for i, block in enumerate(network.block_sizes)
     ]
-    for path, data in {
-        args.record: (json.dumps(report, indent=1) + "\n").encode(),
-        args.picture: picture(lines, layers),
-    }.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
+    records_io.write(args.record, report)
+    args.picture.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(args.picture, picture(lines, layers))
     table = Table("kept", "memory, bytes", "state, bytes", *JUDGED, title=f"{args.simulator}, per world")
     for name, found in lines.items():
         for entry in found:

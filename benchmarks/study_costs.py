@@ -11,22 +11,21 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import records_io
 import torch
 import tyro
 from cost_curves import timed
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.training.trainer import Trainer
 from memory_study import VARIANTS, Args, configs
 
-from lssvwm_env.train import hardware
-from world_models.data import EpisodeDataset
-from world_models.files import write_bytes
-from world_models.training import Trainer
+from lssvwm_env.utils.provenance import hardware
 
 RECORD: Final = Path(__file__).parent / "records" / "study-costs.json"
 
@@ -58,7 +57,7 @@ def main(args: CostArgs) -> None:
         seconds = timed(work, args.rounds, "cpu", time.process_time)
     step = {name: round(found, 4) for name, found in seconds.items()}
     report = {"seconds": step, "hardware": f"1 thread on {hardware('cpu')}, torch {torch.__version__}"}
-    write_bytes(args.out, (json.dumps(report, indent=1) + "\n").encode())
+    records_io.write(args.out, report)
     for name, found in step.items():
         print(f"{name:26} {found:6.2f} s  {found / step['ours']:5.2f}")
     print(report["hardware"])

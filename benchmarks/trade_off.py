@@ -11,7 +11,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,17 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import records_io
 import speed_results
 import torch
 import tyro
 from cost_curves import timed
 from speed_card import REAL_STEPS, STEPS, real_steps, repeated, stepping
 
-from lssvwm_env.compare import CompareConfig, compare
-from lssvwm_env.core import SimulatorCore
-from lssvwm_env.provenance import provenance
-from lssvwm_env.simulator import Simulator
-from world_models.files import write_bytes
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.evaluation.compare import CompareConfig, compare
+from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.provenance import provenance
 
 ROOT: Final = Path(__file__).parents[1]
 COUNTED: Final = "tiles_seen", "objects_seen", "psnr"
@@ -104,8 +103,7 @@ def main(args: Args) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = accuracies(args, Path(folder))
     record = {"rows": rows, "real": speeds(args, rows)} | provenance(args, torch.device(args.device))
-    args.records.mkdir(parents=True, exist_ok=True)
-    write_bytes(args.records / "trade-off.json", (json.dumps(record, indent=1) + "\n").encode())
+    records_io.write(args.records / "trade-off.json", record)
     speed_results.main(speed_results.Args(args.records, args.docs))
 
 

@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import tyro
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.execution.noise import fold
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from lssvwm_env.collect import SPLITS
-from lssvwm_env.core import SimulatorCore
+from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import make_real, tile_palette
 from lssvwm_env.real.minigrid import world_cells
-from lssvwm_env.simulator import Simulator
-from world_models.noise import fold
+from lssvwm_env.simulator.simulator import Simulator
 
 LEFT, FORWARD = 0, 2
 

@@ -2,14 +2,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from lssvwm_models.model.config import NetworkConfig
+from lssvwm_models.model.world_model import WorldModel
+from lssvwm_models.training.config import TrainingConfig
+from lssvwm_models.training.objective import ObjectiveConfig
 
-from lssvwm_env.collect import CollectConfig, collect
-from world_models.network import NetworkConfig
-from world_models.objective import ObjectiveConfig
-from world_models.training_config import TrainingConfig
-from world_models.world_model import WorldModel
+from lssvwm_env.datasets.collect import CollectConfig, collect
 
 
 @pytest.fixture(scope="module")
@@ -68,55 +67,10 @@ def test_a_record_is_made_once(program, dataset, tmp_path, monkeypatch, capsys):
     study.main(args)
     study.main(args)
     assert made == [("ours", 0), ("window", 0), ("ours", 1), ("window", 1)]
-    assert {path.name for path in tmp_path.iterdir()} == {f"{n}-9-{s}.json" for n, s in made}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{n}-9-{s}.json.gz" for n, s in made}
 
 
 def test_an_unknown_variant_is_named(program):
     study = program("benchmarks/memory_study.py")
     with pytest.raises(SystemExit, match="ourz: choose from ours, window"):
         study.main(study.Args(variants=("ourz",), dataset=Path("nowhere")))
-
-
-def test_results_are_made_of_records(program, tmp_path):
-    results = program("benchmarks/results.py")
-    estimate = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 7}
-    names = ("psnr_seen", "objects_seen", *results.AGES)
-    task = {
-        "dream": dict.fromkeys(names, estimate),
-        "copy": dict.fromkeys(names, estimate | {"value": None}),
-        "per_frame": {"psnr_seen": list(np.linspace(50, 30, 60)), "objects_seen": [None] * 60},
-    }
-    record = {
-        "about": "it",
-        "suite": {"worlds": {"w": {"out_and_back": {"50": task}, "revisit": task}}},
-    }
-    found = {"ours": [record, record], "window": [record]}
-    text = results.study_section(found, ["ours", "window"], {"ours": 2.0, "window": 3.0})
-    assert "`ours`: it | 0.5 (0.5, 0.5)" in text and "`window`: it | 0.5 [0.4, 0.6]" in text
-    assert "| 1.00 |" in text and "| 1.50 |" in text
-    assert "copied | - | - | - |" in text
-    assert results.distance_png(found, 64).startswith(b"\x89PNG")
-
-
-def test_sections_without_records_are_left_out(program):
-    results = program("benchmarks/results.py")
-    text = results.filled("# A\n\n## B\n\n{one}\n\n## C\n\n{one} {two}\n", {"one": "1"})
-    assert text == "# A\n\n## B\n\n1\n"
-
-
-def test_the_template_asks_for_what_is_made(program, tmp_path):
-    results = program("benchmarks/results.py")
-    results.main(results.Args(out=tmp_path))
-    assert "# How long does it remember?" in (tmp_path / "results.md").read_text()
-
-
-def test_records_are_told_apart_by_how_long_they_were_trained(program, tmp_path):
-    results = program("benchmarks/results.py")
-    for name in ("ours-300-0", "ours-300-1", "ours-600-0", "paper-blocks-300-0"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"variant": name}))
-    found = results.read(tmp_path)
-    assert {steps: list(variants) for steps, variants in found.items()} == {
-        300: ["ours", "paper-blocks"],
-        600: ["ours"],
-    }
-    assert len(found[300]["ours"]) == 2

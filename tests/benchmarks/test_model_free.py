@@ -3,8 +3,7 @@
 import json
 
 import pytest
-
-from lssvwm_env.collect import SPLITS
+from lssvwm_models.data.splits import SPLITS
 
 
 @pytest.mark.parametrize("recurrent", [False, True])

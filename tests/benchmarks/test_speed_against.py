@@ -1,8 +1,7 @@
 """Speeds of two checkouts are measured in turns and compared."""
 
 import pytest
-
-from world_models.precision import knows_bf16
+from lssvwm_models.execution.precision import knows_bf16
 
 
 def test_a_checkout_is_timed_by_its_own_packages_and_compared(program):
@@ -21,5 +20,13 @@ def test_packages_of_another_checkout_are_not_this_ones(program, tmp_path):
     against = program("benchmarks/speed_against.py")
     (tmp_path / "world_models").mkdir()
     (tmp_path / "world_models" / "__init__.py").write_text("raise SystemExit('I am another')")
+    with pytest.raises(Exception, match="non-zero exit status 1"):
+        against.speeds(tmp_path, against.Args(repeats=1, threads=1))
+
+
+def test_a_renamed_checkout_is_timed_by_its_own_packages_too(program, tmp_path):
+    against = program("benchmarks/speed_against.py")
+    (tmp_path / "world_models" / "lssvwm_models").mkdir(parents=True)
+    (tmp_path / "world_models" / "lssvwm_models" / "__init__.py").write_text("raise SystemExit('I am another')")
     with pytest.raises(Exception, match="non-zero exit status 1"):
         against.speeds(tmp_path, against.Args(repeats=1, threads=1))

@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from lssvwm_env.compare import CompareConfig
-from lssvwm_env.simulator import Simulator
+from lssvwm_env.evaluation.compare import CompareConfig
+from lssvwm_env.simulator.simulator import Simulator
 
 ROOT = Path(__file__).parents[2]
 

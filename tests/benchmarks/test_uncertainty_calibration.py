@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from lssvwm_env.collect import CollectConfig, collect
-from lssvwm_env.simulator import Simulator
+from lssvwm_env.datasets.collect import CollectConfig, collect
+from lssvwm_env.simulator.simulator import Simulator
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lssvwm_env.real import make_real, tile_palette
-from lssvwm_env.simulator import Simulator
+from lssvwm_env.simulator.simulator import Simulator
 
 
 @pytest.mark.parametrize("walks_first", [False, True])

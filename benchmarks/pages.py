@@ -1,0 +1,80 @@
+"""What the programs that make pages share: templates, tables, and estimates with their bounds."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lssvwm_models.utils.files import write_bytes
+
+ROOT: Final = Path(__file__).parents[1]
+_TAIL: Final = 0.025  # of each side of a 95 % interval
+
+Estimate = Mapping[str, Any]
+
+
+def bounds(estimate: Estimate, sequences: int | None = None) -> tuple[float, float]:
+    """The 95 % interval of an estimate.
+
+    Where all outcomes are alike, the bootstrap that made the record draws the same outcome for ever, and its interval
+    has no width. There the bound is exact (Clopper & Pearson 1934): m right of m are at least 0.025 ** (1 / m).
+
+    Args:
+        estimate: `value`, `low`, `high`, and `n`, the number of outcomes.
+        sequences: Independent ones that the outcomes come from; all outcomes if None.
+    """
+    low, high = float(estimate["low"]), float(estimate["high"])
+    if low != high or low not in (0.0, 1.0):
+        return low, high
+    trials = estimate["n"] if sequences is None else min(sequences, estimate["n"])
+    least = _TAIL ** (1 / trials)
+    return (least, 1.0) if low == 1.0 else (0.0, 1 - least)
+
+
+def show(
+    estimate: Estimate,
+    unit: float = 100.0,
+    *,
+    digits: int = 1,
+    interval: bool = True,
+    count: bool = False,
+    sequences: int | None = None,
+) -> str:
+    """An estimate in a table, with its interval and the number of outcomes if asked for; see `bounds`."""
+    if estimate["value"] is None:
+        return "-"
+    text = f"{unit * estimate['value']:.{digits}f}"
+    if interval:
+        low, high = bounds(estimate, sequences)
+        text += f" [{unit * low:.{digits}f}, {unit * high:.{digits}f}]"
+    return text + (f" n={estimate['n']}" if count else "")
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def filled(template: str, parts: dict[str, str]) -> str:
+    """The template with its parts; sections that lack one are left out."""
+    wanted = re.compile(r"\{([\w-]+)\}")
+    head, *sections = re.split(r"(?m)^(?=## )", template)
+    kept = [section for section in sections if set(wanted.findall(section)) <= parts.keys()]
+    return wanted.sub(lambda found: parts[found[1]], "".join([head, *kept])).rstrip() + "\n"
+
+
+def tables_page(title: str, command: str, sections: dict[str, str]) -> str:
+    """A page of tables that another page links to."""
+    head = f"# {title}\n\nMade of the records in `benchmarks/records/` by `{command}`.\n"
+    return "\n".join([head, *(f"## {name}\n\n{text}\n" for name, text in sections.items())])
+
+
+def write_pages(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write pages and pictures by their path in a folder, and name the pages."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data.encode() if isinstance(data, str) else data)
+        if isinstance(data, str):
+            print(f"{path} is written")
