@@ -12,12 +12,14 @@ from typing import Literal
 import gymnasium as gym
 import numpy as np
 import tyro
+from lssvwm_models.data.episodes import Episode
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.data.writing import write_dataset
+from lssvwm_models.training.trainer import TrainingConfig
 
 import lssvwm_env
-from lssvwm_env.collect import CollectConfig, collect
-from lssvwm_env.compare import CompareConfig, compare
+from lssvwm_env.evaluation.compare import CompareConfig, compare
 from lssvwm_env.train import TrainConfig, train
-from world_models.training import TrainingConfig
 
 
 class Catch(gym.Env):
@@ -29,14 +31,18 @@ class Catch(gym.Env):
     def reset(self, *, seed=None, options=None):
         """Drop a new ball."""
         super().reset(seed=seed)
-        self.row, self.column, self.bat = 0, int(self.np_random.integers(8)), 4
+        self.row = 0
+        self.column = int(self.np_random.integers(8))
+        self.bat = 4
         return self.frame(), {}
 
     def step(self, action):
         """Move the bat by action - 1, and the ball down."""
-        self.row, self.bat = self.row + 1, int(np.clip(self.bat + action - 1, 0, 7))
+        self.row += 1
+        self.bat = int(np.clip(self.bat + action - 1, 0, 7))
         end = self.row == 7
-        return self.frame(), float(end and (1 if self.bat == self.column else -1)), end, False, {}
+        reward = (1.0 if self.bat == self.column else -1.0) if end else 0.0
+        return self.frame(), reward, end, False, {}
 
     def frame(self):
         """The picture: blue bat, yellow ball."""
@@ -46,39 +52,73 @@ class Catch(gym.Env):
         return picture
 
 
+def record(env: Catch, seed: int) -> Episode:
+    """Play at random; `act[t]` and `rew[t]` are what led to frame t, so the first are zero.
+
+    `lssvwm collect --env-id bring_your_own:Catch` does this for any environment, on several cores.
+    """
+    obs, _ = env.reset(seed=seed)
+    env.action_space.seed(seed)
+    frames = [obs]
+    actions = [0]
+    rewards = [0.0]
+    terminated = False
+    while not terminated:
+        action = int(env.action_space.sample())
+        obs, reward, terminated, _, _ = env.step(action)
+        frames.append(obs)
+        actions.append(action)
+        rewards.append(reward)
+    last = np.arange(len(frames)) == len(frames) - 1
+    return Episode(
+        obs=np.stack(frames),
+        act=np.array(actions),
+        rew=np.array(rewards, np.float32),
+        terminated=last,
+        truncated=np.zeros_like(last),
+        seed=seed,
+    )
+
+
 @dataclass(frozen=True)
 class Args:
     """How much to do.
 
     Attributes:
         out: Folder for all results.
-        frames: To record.
+        episodes: To record.
         preset: Size of the model.
         steps: Of training.
     """
 
     out: Path = Path("runs/catch")
-    frames: int = 4000
+    episodes: int = 500
     preset: Literal["debug", "tiny"] = "debug"
     steps: int = 300
 
 
 def main(args: Args) -> None:
-    """Collect, train, step, compare."""
-    data = collect(CollectConfig("bring_your_own:Catch", args.out / "data", args.frames, workers=1))
+    """Record, train, step, compare."""
+    seeds = SPLITS["train"][: args.episodes]  # `compare` plays with seeds of the test split, which are others
+    data = write_dataset(
+        args.out / "data",
+        (record(Catch(), seed) for seed in seeds),
+        env_id="bring_your_own:Catch",  # module:name, by which `compare` makes it again
+        action_space={"type": "Discrete", "n": 3},
+        policy="uniform",
+    )
     training = TrainingConfig(args.out / "run", steps=args.steps, lengths=(4, 8), validation=0.1, head_sequences=256)
     train(TrainConfig(data.folder, training, args.preset, start_frames=2, horizon=8))
 
-    env = lssvwm_env.load(args.out / "run" / "simulator")
+    simulator = args.out / "run" / "simulator"
+    env = lssvwm_env.load(simulator)
     env.reset(seed=0)
     for _ in range(7):
         _, reward, terminated, truncated, _ = env.step(1)
         print(f"reward {reward:+.2f}, terminated {terminated}")
         if terminated or truncated:
             break
-    compare(
-        CompareConfig(str(args.out / "run" / "simulator"), args.out / "compare", sequences=32, context=2, horizon=6)
-    )
+    compare(CompareConfig(str(simulator), args.out / "compare", sequences=32, context=2, horizon=6))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from typing import Literal
 import imageio.v3 as imageio
 import numpy as np
 import tyro
+from lssvwm_agents.learning.dyna import DynaConfig, Round, dyna
+from lssvwm_agents.learning.dyna_config import RoundImagination, RoundTraining
+from lssvwm_models.data.splits import SPLITS
 
-from agents.dyna import DynaConfig, Round, dyna
-from agents.dyna_config import RoundImagination, RoundTraining
-from lssvwm_env.collect import SPLITS
-from lssvwm_env.memory_features import MemoryFeatures
+from lssvwm_env.envs.wrappers import MemoryFeatures
 
 
 @dataclass
@@ -63,12 +63,15 @@ def main(args: Args) -> None:
     simulator, agent = Round(config, args.rounds - 1).outcome()
     real = MemoryFeatures(config.make_env(), simulator, observation="both")
     seen, _ = real.reset(seed=SPLITS["test"].start)
-    film, total, done = [seen["frames"]], 0.0, False
+    film = [seen["frames"]]
+    total = 0.0
+    done = False
     while not done and len(film) < config.episode_length:
         action, _ = agent.predict(seen, deterministic=True)
         seen, reward, terminated, truncated, _ = real.step(action)
         film.append(seen["frames"])
-        total, done = total + float(reward), terminated or truncated
+        total += float(reward)
+        done = terminated or truncated
     out = args.out / "last_agent.gif"
     imageio.imwrite(out, np.stack(film).repeat(4, 1).repeat(4, 2), duration=250, loop=0)  # 4 times as large
     print(f"a real episode: return {total:.2f} in {len(film) - 1} steps; wrote {out}")

@@ -14,13 +14,13 @@ import imageio.v3 as imageio
 import numpy as np
 import torch
 import tyro
+from lssvwm_agents import CEM, Budget, MPCAgent, TowardsGoal
+from lssvwm_models.data.segments import to_frames
+from lssvwm_models.data.splits import SPLITS
 
-from agents import CEM, Budget, MPCAgent, TowardsGoal
-from lssvwm_env.collect import SPLITS
-from lssvwm_env.core import SimulatorCore
+from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import WanderPolicy, make_real, tile_palette
-from lssvwm_env.simulator import Simulator
-from world_models.data.segments import to_frames
+from lssvwm_env.simulator.simulator import Simulator
 
 
 @dataclass
@@ -56,7 +56,9 @@ def main(args: Args) -> None:
     walker = WanderPolicy(noise=0.0)
     frame, info = real.reset(seed=seed)
     walker.reset(real, np.random.default_rng(seed))
-    frames, acts, tiles = [frame], [0], [info["tiles"]]
+    frames = [frame]
+    acts = [0]
+    tiles = [info["tiles"]]
     for _ in range(args.walk):
         acts.append(walker.act(real))
         frame, _, _, _, info = real.step(acts[-1])
@@ -67,13 +69,15 @@ def main(args: Args) -> None:
     good = np.flatnonzero(ahead[: 2 * args.walk // 3])
     goal = frames[int(good[-1]) if len(good) else args.walk // 2]
 
-    world, budget = TowardsGoal(core, goal), Budget(imagined_steps=args.imagined_steps)
+    world = TowardsGoal(core, goal)
+    budget = Budget(imagined_steps=args.imagined_steps)
     planner = CEM(action_probs=(0.25, 0.25, 0.5, 0, 0, 0, 0))  # left, right, forward
     agent = MPCAgent(world, planner, args.horizon, budget, replan_every=4)
     is_first = torch.arange(args.walk).unsqueeze(0) == 0
-    seen = core.remember(core.nothing_seen(1), np.stack(frames[:-1])[None], torch.tensor([acts[:-1]]), is_first)
+    seen = core.update_memory(core.initial_memory(1), np.stack(frames[:-1])[None], torch.tensor([acts[:-1]]), is_first)
     state = agent.state_after(seen, torch.tensor(acts[-1:]))
-    film, reached = [], False
+    film = []
+    reached = False
     for _ in range(args.max_steps):
         film.append(np.concatenate([frame, goal], axis=1))
         reached = bool(world.likeness(to_frames(frame)[None]) >= world.reached)

@@ -12,12 +12,12 @@ import imageio.v3 as imageio
 import numpy as np
 import tyro
 from gymnasium.wrappers import TimeLimit
+from lssvwm_agents import CEM, MCTS, MPPI, Budget, MPCAgent, RandomShooting, run_episode
+from lssvwm_models.data.splits import SPLITS
 
-from agents import CEM, MCTS, MPPI, Budget, MPCAgent, RandomShooting, run_episode
-from lssvwm_env.collect import SPLITS
-from lssvwm_env.core import SimulatorCore
+from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import make_real
-from lssvwm_env.simulator import Simulator
+from lssvwm_env.simulator.simulator import Simulator
 
 PLANNERS = {"cem": CEM, "mcts": MCTS, "mppi": MPPI, "shooting": RandomShooting}
 
@@ -52,7 +52,8 @@ def main(args: Args) -> None:
     simulator = Simulator.load(f"LSSVWM/{args.env}")
     # Left, right, forward: in MiniGrid-Memory there is nothing to pick up or open.
     planner = PLANNERS[args.planner](action_probs=(0.2, 0.2, 0.6, 0.0, 0.0, 0.0, 0.0))
-    core, budget = SimulatorCore(simulator, 1, bf16=True), Budget(imagined_steps=args.imagined_steps)
+    core = SimulatorCore(simulator, 1, bf16=True)
+    budget = Budget(imagined_steps=args.imagined_steps)
     agent = MPCAgent(core, planner, args.horizon, budget, seed=args.episode, replan_every=args.replan_every)
     real = TimeLimit(make_real(args.env, **simulator.config.env_kwargs), args.max_steps)
     record = run_episode(agent, real, seed=SPLITS["test"].start + args.episode)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import tyro
 from gymnasium.wrappers import TimeLimit
+from lssvwm_agents.judging.outcomes import play, summary
+from lssvwm_models.data.splits import SPLITS
 from stable_baselines3 import PPO
 
-from agents.judging import play, summary
 from lssvwm_env import LSSVWMVecEnv, MemoryFeatures, Simulator
-from lssvwm_env.collect import SPLITS
 from lssvwm_env.real import make_real
 
 

@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+import gymnasium as gym
 import imageio.v3 as iio
 import pytest
 
-from lssvwm_env.simulator import Simulator
+from lssvwm_env.envs.env import LSSVWMEnv
+from lssvwm_env.simulator.simulator import Simulator
 
 FOLDER = Path(__file__).parents[2] / "examples"
-TRIED = {"bring_your_own", "dyna", "go_back_to_a_picture", "plan_in_a_dream", "ppo_in_a_dream", "save_and_fork"}
+TRIED = {
+    "bring_your_own",
+    "dyna",
+    "go_back_to_a_picture",
+    "plain_loop",
+    "plan_in_a_dream",
+    "ppo_in_a_dream",
+    "record_video",
+    "save_and_fork",
+}
 
 
 def test_no_example_is_forgotten() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == TRIED
+
+
+@pytest.fixture
+def toy_id(toy_simulator: Simulator, tmp_path: Path) -> Iterator[str]:
+    """The id of a registered toy simulator whose episodes end after five steps."""
+    toy_simulator.save(tmp_path / "toy", "")
+    name = "Toy-v0"
+    gym.register(name, LSSVWMEnv, max_episode_steps=5, kwargs={"simulator": tmp_path / "toy"})
+    yield name
+    del gym.registry[name]
+
+
+def test_plain_loop(program: Callable[[str], ModuleType], toy_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = program("examples/plain_loop.py")
+    module.main(module.Args(toy_id, steps=12))
+    printed = capsys.readouterr().out
+    assert "frames (64, 64, 3) uint8, actions Discrete(7)" in printed
+    assert "episode 1: " in printed and "goes on after" in printed
+
+
+def test_record_video(
+    program: Callable[[str], ModuleType], toy_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = program("examples/record_video.py")
+    film = tmp_path / "film.gif"
+    module.main(module.Args(toy_id, max_steps=1, scale=2, out=film))
+    assert f"wrote {film}: 2 frames of 128x128 pixels" in capsys.readouterr().out
+    assert iio.imread(film).shape == (2, 128, 128, 3)
 
 
 def test_save_and_fork(
@@ -40,7 +79,7 @@ def test_bring_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     monkeypatch.syspath_prepend(FOLDER)
     module = importlib.import_module("bring_your_own")
     monkeypatch.setattr(module, "TrainingConfig", partial(module.TrainingConfig, head_steps=2))
-    module.main(module.Args(tmp_path, frames=300, steps=2))
+    module.main(module.Args(tmp_path, episodes=40, steps=2))
     printed = capsys.readouterr().out
     assert "terminated" in printed and "reward (F1)" in printed
     assert (tmp_path / "compare" / "dream_vs_real.gif").is_file()
