@@ -130,7 +130,9 @@ def test_make_vec_makes_it(toy_simulator: Simulator, tmp_path: Path):
     finally:
         del gym.registry["Toy-v1"]
     assert isinstance(env, LSSVWMVectorEnv) and env.max_episode_steps == 5
-    env = gym.wrappers.vector.RecordEpisodeStatistics(env)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    # In Gymnasium 1.1 this wrapper counts right in the other mode only.
+    env = gym.wrappers.vector.RecordEpisodeStatistics(LSSVWMVectorEnv(toy_simulator, 2, 5))
     env.reset(seed=0)
     infos = [env.step([0, 1])[-1] for _ in range(5)]
     lengths = [info["episode"]["l"][info["_episode"]] for info in infos if "episode" in info]
