@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from lssvwm_models.data import DatasetSpec, Episode, EpisodeDataset, write_shard, write_spec
 from lssvwm_models.data.openings import openings
 from lssvwm_models.evaluation.dreams import dream, next_frames
-from lssvwm_models.evaluation.tally import Tally, precision_recall_f1
 from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
@@ -181,34 +181,3 @@ def test_psnr_by_hand() -> None:
     np.testing.assert_allclose(psnr(black, one_off), 10 * np.log10(255**2 * 48 / 100))
     with pytest.raises(ValueError, match="uint8 frames of one shape"):
         psnr(black, other[:1])
-
-
-def test_precision_recall_and_f1_by_hand() -> None:
-    truth = np.array([[1, 1, 0, 0], [0, 1, 0, 1]], bool)
-    said = np.array([[1, 0, 0, 1], [0, 1, 1, 1]], bool)
-    where = np.array([[1, 1, 1, 1], [1, 1, 1, 0]], bool)
-    found = {name: tally.estimate() for name, tally in precision_recall_f1(said, truth, where).items()}
-    assert (found["precision"]["value"], found["precision"]["n"]) == (2 / 4, 4)
-    assert (found["recall"]["value"], found["recall"]["n"]) == (2 / 3, 3)
-    assert found["f1"]["value"] == pytest.approx(4 / 7)
-
-
-def test_an_event_that_never_occurs_has_no_f1() -> None:
-    never = np.zeros((2, 3), bool)
-    assert precision_recall_f1(never, never)["f1"].estimate() == {"value": None, "low": None, "high": None, "n": 0}
-    assert precision_recall_f1(~never, never)["f1"].estimate()["value"] == 0
-
-
-def test_intervals_are_over_sequences() -> None:
-    same = Tally(np.full((8, 5), 1.0), np.full((8, 5), 2.0)).estimate()
-    assert same == {"value": 0.5, "low": 0.5, "high": 0.5, "n": 80}
-    right = np.random.default_rng(0).random((200, 1)) < 0.3
-    estimate = Tally.of(np.repeat(right, 100, 1), np.ones((200, 100), bool)).estimate()  # all frames alike
-    width = estimate["high"] - estimate["low"]
-    assert width == pytest.approx(2 * 1.96 * np.sqrt(0.3 * 0.7 / 200), rel=0.2)
-
-
-def test_tallies_by_frame() -> None:
-    tally = Tally(np.array([[1.0, 0, 0], [0, 0, 0]]), np.array([[1.0, 1, 0], [1, 1, 0]]))
-    assert tally.per_frame() == [0.5, 0.0, None]
-    assert tally.only(np.array([[True, False, False], [False, True, True]])).estimate()["value"] == 0.5

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from lssvwm_models.evaluation.state_monitor import (
     LIMITS,
     effective_rank,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from lssvwm_models.evaluation.video_encoder import VideoEncoder, load_i3d
 from torch import Tensor, nn
+
+from lssvwm_models.evaluation.video_encoder import VideoEncoder, load_i3d
 
 
 def test_features_are_fixed_and_see_motion() -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from lssvwm_models.evaluation.video_metrics import frechet_distance, ssim
 
 

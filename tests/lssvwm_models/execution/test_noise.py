@@ -1,4 +1,5 @@
 import torch
+
 from lssvwm_models.execution.noise import fold, frame_noise
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
 from lssvwm_models.execution import precision
 from lssvwm_models.execution.precision import autocast, knows_bf16
 

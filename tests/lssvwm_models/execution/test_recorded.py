@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel
-
 from tests.conftest import MOTIONS, random_world_model
 
 ACTION = ActionSpec("discrete", 7)

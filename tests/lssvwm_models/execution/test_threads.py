@@ -2,8 +2,8 @@ import threading
 
 import pytest
 import torch
-from lssvwm_models.execution.threads import ALONE, by_thread
 
+from lssvwm_models.execution.threads import ALONE, by_thread
 from tests.lssvwm_models.random_worlds import MODEL, sequence
 
 
@@ -15,17 +15,28 @@ def three_threads():
     torch.set_num_threads(before)
 
 
-def told(worlds):
+def surroundings(worlds):
     return worlds, threading.get_ident(), torch.get_num_threads(), torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize("worlds", [0, 1, ALONE, ALONE + 1, 5 * ALONE])
-def test_every_world_is_dreamt_once_and_a_thread_computes_alone(three_threads, worlds):
-    parts, _, threads, autocast = zip(*by_thread(told, worlds), strict=True)
+def test_every_world_is_dreamt_once_and_a_thread_of_the_pool_computes_alone(three_threads, worlds):
+    parts, identities, threads, autocast = zip(*by_thread(surroundings, worlds), strict=True)
     assert [i for part in parts for i in range(worlds)[part]] == list(range(worlds))
     assert len(parts) == min(3, max(1, -(-worlds // ALONE)))
-    assert set(threads) == {1} and set(autocast) == {False}
+    alone = len(parts) == 1
+    assert set(threads) == {3 if alone else 1} and set(autocast) == {False}
+    assert (threading.get_ident() in identities) == alone
     assert torch.get_num_threads() == 3
+
+
+def test_threads_of_the_callers_that_begin_later_have_the_callers_number(three_threads):
+    by_thread(surroundings, 3 * ALONE)
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [3]
 
 
 def test_the_precision_is_the_callers(three_threads):

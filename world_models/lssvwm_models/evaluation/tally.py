@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RESAMPLES: Final = 1000
+_TAIL: Final = 0.025  # of a 95 % interval, on either side
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,28 @@ class Tally:
     def estimate(self) -> dict[str, float | int | None]:
         """Summarise over everything.
 
+        Frames of one sequence are not independent, so intervals are over sequences: by bootstrap, or, where all
+        outcomes are alike and every resample is, too, by the exact bounds of Clopper and Pearson (1934), with each
+        sequence as one trial.
+
         Returns:
-            `value`; `low` and `high`, its 95 % interval by bootstrap over sequences, as frames of one sequence are
-            not independent; and `n`, the sum of `count`. Where nothing was counted, n is 0 and the others are None.
+            `value`; `low` and `high`, its 95 % interval; and `n`, the sum of `count`. Where nothing was counted, n is 0
+            and the others are None.
         """
-        amount, count = self.amount.sum(1), self.count.sum(1)
-        if not count.sum():
+        amount = self.amount.sum(1)
+        count = self.count.sum(1)
+        sequences = np.count_nonzero(count)
+        if not sequences:
             return {"value": None, "low": None, "high": None, "n": 0}
+        if (amount == count).all() or not amount.any():
+            always = bool(amount.any())
+            doubt = 1 - _TAIL ** (1 / sequences)
+            low = 1 - doubt if always else 0.0
+            high = 1.0 if always else doubt
+            return {"value": float(always), "low": low, "high": high, "n": int(count.sum())}
         picks = np.random.default_rng(0).integers(len(count), size=(_RESAMPLES, len(count)))
-        amounts, counts = amount[picks].sum(1), count[picks].sum(1)
+        amounts = amount[picks].sum(1)
+        counts = count[picks].sum(1)
         low, high = np.percentile(amounts[counts > 0] / counts[counts > 0], [2.5, 97.5])
         value = amount.sum() / count.sum()
         return {"value": float(value), "low": float(low), "high": float(high), "n": int(count.sum())}

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Barrier
 from typing import Final, TypeVar
 
 import torch
@@ -21,28 +22,38 @@ Result = TypeVar("Result")
 def by_thread(dream: Callable[[slice], Result], worlds: int) -> list[Result]:
     """What `dream` makes of consecutive slices of so many worlds, each slice in a thread of its own.
 
-    There are at most `torch.get_num_threads()` slices. Every one is computed by one thread, under the autocast of the
-    caller; the number of threads is as it was afterwards.
+    There are at most `torch.get_num_threads()` slices; a single one stays in the caller's thread. The others run without
+    gradients, and under the autocast of the caller, whose own number of threads is left alone.
     """
     threads = torch.get_num_threads()
     size = max(ALONE, -(-worlds // threads))
-    parts = [slice(start, min(start + size, worlds)) for start in range(0, max(1, worlds), size)]
-    autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    slices = [slice(start, min(start + size, worlds)) for start in range(0, max(1, worlds), size)]
+    if len(slices) == 1:
+        return [dream(slices[0])]
+    dtype = torch.get_autocast_dtype("cpu")
+    enabled = torch.is_autocast_enabled("cpu")
 
-    def alone(part: slice) -> Result:
-        torch.set_num_threads(1)
-        with torch.no_grad(), torch.autocast("cpu", autocast[1], enabled=autocast[0]):
+    def in_thread(part: slice) -> Result:
+        with torch.no_grad(), torch.autocast("cpu", dtype, enabled=enabled):
             return dream(part)
 
-    try:
-        if len(parts) == 1:
-            return [alone(parts[0])]
-        return list(_pool(os.getpid(), threads).map(alone, parts))
-    finally:
-        torch.set_num_threads(threads)
+    return list(_pool(os.getpid(), threads).map(in_thread, slices))
 
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads of this process: those of a parent do not outlive a fork."""
-    return ThreadPoolExecutor(threads, f"dreams of {process}")
+    """Threads of this process (those of a parent do not outlive a fork), each of which computes by itself.
+
+    How many threads an operation is split between belongs to the thread that asks for it, but setting it also sets
+    what threads that begin later start with, and so it is put back, once all of the pool have begun.
+    """
+    pool = ThreadPoolExecutor(threads, f"dreams of {process}", _compute_alone)
+    begun = Barrier(threads)
+    list(pool.map(lambda _: begun.wait(), range(threads)))
+    torch.set_num_threads(threads)
+    return pool
+
+
+def _compute_alone() -> None:
+    torch.get_num_threads()  # PyTorch sets up a thread when it first asks, which would undo the next line later
+    torch.set_num_threads(1)
