@@ -36,9 +36,10 @@ import tyro
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
-from lssvwm_models.utils.files import write_bytes
 from rich.console import Console
 from rich.table import Table
+
+from lssvwm_models.utils.files import write_bytes
 
 REPOSITORY: Final = Path(__file__).parents[1]
 COPIED: Final = ("agents", "benchmarks", "examples", "lssvwm_env", "tests", "world_models", "pyproject.toml")
@@ -304,11 +305,12 @@ def report(results: Sequence[dict[str, Any]], console: Console) -> None:
         killed = sum(result["outcome"] != "survived" for result in here)
         table.add_row(room or "all", str(len(here)), str(killed), f"{killed / len(here):.1%}" if here else "")
     console.print(table)
+    plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
     for result in results:
         if result["outcome"] == "survived":
-            console.print(f"\n{result['path']}:{result['line']} {result['operator']}", style="bold", highlight=False)
-            console.print(f"- {result['before']}\n+ {result['after']}", markup=False, highlight=False)
-            console.print(result.get("reason") or "no reason given", style="dim", markup=False, highlight=False)
+            reason = result.get("reason") or "no reason given"
+            console.print(f"\n{result['path']}:{result['line']} {result['operator']}: {reason}", **plain)
+            console.print(f"- {result['before']}\n+ {result['after']}", **plain)
 
 
 def main(args: Args) -> None:
