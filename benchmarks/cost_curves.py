@@ -24,6 +24,10 @@ from typing import Any, Final, Literal
 import records_io
 import torch
 import tyro
+from rich.console import Console
+from rich.table import Table
+
+from lssvwm_env.utils.provenance import hardware
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.execution.precision import autocast
 from lssvwm_models.memory.geometry import EgoView
@@ -31,10 +35,6 @@ from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel
-from rich.console import Console
-from rich.table import Table
-
-from lssvwm_env.utils.provenance import hardware
 
 RECORD: Final = Path(__file__).parent / "records" / "cost-curves.json"
 VIEW: Final = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
@@ -138,9 +138,10 @@ def generating(args: Args) -> dict[str, Any]:
 
 def train_steps(model: WorldModel, batch: Batch, steps: int) -> None:
     """Forward and backward, with checkpoints at temporal blocks."""
+    rng = torch.Generator(batch.obs.device)
     for _ in range(steps):
         with autocast(batch.obs.device, bf16=True):
-            loss, _ = world_model_loss(model, batch, checkpoint_blocks=True)
+            loss, _ = world_model_loss(model, batch, rng, checkpoint_blocks=True)
         loss.backward()
         model.zero_grad(set_to_none=True)
 

@@ -19,10 +19,9 @@ from lssvwm_env.version import __version__
 if TYPE_CHECKING:
     from lssvwm_env.envs.core import SimulatorCore
     from lssvwm_env.envs.env import LSSVWMEnv
-    from lssvwm_env.envs.memory_features import MemoryFeatures
     from lssvwm_env.envs.sb3 import LSSVWMVecEnv
-    from lssvwm_env.envs.uncertainty import UncertaintyGuard
     from lssvwm_env.envs.vector import LSSVWMVectorEnv
+    from lssvwm_env.envs.wrappers import MemoryFeatures, UncertaintyGuard
     from lssvwm_env.simulator.simulator import Simulator
 
 __all__ = [
@@ -45,10 +44,10 @@ _LAZY: Final = {
     "LSSVWMEnv": "lssvwm_env.envs.env",
     "LSSVWMVecEnv": "lssvwm_env.envs.sb3",
     "LSSVWMVectorEnv": "lssvwm_env.envs.vector",
-    "MemoryFeatures": "lssvwm_env.envs.memory_features",
+    "MemoryFeatures": "lssvwm_env.envs.wrappers",
     "Simulator": "lssvwm_env.simulator.simulator",
     "SimulatorCore": "lssvwm_env.envs.core",
-    "UncertaintyGuard": "lssvwm_env.envs.uncertainty",
+    "UncertaintyGuard": "lssvwm_env.envs.wrappers",
 }
 
 
@@ -57,7 +56,7 @@ def load(simulator: str | Path | Simulator, **kwargs: Any) -> gym.Env[Any, Any]:
 
     Args:
         simulator: A simulator, its folder, or the id or name of a registered one.
-        kwargs: Other arguments of `LSSVWMEnv`, such as `render_mode`.
+        kwargs: Other arguments of `LSSVWMEnv`, such as `render_mode` and `device`.
 
     Returns:
         A `LSSVWMEnv`, truncated after the simulator's `horizon` steps. Its `unwrapped` saves, forks and observes.
@@ -75,6 +74,10 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _LAZY.keys())
 
 
 register_envs()

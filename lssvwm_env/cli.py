@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 from typing import Final
 
+from lssvwm_env.version import __version__
+
 # Threads that spin while waiting slow down small operations 30-fold on shared machines; torch reads this on import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -73,7 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     words = 2 if " ".join(arguments[:2]) in _COMMANDS else 1
     name = " ".join(arguments[:words]) or "--help"
     if name in ("-h", "--help"):
-        print("usage: lssvwm COMMAND [--help] ...\n\n" + "\n".join(f"  {k:<15}{v[3]}" for k, v in _COMMANDS.items()))
+        lines = [f"  {command:<15}{row[3]}" for command, row in _COMMANDS.items()]
+        print("\n".join(["usage: lssvwm COMMAND [--help] ...", "       lssvwm --version", "", *lines]))
+        return 0
+    if name == "--version":
+        print(f"lssvwm-env {__version__}")
         return 0
     if name not in _COMMANDS:
         print(f"lssvwm: no command {name!r}; choose from {', '.join(_COMMANDS)}", file=sys.stderr)

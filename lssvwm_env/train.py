@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-import torch
 import tyro
+from matplotlib.figure import Figure
+
+from lssvwm_env.real.minigrid import AGENT_CELL, TILE
+from lssvwm_env.simulator.folder import CONFIG, CURVES
+from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts, action_spec, read_simulator_config
+from lssvwm_env.utils.command import command
+from lssvwm_env.utils.json_types import space_from_json
+from lssvwm_env.utils.provenance import hardware
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import episode_lengths
 from lssvwm_models.data.segments import motions
@@ -20,13 +25,6 @@ from lssvwm_models.model.config import WorldModelConfig, preset
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
-from matplotlib.figure import Figure
-
-from lssvwm_env.real.minigrid import AGENT_CELL, TILE
-from lssvwm_env.simulator.folder import CONFIG, CURVES
-from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts, action_spec, read_simulator_config
-from lssvwm_env.utils.command import command
-from lssvwm_env.utils.json_types import space_from_json
 
 GRID: Final = 8  # tokens per side of a frame, as the presets' block sizes want it
 
@@ -169,13 +167,6 @@ Its memory takes {state:.2f} MB per world, whatever the history.
 
 ![Losses on training and held-out episodes]({CURVES})
 """
-
-
-def hardware(device: str) -> str:
-    """The machine, in words."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"a CPU ({platform.machine()}, {os.cpu_count()} cores)"
 
 
 def curves_png(metrics: list[dict[str, Any]]) -> bytes:

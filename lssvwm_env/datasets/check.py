@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
-from lssvwm_models.data import NO_SEED, DatasetError, EpisodeDataset, read_spec
-from lssvwm_models.data.episodes import shard_header
 from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
@@ -21,6 +19,8 @@ from rich.table import Table
 
 from lssvwm_env.real.pixels import MULTIPLE
 from lssvwm_env.utils.json_types import ActionSpace, space_from_json
+from lssvwm_models.data import NO_SEED, DatasetError, EpisodeDataset, read_spec
+from lssvwm_models.data.episodes import shard_header
 
 START_FRAMES: Final = 16  # as by default in `TrainConfig`, whose import would bring torch
 MOST_ACTIONS: Final = 12  # lines of a histogram

@@ -20,10 +20,6 @@ from typing import Any, Final, Literal
 
 import gymnasium as gym
 import numpy as np
-from lssvwm_models.data import DatasetError, DatasetSpec, Episode, EpisodeDataset, read_spec, write_shard, write_spec
-from lssvwm_models.data.episodes import shard_header, shard_name
-from lssvwm_models.data.spec import SPEC_FILE
-from lssvwm_models.data.splits import SPLITS, Split
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,6 +34,10 @@ from rich.text import Text
 from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
+from lssvwm_models.data import DatasetError, DatasetSpec, Episode, EpisodeDataset, read_spec, write_shard, write_spec
+from lssvwm_models.data.episodes import shard_header, shard_name
+from lssvwm_models.data.spec import SPEC_FILE
+from lssvwm_models.data.splits import SPLITS, Split
 
 POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
 

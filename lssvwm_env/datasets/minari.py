@@ -17,14 +17,14 @@ from uuid import uuid4
 
 import gymnasium as gym
 import numpy as np
-from lssvwm_models.data import NO_SEED, Episode, EpisodeDataset, write_dataset
-from lssvwm_models.data.splits import Split
 from numpy.typing import NDArray
 
 from lssvwm_env.real.flat_actions import FlatActions
 from lssvwm_env.real.pixels import Framing, make_real
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_from_json, space_to_json
+from lssvwm_models.data import NO_SEED, Episode, EpisodeDataset, write_dataset
+from lssvwm_models.data.splits import Split
 
 ORIGIN: Final = "lssvwm_env"  # where an exported dataset says in its metadata what our own format knows beyond Minari
 _ORIGINS: Final = ("env_id", "env_kwargs", "preprocessing", "policy", "seed", "split")
@@ -40,7 +40,8 @@ class ImportMinariConfig:
         observation: The pictures' name, where observations are a dict.
         size: Pixels along each side of a frame; by default those of the pictures if they are square and a multiple of
             8, else 64.
-        split: What to call it: "train", "validation", "test", or by default what it was before it was exported from here.
+        split: What to call it: "train", "validation" or "test"; by default what it was called before it was exported
+            from here.
     """
 
     dataset_id: str

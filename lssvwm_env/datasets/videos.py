@@ -10,13 +10,13 @@ from typing import Any, Final
 import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
-from lssvwm_models.data import NO_SEED, Episode, EpisodeDataset, write_dataset
-from lssvwm_models.data.splits import Split
 from numpy.typing import NDArray
 
 from lssvwm_env.real.pixels import Framing
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
+from lssvwm_models.data import NO_SEED, Episode, EpisodeDataset, write_dataset
+from lssvwm_models.data.splits import Split
 
 SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif")
 

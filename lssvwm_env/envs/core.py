@@ -11,22 +11,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from lssvwm_env.envs.actions import as_actions, as_tensor
+from lssvwm_env.simulator.simulator import Simulator, tensor_differences
+from lssvwm_env.utils.devices import as_device
 from lssvwm_models.data.segments import to_frames, to_pixels
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.execution.precision import autocast
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-
-from lssvwm_env.envs.actions import as_actions, as_tensor
-from lssvwm_env.simulator.simulator import Simulator, tensor_differences
+from lssvwm_models.utils.checks import check_at_least
 
 STATE_FORMAT: Final = "lssvwm-state"
 FIRST_FRAME_STEPS: Final = 16  # least denoising steps of a frame that is imagined from nothing
@@ -50,9 +52,9 @@ class CoreStep(NamedTuple):
 
     def info(self) -> dict[str, NDArray[np.float64]]:
         """What users find in `info`, (B,) each."""
-        beliefs = {"term_prob": self.term_prob} | (
-            {} if self.uncertainty is None else {"uncertainty": self.uncertainty}
-        )
+        beliefs = {"term_prob": self.term_prob}
+        if self.uncertainty is not None:
+            beliefs["uncertainty"] = self.uncertainty
         return {name: belief.double().cpu().numpy() for name, belief in beliefs.items()}
 
 
@@ -95,6 +97,15 @@ class CoreState:
         return CoreState(memory, None if keys is None else torch.tensor(keys), metadata["weights_sha256"])
 
 
+class CoreOptions(TypedDict, total=False):
+    """Keyword arguments that every face of a simulator hands on to `SimulatorCore`, which explains them."""
+
+    denoising_steps: int | None
+    device: torch.device | str
+    uncertainty_samples: int
+    bf16: bool
+
+
 class SimulatorCore:
     """B simulated worlds that share one model.
 
@@ -102,11 +113,12 @@ class SimulatorCore:
         simulator: What is simulated. Its model is shared, or copied where `device` is not the CPU.
         num_envs: B.
         denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
-        device: Where the worlds live.
-        uncertainty_samples: Samples of every frame whose disagreement is its `uncertainty` (see
-            `WorldModel.uncertainty`); 0: it is not asked for, and costs nothing.
-        bf16: Compute matrix products in bfloat16: faster in large batches where the hardware knows it, but worlds side
-            by side then show only nearly what they would on their own.
+        device: Where the worlds are computed: "cpu", "cuda", "cuda:1", ...; "auto" is CUDA where there is some, and
+            else the CPU.
+        uncertainty_samples: Samples of every frame, whose disagreement is its `uncertainty`, a share of full brightness
+            (see `WorldModel.uncertainty`). Each costs as much as two denoising steps; 0 turns it off.
+        bf16: Compute matrix products in bfloat16 where the hardware has it: faster in large batches, but worlds side by
+            side then show only nearly what they would on their own.
 
     Attributes:
         memory: What the worlds remember. A value: keep it, fork it, imagine from it.
@@ -122,18 +134,22 @@ class SimulatorCore:
         uncertainty_samples: int = 0,
         bf16: bool = False,
     ) -> None:
-        steps = simulator.config.denoising_steps if denoising_steps is None else denoising_steps
-        for name, number in {"num_envs": num_envs, "denoising_steps": steps}.items():
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} is {number!r}; expected an integer of at least 1")
+        self.simulator = simulator
+        self.num_envs = num_envs
+        self.denoising_steps = simulator.config.denoising_steps if denoising_steps is None else denoising_steps
+        for name in ("num_envs", "denoising_steps"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be an integer")
+        check_at_least(self, num_envs=1, denoising_steps=1)
         if uncertainty_samples not in range(1 << 16) or uncertainty_samples == 1:
             raise ValueError(f"uncertainty_samples is {uncertainty_samples!r}; expected 0 for none, or at least 2")
-        self.simulator, self.num_envs, self.denoising_steps = simulator, num_envs, steps
-        self.uncertainty_samples, self.bf16 = uncertainty_samples, bf16
-        self.device = torch.device(device)
+        self.uncertainty_samples = uncertainty_samples
+        self.bf16 = bf16
+        self.device = as_device(device)
         on_cpu = self.device.type == "cpu"
         self.model = simulator.model if on_cpu else copy.deepcopy(simulator.model).to(self.device)
-        self.observation_space, self.action_space = simulator.observation_space, simulator.action_space
+        self.observation_space = simulator.observation_space
+        self.action_space = simulator.action_space
         self._recorded = RecordedSteps(self.model)
         self.memory = self.model.initial_state(num_envs)
         self.keys = torch.zeros(num_envs, dtype=torch.long, device=self.device)
@@ -143,16 +159,17 @@ class SimulatorCore:
         ids: Sequence[int],
         seeds: Sequence[int],
         contexts: Sequence[Context | None] | None = None,
-        allow_long_context: bool = False,
+        allow_long_context: bool | Sequence[bool] = False,
     ) -> Tensor:
         """Begin new episodes in some worlds; the others are left as they are.
 
         Args:
             ids: Which worlds, each once.
             seeds: One int64 per world: its random stream and, without contexts, its start follow from it.
-            contexts: What each world has lived through, instead of one of the simulator's starts; None in the place
-                of a context: nothing, so that the first frame is imagined too.
-            allow_long_context: Accept more frames than the model was trained on in one piece.
+            contexts: Real frames and actions that each world goes on from, instead of one of the simulator's starts;
+                None in the place of a context: no frames, so that the first one is imagined too.
+            allow_long_context: Accept more frames than the model was trained on in one piece; for all worlds of `ids`,
+                or one per world.
 
         Returns:
             The last frame of each context, or the imagined one, uint8 (len(ids), H, W, C).
@@ -160,31 +177,37 @@ class SimulatorCore:
         Raises:
             ValueError: If an argument has another shape, type or range than stated; nothing is changed then.
         """
-        rows, seed = self._rows(ids), torch.as_tensor(seeds)
+        rows = self._rows(ids)
+        count = len(rows)
+        seed = torch.as_tensor(seeds)
         if seed.dtype != torch.long or seed.shape != rows.shape:
-            raise ValueError(f"seeds is {seeds!r}; expected {len(rows)} integers of 64 bits, one per world of ids")
+            raise ValueError(f"seeds is {seeds!r}; expected {count} integers of 64 bits, one per world of ids")
         if contexts is None:
             contexts = [self.start(s) for s in seed.tolist()]
-        if len(contexts) != len(rows):
-            raise ValueError(f"contexts has {len(contexts)} entries; expected {len(rows)}, one per world of ids")
-        lived = {i: self._context(*context) for i, context in enumerate(contexts) if context is not None}
-        longest, trained = max((len(obs) for obs, _ in lived.values()), default=0), self.simulator.config.trained_length
-        if longest > trained and not allow_long_context:
-            raise ValueError(
-                f"context has {longest} frames, but the model was trained on at most {trained} in one piece; "
-                f"give the last {trained}, or set allow_long_context to True"
-            )
+        allowed = [allow_long_context] * count if isinstance(allow_long_context, bool) else allow_long_context
+        for name, values in {"contexts": contexts, "allow_long_context": allowed}.items():
+            if len(values) != count:
+                raise ValueError(f"{name} has {len(values)} entries; expected {count}, one per world of ids")
+        given = {i: self._context(*context) for i, context in enumerate(contexts) if context is not None}
+        trained = self.simulator.config.trained_length
+        for i, (obs, _) in given.items():
+            if len(obs) > trained and not allowed[i]:
+                raise ValueError(
+                    f"context has {len(obs)} frames, but the model was trained on at most {trained} in one piece; "
+                    f"give the last {trained}, or set allow_long_context to True"
+                )
         self.keys = self.keys.index_put((rows,), fold(seed, 0).to(self.device))
-        for length in {len(obs) for obs, _ in lived.values()}:  # as many scans as there are lengths
-            group = [i for i, (obs, _) in lived.items() if len(obs) == length]
-            obs, act = np.stack([lived[i][0] for i in group]), torch.stack([lived[i][1] for i in group])
+        for length in {len(obs) for obs, _ in given.values()}:  # as many scans as there are lengths
+            group = [i for i, (obs, _) in given.items() if len(obs) == length]
+            obs = np.stack([given[i][0] for i in group])
+            act = torch.stack([given[i][1] for i in group])
             self._absorb(rows[group], obs, act, is_first=True)
-        if unborn := [i for i in range(len(rows)) if i not in lived]:
-            self._imagine_first(rows[unborn])
-        shown = to_pixels(self.shown(self.memory[rows]))
-        for i, (obs, _) in lived.items():
-            shown[i] = torch.from_numpy(obs[-1].copy()).to(self.device)
-        return shown
+        if without := [i for i in range(count) if i not in given]:
+            self._imagine_first(rows[without])
+        frames = to_pixels(self.decode(self.memory[rows]))
+        for i, (obs, _) in given.items():  # real frames as they were, not as the tokenizer gives them back
+            frames[i] = torch.from_numpy(obs[-1].copy()).to(self.device)
+        return frames
 
     def start(self, seed: int) -> Context:
         """The start, of the simulator's own, that belongs to a seed of `reset`."""
@@ -206,13 +229,19 @@ class SimulatorCore:
         """
         self._check_begun()
         actions = as_actions(self.action_space, act, (self.num_envs,), "act").to(self.device)
-        world, unsure = (self.memory, actions, self.keys), None
-        prediction, self.memory = self.imagine(*world)
+        worlds = (self.memory, actions, self.keys)
+        prediction, self.memory = self.imagine(*worlds)
+        uncertainty = None
         if self.uncertainty_samples:
             with self._precision():
-                unsure = self.model.uncertainty(*world, self.uncertainty_samples, max(2, self.denoising_steps))
-        term_prob = prediction.term_prob
-        return CoreStep(to_pixels(prediction.obs), prediction.rew.float(), term_prob > 0.5, term_prob, unsure)
+                uncertainty = self.model.uncertainty(*worlds, self.uncertainty_samples, max(2, self.denoising_steps))
+        return CoreStep(
+            obs=to_pixels(prediction.obs),
+            rew=prediction.rew.float(),
+            terminated=prediction.term_prob > 0.5,
+            term_prob=prediction.term_prob,
+            uncertainty=uncertainty,
+        )
 
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         """What `step` dreams, but of any worlds: a function of its arguments, for planners that fork by the thousand.
@@ -224,17 +253,17 @@ class SimulatorCore:
         with self._precision():
             return self.model.imagine(memory, act, keys, self.denoising_steps, recorded=self._recorded)
 
-    def nothing_seen(self, num_worlds: int) -> WorldModelState:
-        """The memory of worlds that have seen nothing."""
+    def initial_memory(self, num_worlds: int) -> WorldModelState:
+        """The memory of worlds that have seen no frame."""
         return self.model.initial_state(num_worlds)
 
-    def remember(
+    def update_memory(
         self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
     ) -> WorldModelState:
         """What `observe` takes in, but into any memory: a function of its arguments, for agents that carry their own.
 
         Args:
-            memory: Of any number N of worlds, such as `nothing_seen(N)`.
+            memory: Of any number N of worlds, such as `initial_memory(N)`.
             obs: Real frames, uint8 (N, T, H, W, C). act: The actions that led to them, long (N, T) or float (N, T, A).
             is_first: (N, T) bool; the memory is emptied before such a frame.
         """
@@ -269,9 +298,9 @@ class SimulatorCore:
     def frames(self) -> Tensor:
         """The last frame of every world as its memory holds it, uint8 (B, H, W, C)."""
         self._check_begun()
-        return to_pixels(self.shown(self.memory))
+        return to_pixels(self.decode(self.memory))
 
-    def shown(self, memory: WorldModelState) -> Tensor:
+    def decode(self, memory: WorldModelState) -> Tensor:
         """The last frames of any memory, float (N, C, H, W) in [-1, 1]."""
         return self.model.tokenizer.decode(memory.latents)
 
@@ -322,20 +351,28 @@ class SimulatorCore:
         """
         self._check_begun()
         if n < 1:
-            raise ValueError(f"n is {n}; expected at least 1 child per world")
+            raise ValueError(f"n={n} must be at least 1")
         child = torch.arange(n, device=self.device).repeat(self.num_envs)
         keys = self.keys.repeat_interleave(n)
-        children = copy.copy(self)
-        children.num_envs = self.num_envs * n
-        children.memory = self.memory.repeat_interleave(n)
-        children.keys = torch.where(child == 0, keys, fold(keys, child))
-        return children
+        return self._with(self.memory.repeat_interleave(n), torch.where(child == 0, keys, fold(keys, child)))
+
+    def split(self) -> list[SimulatorCore]:
+        """Every world as a core of its own, with the same weights; this one is left as it is."""
+        return [self._with(self.memory[[i]], self.keys[[i]]) for i in range(self.num_envs)]
+
+    def _with(self, memory: WorldModelState, keys: Tensor) -> SimulatorCore:
+        """A core of other worlds with the same weights."""
+        other = copy.copy(self)
+        other.num_envs = len(keys)
+        other.memory = memory
+        other.keys = keys
+        return other
 
     def _absorb(self, rows: Tensor, obs: NDArray[np.uint8], act: Tensor, is_first: bool) -> None:
         """Take frames (n, T, H, W, C) into the memory of n worlds; is_first: they begin an episode."""
         first = torch.zeros(obs.shape[:2], dtype=torch.bool, device=self.device)
         first[:, 0] = is_first
-        self._replace(rows, self.remember(self.memory[rows], obs, act.to(self.device), first))
+        self._replace(rows, self.update_memory(self.memory[rows], obs, act.to(self.device), first))
 
     def _precision(self) -> torch.autocast:
         return autocast(self.device, self.bf16)
@@ -345,12 +382,12 @@ class SimulatorCore:
 
         Nothing is certain there, and few denoising steps would give a mixture of all worlds.
         """
-        space, count = self.action_space, len(rows)
-        shape = (count,) if isinstance(space, gym.spaces.Discrete) else (count, *space.shape)
-        ignored = torch.zeros(shape, dtype=torch.long if len(shape) == 1 else torch.float32, device=self.device)
+        discrete = isinstance(self.action_space, gym.spaces.Discrete)
+        dtype = torch.long if discrete else torch.float32
+        ignored = torch.zeros((len(rows), *(self.action_space.shape or ())), dtype=dtype, device=self.device)
         steps = max(self.denoising_steps, FIRST_FRAME_STEPS)
-        _, seen = self.model.imagine(self.model.initial_state(count), ignored, self.keys[rows], steps)
-        self._replace(rows, seen)
+        _, memory = self.model.imagine(self.initial_memory(len(rows)), ignored, self.keys[rows], steps)
+        self._replace(rows, memory)
 
     def _replace(self, rows: Tensor, memory: WorldModelState) -> None:
         index = torch.arange(self.num_envs, device=self.device)
@@ -371,12 +408,13 @@ class SimulatorCore:
                 f"context act has shape {tuple(actions.shape)}; expected one action per frame, {len(frames)}"
             )
         # Nothing led to the first frame, so whatever stands there need not be an action.
-        led = as_actions(self.action_space, actions[1:], (len(frames) - 1,), "context act[1:]")
-        return frames, torch.cat([led.new_zeros(1, *led.shape[1:]), led])
+        later = as_actions(self.action_space, actions[1:], (len(frames) - 1,), "context act[1:]")
+        return frames, torch.cat([later.new_zeros(1, *later.shape[1:]), later])
 
     def _frames(self, obs: ArrayLike, lead: tuple[int, ...], name: str) -> NDArray[np.uint8]:
         """Frames (*lead, T, H, W, C), checked."""
-        frames, frame = np.asarray(obs), self.observation_space.shape
+        frames = np.asarray(obs)
+        frame = self.observation_space.shape
         length = frames.shape[len(lead)] if frames.ndim > len(lead) else 0
         if frames.dtype != np.uint8 or frames.shape != (*lead, length, *frame) or not length:
             want = ", ".join(map(str, (*lead, "T", *frame)))

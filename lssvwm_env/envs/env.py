@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from lssvwm_env.envs.actions import as_actions
-from lssvwm_env.envs.core import CoreState, SimulatorCore
+from lssvwm_env.envs.core import CoreOptions, CoreState, SimulatorCore
+from lssvwm_env.envs.keys import keys_to_action, require_pygame
 from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, observation, observation_space
-from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.simulator.simulator import Simulator, open_simulator
 
 _WINDOW: Final = 512  # pixels along the longer side of the window, about
 
@@ -31,10 +33,9 @@ class LSSVWMEnv(gym.Env[Any, Any]):
     Args:
         simulator: A simulator, its folder, or the id or name of a registered one.
         render_mode: None, "rgb_array" (`render` returns the frame) or "human" (a window shows every frame).
-        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
         observation: What `reset` and `step` return: "frames", "features", or "both" as a dict of the two.
-        uncertainty_samples: Samples of every frame whose disagreement is `info["uncertainty"]`, as a share of full
-            brightness; 0: it is not asked for. Each costs as much as two denoising steps.
+        **core: `denoising_steps`, `device`, `bf16` and `uncertainty_samples` (its result is `info["uncertainty"]`), as
+            for `SimulatorCore`.
 
     Raises:
         SimulatorError: If there is no such simulator, or it is damaged.
@@ -47,15 +48,15 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         self,
         simulator: str | Path | Simulator,
         render_mode: str | None = None,
-        denoising_steps: int | None = None,
         observation: ObservationKind = "frames",
-        uncertainty_samples: int = 0,
+        **core: Unpack[CoreOptions],
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}; expected None, 'rgb_array' or 'human'")
-        self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
-        self.core = SimulatorCore(self.simulator, 1, denoising_steps, uncertainty_samples=uncertainty_samples)
-        self.observation, self.observation_space = observation, observation_space(self.simulator, observation)
+        self.simulator = open_simulator(simulator)
+        self.core = SimulatorCore(self.simulator, 1, **core)
+        self.observation = observation
+        self.observation_space = observation_space(self.simulator, observation)
         self.action_space = self.simulator.action_space
         self.render_mode = render_mode
         self._frame: NDArray[np.uint8] | None = None
@@ -153,14 +154,20 @@ class LSSVWMEnv(gym.Env[Any, Any]):
             ResetNeeded: If no episode has begun.
             ValueError: If n is less than 1.
         """
-        children = self.core.fork(n).save_state()
-        render_mode = None if self.render_mode == "human" else self.render_mode
-        same = self.core.denoising_steps, self.observation, self.core.uncertainty_samples
-        forks = [LSSVWMEnv(self.simulator, render_mode, *same) for _ in range(n)]
-        for i, env in enumerate(forks):
-            env.core.load_state(children[[i]])
-            env._frame = self._frame
-        return forks
+        return [self._child(core) for core in self.core.fork(n).split()]
+
+    def get_keys_to_action(self) -> dict[tuple[int, ...], int]:
+        """Which keys stand for which actions, as `gymnasium.utils.play` asks.
+
+        In MiniGrid these are its own: arrows, space to toggle, page up and tab to pick up, page down and shift to drop,
+        enter for "done". Elsewhere 0 to 9, then a to z, stand for the actions in their order. As long as no key is
+        pressed, `play` takes action 0 unless it is given a `noop`, or `wait_on_player=True`.
+
+        Raises:
+            ValueError: If actions are vectors: give `play` a `keys_to_action`.
+            DependencyNotInstalled: Without pygame.
+        """
+        return keys_to_action(self.simulator.config.env_id, self.action_space)
 
     def render(self) -> NDArray[np.uint8] | None:
         """The last frame, uint8 (H, W, C), in render mode "rgb_array"; "human" shows every frame by itself.
@@ -180,9 +187,21 @@ class LSSVWMEnv(gym.Env[Any, Any]):
             self._window.close()
             self._window = None
 
+    def _child(self, core: SimulatorCore) -> LSSVWMEnv:
+        """An environment like this one around another core."""
+        child = copy.copy(self)
+        child.core = core
+        child.observation_space = observation_space(self.simulator, self.observation)  # spaces have random generators
+        child.action_space = self.simulator.action_space
+        child.render_mode = None if self.render_mode == "human" else self.render_mode
+        child._np_random = None
+        child._np_random_seed = None
+        child._window = None
+        return child
+
     def _show(self, frame: torch.Tensor) -> Any:
         """Make `frame` (H, W, C) the current one; returns the observation, for the user to keep."""
-        self._frame = frame.numpy().copy()
+        self._frame = frame.cpu().numpy().copy()
         if self.render_mode == "human":
             self._window = self._window or _Window(frame.shape[0], frame.shape[1])
             self._window.show(self._frame, self.metadata["render_fps"])
@@ -193,12 +212,7 @@ class _Window:
     """A window that shows frames, enlarged by a whole factor."""
 
     def __init__(self, height: int, width: int) -> None:
-        try:
-            import pygame
-        except ImportError as error:
-            raise gym.error.DependencyNotInstalled(
-                "render_mode 'human' needs pygame; install it with: pip install pygame-ce"
-            ) from error
+        pygame = require_pygame("render_mode 'human'")
         scale = max(1, _WINDOW // max(height, width))
         self._pygame = pygame
         pygame.display.init()

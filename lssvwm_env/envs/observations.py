@@ -40,11 +40,11 @@ def observation(kind: ObservationKind, frames: Tensor, feats: Tensor) -> Tensor 
     return both if kind == "both" else both[kind]
 
 
-def as_arrays(seen: Tensor | dict[str, Tensor], worlds: int | slice = slice(None)) -> Any:
+def as_arrays(tensors: Tensor | dict[str, Tensor], worlds: int | slice = slice(None)) -> Any:
     """Observations of one world, or of several, as arrays for the user to keep."""
-    if isinstance(seen, dict):
-        return {name: as_arrays(part, worlds) for name, part in seen.items()}
-    return seen[worlds].cpu().numpy().copy()
+    if isinstance(tensors, dict):
+        return {name: as_arrays(part, worlds) for name, part in tensors.items()}
+    return tensors[worlds].cpu().numpy().copy()
 
 
 def begin(
@@ -71,9 +71,9 @@ def begin(
     states = [rng.bit_generator.state for rng in rngs]
     seeds = [int(rng.integers(2**63 - 1)) for rng in rngs]
     contexts = [core.start(s) if c == "any" else c for s, c in zip(seeds, given, strict=True)]
-    long = all(bool((o or {}).get("allow_long_context", False)) for o in options)
+    allowed = [bool((o or {}).get("allow_long_context", False)) for o in options]
     try:
-        return core.reset(ids, seeds, contexts, long)
+        return core.reset(ids, seeds, contexts, allowed)
     except ValueError:
         for rng, state in zip(rngs, states, strict=True):
             rng.bit_generator.state = state
@@ -84,7 +84,9 @@ def _context(core: SimulatorCore, options: dict[str, Any]) -> Context | Literal[
     """What a world is to begin from; None: nothing."""
     if unknown := options.keys() - set(RESET_OPTIONS):
         raise ValueError(f"options has the unknown keys {sorted(unknown)}; known are {', '.join(RESET_OPTIONS)}")
-    context, start, starts = options.get("context"), options.get("start"), core.simulator.starts
+    context = options.get("context")
+    start = options.get("start")
+    starts = core.simulator.starts
     if context is not None and start is not None:
         raise ValueError("options has both a context and a start; give one of them")
     if context is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from lssvwm_env.envs.core import CoreOptions
 from lssvwm_env.envs.observations import ObservationKind
 from lssvwm_env.envs.vector import LSSVWMVectorEnv
 from lssvwm_env.simulator.simulator import Simulator
@@ -28,11 +29,9 @@ class LSSVWMVecEnv(VecEnv):
         num_envs: B.
         max_episode_steps: Steps after which an episode is truncated; None takes the simulator's `horizon`.
         render_mode: None or "rgb_array".
-        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
         observation: What is observed: "frames", "features", or "both" as a dict of the two.
-        device: Where the worlds live.
-        uncertainty_samples: Samples of every frame whose disagreement is `info["uncertainty"]`; 0: it is not asked for.
-        bf16: Compute in bfloat16, see `SimulatorCore`.
+        **core: `denoising_steps`, `device`, `bf16` and `uncertainty_samples` (its result is `info["uncertainty"]`), as
+            for `SimulatorCore`.
 
     Attributes:
         env: The vector environment that does the work; its `core` saves, forks and observes.
@@ -48,23 +47,12 @@ class LSSVWMVecEnv(VecEnv):
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
-        denoising_steps: int | None = None,
         observation: ObservationKind = "frames",
-        device: str = "cpu",
-        uncertainty_samples: int = 0,
-        bf16: bool = False,
+        **core: Unpack[CoreOptions],
     ) -> None:
+        same_step = AutoresetMode.SAME_STEP
         self.env = LSSVWMVectorEnv(
-            simulator,
-            num_envs,
-            max_episode_steps,
-            AutoresetMode.SAME_STEP,
-            render_mode,
-            denoising_steps,
-            observation,
-            device,
-            uncertainty_samples=uncertainty_samples,
-            bf16=bf16,
+            simulator, num_envs, max_episode_steps, same_step, render_mode, observation=observation, **core
         )
         super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -14,9 +14,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.envs.core import CoreState, SimulatorCore
+from lssvwm_env.envs.core import CoreOptions, CoreState, SimulatorCore
 from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, observation, observation_space
-from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.simulator.simulator import Simulator, open_simulator
+from lssvwm_models.utils.checks import check_at_least
 
 
 class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
@@ -33,12 +34,10 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             where the step of the end does, and the last observation is in `infos["final_obs"]`; or `DISABLED`, where
             `reset` with `options={"reset_mask": ...}` does.
         render_mode: None or "rgb_array", where `render` returns all frames.
-        denoising_steps: Network passes per frame, >= 1; None takes the simulator's own number.
         observation: What is observed: "frames", "features", or "both" as a dict of the two.
-        device: Where the worlds live.
         to_numpy: Whether observations, rewards and ends are numpy arrays; otherwise they are tensors on `device`.
-        uncertainty_samples: Samples of every frame whose disagreement is `infos["uncertainty"]`; 0: none are taken.
-        bf16: Compute in bfloat16, see `SimulatorCore`.
+        **core: `denoising_steps`, `device`, `bf16` and `uncertainty_samples` (its result is `infos["uncertainty"]`), as
+            for `SimulatorCore`.
 
     Raises:
         SimulatorError: If there is no such simulator, or it is damaged.
@@ -52,20 +51,21 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
-        denoising_steps: int | None = None,
         observation: ObservationKind = "frames",
-        device: str = "cpu",
         to_numpy: bool = True,
-        uncertainty_samples: int = 0,
-        bf16: bool = False,
+        **core: Unpack[CoreOptions],
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}; expected None or 'rgb_array'")
-        self.simulator = simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
-        self.core = SimulatorCore(self.simulator, num_envs, denoising_steps, device, uncertainty_samples, bf16)
-        self.num_envs, self.render_mode, self.observation = num_envs, render_mode, observation
-        self.max_episode_steps = max_episode_steps or self.simulator.config.horizon
-        self.autoreset_mode, self.to_numpy = AutoresetMode(autoreset_mode), to_numpy
+        self.simulator = open_simulator(simulator)
+        self.core = SimulatorCore(self.simulator, num_envs, **core)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.observation = observation
+        self.max_episode_steps = self.simulator.config.horizon if max_episode_steps is None else max_episode_steps
+        check_at_least(self, max_episode_steps=1)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.to_numpy = to_numpy
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = observation_space(self.simulator, observation)
         self.single_action_space = self.simulator.action_space
@@ -101,7 +101,8 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 raise ValueError(f"{name} has {len(values)} entries; expected one per world, {self.num_envs}")
         ids = np.flatnonzero(self._mask(options)).tolist()
         rngs = [None if seeds is None or seeds[i] is None else seeding.np_random(seeds[i])[0] for i in ids]
-        self._begin(ids, rngs, [{k: v for k, v in (each[i] or {}).items() if k != "reset_mask"} for i in ids])
+        world_options = [{k: v for k, v in (each[i] or {}).items() if k != "reset_mask"} for i in ids]
+        self._begin(ids, rngs, world_options)
         self._ended[ids] = False
         return self._observe(), {}
 
@@ -121,16 +122,22 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             raise gym.error.ResetNeeded(f"reset the worlds that have ended first: {np.flatnonzero(self._ended)}")
-        asleep = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
+        # Worlds that ended in the step before only begin anew in this one: their dreamt frame counts for nothing.
+        idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
         step = self.core.step(actions)
-        self._frames, awake = step.obs, torch.from_numpy(~asleep).to(step.obs.device)
+        self._frames = step.obs
         self._elapsed += 1
-        rew, terminated = step.rew * awake, step.terminated & awake
-        truncated = torch.from_numpy(self._elapsed >= self.max_episode_steps).to(awake.device) & awake
+        active = torch.from_numpy(~idle).to(step.obs.device)
+        rew = step.rew * active
+        terminated = step.terminated & active
+        truncated = torch.from_numpy(self._elapsed >= self.max_episode_steps).to(active.device) & active
         self._ended = (terminated | truncated).cpu().numpy()
-        infos, begun, beliefs = dict[str, Any](), asleep, step.info()
+        beliefs = step.info()
+        infos: dict[str, Any] = {}
+        begun = idle
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
-            begun, infos = self._ended, self._final_infos(beliefs)
+            begun = self._ended
+            infos = self._final_infos(beliefs)
         if begun.any():
             self._begin(np.flatnonzero(begun).tolist())
         if not begun.all():  # a reset has no beliefs
@@ -147,7 +154,8 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def load_state(self, state: CoreState) -> Any:
         """Go back to a saved moment; see `SimulatorCore.load_state`. Returns the observations of that moment."""
         self.core.load_state(state)
-        self._frames, self._ended = self.core.frames(), np.zeros(self.num_envs, bool)
+        self._frames = self.core.frames()
+        self._ended = np.zeros(self.num_envs, bool)
         return self._observe()
 
     def observe(self, obs: ArrayLike, actions: ArrayLike | torch.Tensor) -> Any:
@@ -170,25 +178,25 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             new or self._rngs[i] or seeding.np_random()[0]
             for i, new in zip(ids, rngs or [None] * len(ids), strict=True)
         ]
-        shown = begin(self.core, ids, fresh, options or [None] * len(ids))
+        frames = begin(self.core, ids, fresh, options or [None] * len(ids))
         for i, rng in zip(ids, fresh, strict=True):
             self._rngs[i] = rng
-        self._frames = self._frames.to(shown.device).index_copy(0, torch.tensor(ids, device=shown.device), shown)
+        self._frames = self._frames.to(frames.device).index_copy(0, torch.tensor(ids, device=frames.device), frames)
         self._elapsed[ids] = 0
 
     def _final_infos(self, beliefs: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
         """The infos of `SAME_STEP` about the ends of episodes."""
-        last, infos = self._observe(), dict[str, Any]()
+        last = self._observe()
+        infos: dict[str, Any] = {}
         for i in np.flatnonzero(self._ended).tolist():
             obs = {k: v[i] for k, v in last.items()} if isinstance(last, dict) else last[i]
-            infos = self._add_info(
-                infos, {"final_obs": obs, "final_info": {name: belief[i] for name, belief in beliefs.items()}}, i
-            )
+            final = {"final_obs": obs, "final_info": {name: belief[i] for name, belief in beliefs.items()}}
+            infos = self._add_info(infos, final, i)
         return infos
 
     def _observe(self) -> Any:
-        seen = observation(self.observation, self._frames, self.core.features())
-        return as_arrays(seen) if self.to_numpy else seen
+        tensors = observation(self.observation, self._frames, self.core.features())
+        return as_arrays(tensors) if self.to_numpy else tensors
 
     def _mask(self, options: Any) -> NDArray[np.bool_]:
         mask = options.get("reset_mask") if isinstance(options, dict) else None

@@ -1,6 +1,7 @@
 """A simulator beside the real environment: pictures to look at, and numbers to rely on.
 
-`compare` writes `dream_vs_real.gif`, `fidelity.png` and `report.json` (see `lssvwm_env.evaluation.fidelity` for what is counted).
+`compare` writes `dream_vs_real.gif`, `fidelity.png` and `report.json`; `lssvwm_env.evaluation.fidelity` says what is
+counted.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from typing import Any, Final
 
 import imageio.v3 as iio
 import numpy as np
-from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.utils.figures import png, tidy
-from lssvwm_models.utils.files import write_bytes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -30,6 +28,9 @@ from lssvwm_env.evaluation.fidelity import RECENT, Fidelity, measure
 from lssvwm_env.simulator.simulator import CARD, Simulator, SimulatorConfig
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
 
 GIF_SEQUENCES: Final = 4
 GIF_CONTEXT, GIF_DREAM = 24, 76  # most frames shown

@@ -16,6 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from lssvwm_env.real.minigrid import VIEW, TilePalette, tile_palette, world_cells
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import Openings, episode_lengths, openings
 from lssvwm_models.data.segments import to_frames
@@ -25,9 +28,6 @@ from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.memory.geometry import ego_motion
 from lssvwm_models.model.world_model import WorldModel
-from numpy.typing import NDArray
-
-from lssvwm_env.real.minigrid import VIEW, TilePalette, tile_palette, world_cells
 
 RECENT: Final = 8  # frames; what "seen recently" means
 AGES: Final = ("1_1", "2_8", "9_32", "33_128", "129_512", "513_up")  # frames since a place was last in sight

@@ -30,10 +30,6 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from lssvwm_models.model.actions import ActionSpec
-from lssvwm_models.model.config import WorldModelConfig
-from lssvwm_models.model.world_model import WorldModel
-from lssvwm_models.utils.files import write_atomic, write_bytes
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -54,6 +50,10 @@ from lssvwm_env.simulator.folder import (
 from lssvwm_env.simulator.registry import NAMESPACE, SIMULATORS
 from lssvwm_env.utils.json_types import ActionSpace, from_json, space_from_json
 from lssvwm_env.utils.provenance import package_versions
+from lssvwm_models.model.actions import ActionSpec
+from lssvwm_models.model.config import WorldModelConfig
+from lssvwm_models.model.world_model import WorldModel
+from lssvwm_models.utils.files import write_atomic, write_bytes
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,11 @@ class Simulator:
 
     def _weights(self) -> bytes:
         return safetensors.torch.save({k: v.contiguous() for k, v in self.model.state_dict().items()})
+
+
+def open_simulator(simulator: str | Path | Simulator) -> Simulator:
+    """A simulator as it is, or loaded by `Simulator.load`."""
+    return simulator if isinstance(simulator, Simulator) else Simulator.load(simulator)
 
 
 def tensor_differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], most: int = 8) -> str:

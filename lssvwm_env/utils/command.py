@@ -26,13 +26,13 @@ def _words(config: Any, prefix: str) -> Iterator[str]:
                 yield f"--{flag}" if value else f"--{prefix}no-{field.name.replace('_', '-')}"
         elif value != default:
             items = chain(*value.items()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-            yield from (f"--{flag}", *(str(told(x)) for x in items))
+            yield from (f"--{flag}", *(str(relative_paths(x)) for x in items))
 
 
-def told(value: Any) -> Any:
+def relative_paths(value: Any) -> Any:
     """A setting, or a dictionary of some, with paths as seen from here: where here is, is nobody's business."""
     if isinstance(value, dict):
-        return {name: told(part) for name, part in value.items()}
+        return {name: relative_paths(part) for name, part in value.items()}
     if not isinstance(value, Path):
         return value
     return str(value.relative_to(Path.cwd()) if value.is_relative_to(Path.cwd()) else value)

@@ -7,10 +7,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.model.prediction import Prediction
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.prediction import Prediction
 
 SIZE = 5
 GOAL = (4, 4)
@@ -34,10 +35,10 @@ class Room:
         self.keys_seen: list[Tensor] = []
         self.imagined = 0
 
-    def nothing_seen(self, num_worlds: int) -> WorldModelState:
+    def initial_memory(self, num_worlds: int) -> WorldModelState:
         return make_state(torch.zeros(num_worlds, 2), torch.zeros(num_worlds, dtype=torch.long))
 
-    def remember(
+    def update_memory(
         self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
     ) -> WorldModelState:
         cell = torch.from_numpy(obs[:, -1, ..., 0].reshape(len(obs), -1).argmax(1))
@@ -53,9 +54,9 @@ class Room:
         after = make_state(cell, memory.age + 1)
         feats = torch.zeros(len(cell), 1)
         paid, ended = self.reward * at_goal + luck, self.term_prob * at_goal
-        return Prediction(self.shown(after), self.shown(after), paid, ended, feats, lambda obs: obs), after
+        return Prediction(self.decode(after), self.decode(after), paid, ended, feats, lambda obs: obs), after
 
-    def shown(self, memory: WorldModelState) -> Tensor:
+    def decode(self, memory: WorldModelState) -> Tensor:
         cell = memory.latents[:, 0].round().long()
         obs = torch.full((len(cell), 3, SIZE * SIZE), -1.0)
         obs[torch.arange(len(cell)), :, cell[:, 0] + SIZE * cell[:, 1]] = 1
@@ -65,8 +66,8 @@ class Room:
 class LargeRoom(Room):
     """The room of 5x5 cells, with 8x8 pixels each."""
 
-    def shown(self, memory: WorldModelState) -> Tensor:
-        return super().shown(memory).repeat_interleave(8, -1).repeat_interleave(8, -2)
+    def decode(self, memory: WorldModelState) -> Tensor:
+        return super().decode(memory).repeat_interleave(8, -1).repeat_interleave(8, -2)
 
 
 class RealRoom(gym.Env[NDArray[np.uint8], np.int64]):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import lssvwm_env
 from lssvwm_env.cli import main
 
 COMMANDS = (
@@ -39,6 +40,11 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit, match="^0$"):
         main([*name.split(), "--help"])
     assert f"usage: lssvwm {name}" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lssvwm-env {lssvwm_env.__version__}\n"
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,21 @@ def test_people_can_play(env: gym.Env[Any, Any], monkeypatch: pytest.MonkeyPatch
 
     play(env, fps=1000, callback=callback, keys_to_action={"w": 2}, noop=6, seed=0)
     assert played[0] == 6 and 2 in played
+
+
+@pytest.mark.parametrize(("env_id", "key", "action"), [("MiniGrid-Toy-v0", pygame.K_UP, 2), ("Toy-v0", pygame.K_5, 5)])
+def test_people_can_play_with_the_keys_of_the_real_environment(
+    toy_simulator: Simulator, env_id: str, key: int, action: int
+):
+    simulator = replace(toy_simulator, config=replace(toy_simulator.config, env_id=env_id))
+    played: list[Any] = []
+
+    def callback(obs: Any, next_obs: Any, action: int, *rest: Any) -> None:
+        played.append(action)
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN if len(played) < 3 else pygame.QUIT, key=key))
+
+    play(TimeLimit(LSSVWMEnv(simulator, "rgb_array"), 4), fps=1000, callback=callback, noop=6, seed=0)
+    assert set(played) == {6, action}
 
 
 def test_dqn_and_recurrent_ppo_learn(env: gym.Env[Any, Any], toy_simulator: Simulator):

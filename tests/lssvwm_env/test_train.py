@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import tyro
 from gymnasium.utils.env_checker import check_env
-from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
 import lssvwm_env
 from lssvwm_env.cli import main
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.train import TrainConfig, model_config, train
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
 ENV_ID = "MiniGrid-MemoryS9-v0"
 TINY = (

@@ -27,13 +27,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from gymnasium.wrappers import TimeLimit
-from lssvwm_models.data import EpisodeDataset, join_datasets
-from lssvwm_models.data.openings import episode_lengths
-from lssvwm_models.data.segments import to_frames, to_uint8
-from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.evaluation.video_metrics import psnr
-from lssvwm_models.utils.files import write_bytes
-from lssvwm_models.utils.run_folder import RunFolder
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -47,10 +40,17 @@ from lssvwm_agents.learning.transfer import taken_along
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.envs.core import SimulatorCore
-from lssvwm_env.envs.memory_features import MemoryFeatures
+from lssvwm_env.envs.wrappers import MemoryFeatures
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.train import TrainConfig, train
 from lssvwm_env.utils.command import command
+from lssvwm_models.data import EpisodeDataset, join_datasets
+from lssvwm_models.data.openings import episode_lengths
+from lssvwm_models.data.segments import to_frames, to_uint8
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.evaluation.video_metrics import psnr
+from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.utils.run_folder import RunFolder
 
 PARTS: Final = ("collect", "model", "agent", "judge")
 ENDS: Final = ("value", "low", "high")  # of an estimate

@@ -9,7 +9,7 @@ import numpy as np
 
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_env.datasets.collect import POLICIES, CollectConfig, Player, policy_name
-from lssvwm_env.envs.memory_features import MemoryFeatures
+from lssvwm_env.envs.wrappers import MemoryFeatures
 from lssvwm_env.real import Policy
 from lssvwm_env.simulator.simulator import Simulator
 

@@ -15,16 +15,16 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from lssvwm_models.data.episodes import EpisodeDataset
-from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.utils.progress import progress_bar
-from lssvwm_models.utils.run_folder import RunFolder
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig, lambda_returns
 from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_models.data.episodes import EpisodeDataset
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.utils.progress import progress_bar
+from lssvwm_models.utils.run_folder import RunFolder
 
 POLICY: Final = "policy.safetensors"
 STIFFNESS: Final = 1.0  # weight of the policy's entropy, per share of spread that is missing
@@ -330,7 +330,7 @@ class ImaginationTrainer:
         is_first = self.dataset.is_first[index]
         is_first[:, 0] = True
         act, first = (torch.from_numpy(x).to(core.device) for x in (self.dataset.act[index], is_first))
-        return core.remember(core.nothing_seen(config.refresh), self.dataset.obs[index], act, first)
+        return core.update_memory(core.initial_memory(config.refresh), self.dataset.obs[index], act, first)
 
     def _counts(self) -> dict[str, float]:
         return {"imagined_steps": self.imagined_steps, "real_frames": self.real_frames, "seconds": self.seconds}

@@ -14,12 +14,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.data.segments import random_segments
 from torch import Tensor, nn
 
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data.segments import random_segments
 
 SEQUENCES: Final = 128  # real ones, that both models are shown
 AT_ONCE: Final = 16  # of them
@@ -44,7 +44,7 @@ def taken_along(
         batch = random_segments(dataset, range(len(dataset)), AT_ONCE, length, rng, EVENT_SHARE)
         for core, feats in ((old, before), (new, after)):
             shown = batch.to(core.device)
-            nothing = core.nothing_seen(AT_ONCE)
+            nothing = core.initial_memory(AT_ONCE)
             feats.append(core.model.observe(nothing, shown.obs, shown.act, shown.is_first)[1].flatten(0, 1).cpu())
     return translated(agent, torch.cat(before), torch.cat(after), new.simulator.weights_sha256)
 

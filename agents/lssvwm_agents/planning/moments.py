@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import torch
-from lssvwm_models.memory.state import WorldModelState
 from torch import Tensor
 
 from lssvwm_agents.planning.protocols import Imaginer, Value
 from lssvwm_agents.planning.rewards import differing
+from lssvwm_models.memory.state import WorldModelState
 
 EARNED_ALIKE: Final = 0.25  # moments that were reached by earning so much more or less are not the same
 
@@ -87,7 +87,7 @@ class Moments:
 
     def __init__(self, core: Imaginer, state: WorldModelState, row: int) -> None:
         self.row, self.all, self._alike = row, list[Moment](), dict[tuple[int, ...], list[Moment]]()
-        self.root = self._known(Moment(state, row, core.shown(state[row : row + 1])[0]))
+        self.root = self._known(Moment(state, row, core.decode(state[row : row + 1])[0]))
 
     def add(self, moment: Moment, parent: Moment, action: int, rew: float, goes_on: float) -> None:
         """Note where an action led to: to a moment that is known, or to a new one."""

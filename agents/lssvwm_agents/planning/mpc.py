@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 import torch
-from lssvwm_models.data.segments import to_uint8
-from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.state import WorldModelState
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lssvwm_agents.planning.protocols import Budget, Imaginer, Planner
+from lssvwm_models.data.segments import to_uint8
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.state import WorldModelState
 
 Frames = NDArray[np.uint8]  # (..., H, W, C)
 
@@ -23,11 +23,11 @@ Frames = NDArray[np.uint8]  # (..., H, W, C)
 class Rememberer(Imaginer, Protocol):
     """A world to plan in that also takes in real frames, such as a `SimulatorCore`."""
 
-    def nothing_seen(self, num_worlds: int) -> WorldModelState:
+    def initial_memory(self, num_worlds: int) -> WorldModelState:
         """The memory of worlds that have seen nothing."""
 
-    def remember(self, memory: WorldModelState, obs: Frames, act: Tensor, is_first: Tensor) -> WorldModelState:
-        """Take real frames into a memory; see `SimulatorCore.remember`."""
+    def update_memory(self, memory: WorldModelState, obs: Frames, act: Tensor, is_first: Tensor) -> WorldModelState:
+        """Take real frames into a memory; see `SimulatorCore.update_memory`."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class MPCAgent:
         first = state.memory.age == 0
         if episode_start is not None:
             first = first | torch.as_tensor(np.asarray(episode_start, bool), device=first.device)
-        memory = self.core.remember(state.memory, observation[:, None], state.action[:, None], first[:, None])
+        memory = self.core.update_memory(state.memory, observation[:, None], state.action[:, None], first[:, None])
         over = first | (state.used >= state.length.clamp(max=self.replan_every))
         state = replace(state, memory=memory)
         if bool(over.any()):
@@ -161,7 +161,7 @@ class MPCAgent:
 
     def _blank(self, num_worlds: int) -> MPCState:
         """The state of an agent that has seen and done nothing."""
-        space, memory = self.core.action_space, self.core.nothing_seen(num_worlds)
+        space, memory = self.core.action_space, self.core.initial_memory(num_worlds)
         device, discrete = memory.age.device, isinstance(space, gym.spaces.Discrete)
         lead, dtype = (num_worlds,), torch.long if discrete else torch.float32
         action = torch.zeros(*lead, *(space.shape or ()), dtype=dtype, device=device)

@@ -9,9 +9,10 @@ from typing import Protocol
 
 import gymnasium as gym
 import torch
+from torch import Tensor
+
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
-from torch import Tensor
 
 Value = Callable[[Tensor], Tensor]
 """What is still to be earned from where features (N, F) were seen, (N,)."""
@@ -27,7 +28,7 @@ class Imaginer(Protocol):
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         """Generate the next frame of every world; see `SimulatorCore.imagine`."""
 
-    def shown(self, memory: WorldModelState) -> Tensor:
+    def decode(self, memory: WorldModelState) -> Tensor:
         """The last frame of every world, float (B, C, H, W) in [-1, 1]."""
 
 

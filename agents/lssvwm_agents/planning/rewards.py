@@ -9,14 +9,14 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import torch.nn.functional as F
-from lssvwm_models.data.segments import to_frames
-from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.model.prediction import Prediction
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lssvwm_agents.planning.mpc import Rememberer
+from lssvwm_models.data.segments import to_frames
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.prediction import Prediction
 
 PATCH = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
 SAME = 0.1  # squares that differ by less than this on average, of a range of 2, are the same
@@ -38,19 +38,19 @@ class OtherReward(ABC):
         """Of the world."""
         return self.core.action_space
 
-    def shown(self, memory: WorldModelState) -> Tensor:
-        """See `SimulatorCore.shown`."""
-        return self.core.shown(memory)
+    def decode(self, memory: WorldModelState) -> Tensor:
+        """See `SimulatorCore.decode`."""
+        return self.core.decode(memory)
 
-    def nothing_seen(self, num_worlds: int) -> WorldModelState:
-        """See `SimulatorCore.nothing_seen`."""
-        return self.core.nothing_seen(num_worlds)
+    def initial_memory(self, num_worlds: int) -> WorldModelState:
+        """See `SimulatorCore.initial_memory`."""
+        return self.core.initial_memory(num_worlds)
 
-    def remember(
+    def update_memory(
         self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
     ) -> WorldModelState:
-        """See `SimulatorCore.remember`."""
-        return self.core.remember(memory, obs, act, is_first)
+        """See `SimulatorCore.update_memory`."""
+        return self.core.update_memory(memory, obs, act, is_first)
 
 
 class TowardsGoal(OtherReward):
@@ -72,7 +72,7 @@ class TowardsGoal(OtherReward):
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         """See `SimulatorCore.imagine`."""
         frame, after = self.core.imagine(memory, act, keys)
-        now, before = self.likeness(frame.obs), self.likeness(self.shown(memory))
+        now, before = self.likeness(frame.obs), self.likeness(self.decode(memory))
         reached = (now >= self.reached).float()
         return replace(frame, rew=now - before + reached, term_prob=reached), after
 

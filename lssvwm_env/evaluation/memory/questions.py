@@ -13,6 +13,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 import torch.nn.functional as F
+from minigrid.core.constants import OBJECT_TO_IDX
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lssvwm_env.evaluation.memory.recordings import Recording, SuiteSettings
+from lssvwm_env.real import world_cells
+from lssvwm_env.real.minigrid import AGENT_CELL
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.data.segments import relative_pose, to_frames
 from lssvwm_models.evaluation.tally import Tally
@@ -21,13 +28,6 @@ from lssvwm_models.memory.geometry import surrounding_places
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.head_training import head_inputs
 from lssvwm_models.training.objective import ObjectiveConfig
-from minigrid.core.constants import OBJECT_TO_IDX
-from numpy.typing import NDArray
-from torch import Tensor
-
-from lssvwm_env.evaluation.memory.recordings import Recording, SuiteSettings
-from lssvwm_env.real import world_cells
-from lssvwm_env.real.minigrid import AGENT_CELL
 
 _KINDS: Final = [OBJECT_TO_IDX[name] for name in ("key", "ball", "box")]
 _EVERY: Final = 16  # frames between the questions of one episode: close ones have nearly the same answers
@@ -114,8 +114,9 @@ def memories(model: WorldModel, recording: Recording, at: NDArray[np.int64], set
             is_first=is_first,
             pose=relative_pose(torch.from_numpy(real.pose).long(), is_first),
         )
+        noiseless = ObjectiveConfig(context_noise=0), torch.Generator(model.device)
         with autocast(model.device, settings.bf16):
-            _, around = head_inputs(model, batch.to(model.device), ObjectiveConfig(context_noise=0))
+            _, around = head_inputs(model, batch.to(model.device), *noiseless)
         if around is None:
             return None
         # Normalised together as `FeatureHead` does, so that what was never seen stays near zero.

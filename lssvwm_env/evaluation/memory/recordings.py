@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from lssvwm_models.data.splits import SPLITS, Split
-from lssvwm_models.utils.files import write_atomic
 from minigrid.envs.memory import MemoryEnv
 from numpy.typing import NDArray
 
 from lssvwm_env.real import ObjectRoomsEnv, PixelMiniGrid, WanderPolicy, make_real, tile_palette
 from lssvwm_env.real.walks import LookAgain, OutAndBack
+from lssvwm_models.data.splits import SPLITS, Split
+from lssvwm_models.utils.files import write_atomic
 
 Task = Literal["out_and_back", "wander", "gaps"]
 _ENDLESS: Final = 10**6  # steps

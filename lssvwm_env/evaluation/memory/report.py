@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from lssvwm_models.evaluation.video_encoder import load_i3d
-from lssvwm_models.utils.figures import png, tidy
-from lssvwm_models.utils.files import write_bytes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.box import SIMPLE
@@ -24,6 +21,9 @@ from lssvwm_env.evaluation.memory.recordings import Recordings, SuiteSettings, r
 from lssvwm_env.evaluation.memory.suite import run_suite
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_models.evaluation.video_encoder import load_i3d
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
 
 _SMOOTH: Final = 8  # dreamt frames that a point of the curves is the mean of
 

@@ -18,14 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lssvwm_models.data.segments import to_frames
-from lssvwm_models.evaluation.dreams import dream, next_frames
-from lssvwm_models.evaluation.tally import Tally
-from lssvwm_models.evaluation.video_encoder import CLIP, Encoder, VideoEncoder
-from lssvwm_models.evaluation.video_metrics import exactly, frechet_distance, psnr, ssim
-from lssvwm_models.execution.noise import fold
-from lssvwm_models.execution.precision import autocast
-from lssvwm_models.model.world_model import WorldModel
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,6 +35,14 @@ from lssvwm_env.evaluation.memory.recordings import (
 from lssvwm_env.real import tile_palette
 from lssvwm_env.real.minigrid import FRAME, TILE, VIEW
 from lssvwm_env.real.walks import LookAgain, OutAndBack
+from lssvwm_models.data.segments import to_frames
+from lssvwm_models.evaluation.dreams import dream, next_frames
+from lssvwm_models.evaluation.tally import Tally
+from lssvwm_models.evaluation.video_encoder import CLIP, Encoder, VideoEncoder
+from lssvwm_models.evaluation.video_metrics import exactly, frechet_distance, psnr, ssim
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.execution.precision import autocast
+from lssvwm_models.model.world_model import WorldModel
 
 __all__ = ["ROOMS", "Recording", "Recordings", "SuiteSettings", "World", "record_suite", "run_suite", "worlds_of"]
 

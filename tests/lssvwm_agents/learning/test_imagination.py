@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from lssvwm_agents.learning.imagination import ImaginationConfig, ImaginationTrainer, context_ends, largest_return
 from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.data.episodes import Episode, EpisodeDataset, write_shard
 from lssvwm_models.data.spec import DatasetSpec, write_spec
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
-from numpy.typing import NDArray
-from torch import Tensor
-
-from lssvwm_env.envs.core import SimulatorCore
-from lssvwm_env.simulator.simulator import Simulator
 
 CELLS, GOAL = 8, 7
 LEFT, RIGHT, WAIT = range(3)
@@ -42,10 +42,10 @@ class Corridor:
         self.simulator = SimpleNamespace(config=about, weights_sha256="corridor")
         self.keys_seen: list[Tensor] = []
 
-    def nothing_seen(self, num_worlds: int) -> WorldModelState:
+    def initial_memory(self, num_worlds: int) -> WorldModelState:
         return corridor_state(torch.zeros(num_worlds, dtype=torch.long))
 
-    def remember(
+    def update_memory(
         self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
     ) -> WorldModelState:
         assert is_first[:, 0].all() and len(memory.age) == len(act) == len(obs)
@@ -101,7 +101,7 @@ def trainer(out: Path, dataset: Any, core: Any = None, **changes: Any) -> Imagin
 
 def walk(actor_critic: ActorCritic, corridor: Corridor, steps: int = 12) -> list[int]:
     """Where its best actions lead it, from the left end until the goal."""
-    memory, cells = corridor.nothing_seen(1), [0]
+    memory, cells = corridor.initial_memory(1), [0]
     for _ in range(steps):
         if cells[-1] == GOAL:
             break

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from lssvwm_agents import Budget, FollowPolicy, MPCAgent, run_episode
 from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
-from torch import Tensor, nn
-
 from tests.lssvwm_agents.room import DOWN, GOAL, RIGHT, SIZE, RealRoom, Room, keys, room_state
 
 
@@ -73,11 +73,11 @@ def test_the_critic_says_what_comes_after_the_dream_and_the_budget_ends_it() -> 
 
 def test_an_agent_acts_by_it() -> None:
     class Remembering(SeeingRoom):
-        def nothing_seen(self, num_worlds: int) -> WorldModelState:
-            return seen(super().nothing_seen(num_worlds))
+        def initial_memory(self, num_worlds: int) -> WorldModelState:
+            return seen(super().initial_memory(num_worlds))
 
-        def remember(self, memory: WorldModelState, obs, act, is_first) -> WorldModelState:
-            return seen(super().remember(memory, obs, act, is_first))
+        def update_memory(self, memory: WorldModelState, obs, act, is_first) -> WorldModelState:
+            return seen(super().update_memory(memory, obs, act, is_first))
 
     record = run_episode(MPCAgent(Remembering(), FollowPolicy(policy()), 1, Budget(imagined_steps=1)), RealRoom())
     assert record.terminated and record.actions.tolist() == [RIGHT] * 4 + [DOWN] * 4

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lssvwm_agents import MCTS, Budget, PlanResult
-from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.model.prediction import Prediction
 from torch import Tensor
 
+from lssvwm_agents import MCTS, Budget, PlanResult
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.prediction import Prediction
 from tests.lssvwm_agents.room import DOWN, RIGHT, UP, WAIT, Cell, Room, keys, room_state
 
 ALL = 25 * 5  # steps that there are in the room: five from every cell
@@ -120,7 +120,7 @@ class Turning(Room):
         turn = torch.tensor([1, 0, -1, 0, 0])[act]
         return frame, replace(after, pose=(memory.pose + torch.stack([0 * turn, 0 * turn, turn], 1)) % 4)
 
-    def shown(self, memory: WorldModelState) -> Tensor:
+    def decode(self, memory: WorldModelState) -> Tensor:
         return torch.zeros(memory.batch_size, 3, 16, 16)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lssvwm_agents import CEM, Budget, EpisodeRecord, MPCAgent, PlanResult, run_episode
-from lssvwm_models.memory.state import WorldModelState
 from numpy.typing import NDArray
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from lssvwm_agents import CEM, Budget, EpisodeRecord, MPCAgent, PlanResult, run_episode
+from lssvwm_models.memory.state import WorldModelState
 from tests.lssvwm_agents.room import DOWN, RIGHT, SIZE, WAIT, RealRoom, Room, picture
 
 
@@ -117,8 +117,8 @@ def test_an_agent_takes_over_in_the_middle_of_an_episode() -> None:
         return np.stack([picture(cell) for cell in cells])[None]
 
     agent, planner = scripted(RIGHT)
-    seen = agent.core.remember(
-        agent.core.nothing_seen(1), frames((0, 0), (0, 1)), torch.tensor([[0, DOWN]]), torch.tensor([[True, False]])
+    seen = agent.core.update_memory(
+        agent.core.initial_memory(1), frames((0, 0), (0, 1)), torch.tensor([[0, DOWN]]), torch.tensor([[True, False]])
     )
     _, state = agent.predict(frames((1, 1))[:, 0], agent.state_after(seen, torch.tensor([RIGHT])))
     assert planner.ages == [3] and state.action.tolist() == [RIGHT]

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lssvwm_agents import CEM, MCTS, Budget, Curious, Planner, TowardsGoal
-from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.model.prediction import Prediction
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lssvwm_agents import CEM, MCTS, Budget, Curious, Planner, TowardsGoal
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.model.prediction import Prediction
 from tests.lssvwm_agents.room import DOWN, LEFT, RIGHT, WAIT, Cell, LargeRoom, keys, room_state
 
 
@@ -40,7 +40,7 @@ def picture(cell: Cell) -> NDArray[np.uint8]:
 
 def test_likeness_is_the_share_of_squares_in_common() -> None:
     core = TowardsGoal(LargeRoom(), picture((2, 1)))
-    likeness = core.likeness(core.shown(room_state((2, 1), (0, 0))))
+    likeness = core.likeness(core.decode(room_state((2, 1), (0, 0))))
     torch.testing.assert_close(likeness, torch.tensor([1.0, 23 / 25]))
 
 

@@ -14,6 +14,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
 from lssvwm_agents.policies.actor_critic import (
     ActorCritic,
     ActorCriticConfig,
@@ -22,12 +26,8 @@ from lssvwm_agents.policies.actor_critic import (
     TanhGaussian,
     lambda_returns,
 )
-from safetensors.torch import save_file
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
-
-from lssvwm_env.envs.memory_features import MemoryFeatures
 from lssvwm_env.envs.sb3 import LSSVWMVecEnv
+from lssvwm_env.envs.wrappers import MemoryFeatures
 from lssvwm_env.simulator.simulator import Simulator
 
 DISCRETE = {"type": "Discrete", "n": 3}

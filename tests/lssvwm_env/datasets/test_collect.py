@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import tyro
-from lssvwm_models.data import DatasetError, EpisodeDataset
 
 import lssvwm_env
 import lssvwm_env.datasets.collect as module
@@ -17,6 +16,7 @@ from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
+from lssvwm_models.data import DatasetError, EpisodeDataset
 
 ARRAYS = ("obs", "act", "rew", "terminated", "truncated", "is_first", "pose", "tiles", "episode_seed")
 

@@ -11,13 +11,13 @@ import gymnasium as gym
 import minari
 import numpy as np
 import pytest
-from lssvwm_models.data import EpisodeDataset
 from minari.data_collector import EpisodeBuffer
 
 from lssvwm_env.datasets.check import check_dataset
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.datasets.minari import ExportMinariConfig, ImportMinariConfig, export_minari, import_minari
 from lssvwm_env.real import PixelMiniGrid
+from lssvwm_models.data import EpisodeDataset
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
 SPACE = gym.spaces.Box(0, 255, (40, 48, 3), np.uint8)

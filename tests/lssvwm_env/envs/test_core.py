@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lssvwm_models.execution import precision
-from lssvwm_models.memory.state import WorldModelState
 
 from lssvwm_env.envs.core import FIRST_FRAME_STEPS, CoreState, CoreStep, SimulatorCore
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.execution import precision
+from lssvwm_models.memory.state import WorldModelState
 
 few = settings(max_examples=8, deadline=None)
 actions = st.lists(st.integers(0, 6), min_size=1, max_size=3)
@@ -282,10 +282,16 @@ def test_imagining_is_stepping_that_leaves_the_worlds_where_they_are(core: Simul
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "2"])
 def test_numbers_are_checked(toy_simulator: Simulator, number: object):
-    with pytest.raises(ValueError, match=r"num_envs is .*expected an integer of at least 1"):
+    with pytest.raises(ValueError, match=r"^num_envs=.* must be (an integer|at least 1)$"):
         SimulatorCore(toy_simulator, number)
-    with pytest.raises(ValueError, match=r"denoising_steps is .*expected an integer of at least 1"):
+    with pytest.raises(ValueError, match=r"^denoising_steps=.* must be (an integer|at least 1)$"):
         SimulatorCore(toy_simulator, 1, denoising_steps=number)
+
+
+@pytest.mark.parametrize("number", [1, -1, 1 << 16, 2.5, "3"])
+def test_uncertainty_samples_are_none_or_several(toy_simulator: Simulator, number: object):
+    with pytest.raises(ValueError, match=r"uncertainty_samples is .*; expected 0 for none, or at least 2"):
+        SimulatorCore(toy_simulator, 1, uncertainty_samples=number)
 
 
 def test_denoising_steps_change_the_dream(toy_simulator: Simulator):
@@ -305,6 +311,21 @@ def test_long_contexts_must_be_wanted_and_change_nothing_before(core: SimulatorC
     assert core.memory is before
     core.reset([1], [0], [context(9)], allow_long_context=True)
     assert core.memory.age.tolist() == [before.age[0], 9, before.age[2]]
+
+
+def test_each_world_may_want_a_long_context_for_itself(core: SimulatorCore):
+    contexts = [context(9), context(2)]
+    core.reset([0, 1], [0, 0], contexts, allow_long_context=[True, False])
+    assert core.memory.age[:2].tolist() == [9, 2]
+    with pytest.raises(ValueError, match="context has 9 frames"):
+        core.reset([0, 1], [0, 0], contexts, allow_long_context=[False, True])
+    with pytest.raises(ValueError, match="allow_long_context has 1 entries; expected 2"):
+        core.reset([0, 1], [0, 0], contexts, allow_long_context=[True])
+
+
+def test_a_context_as_long_as_the_longest_trained_one_needs_no_wanting(core: SimulatorCore):
+    core.reset([0], [0], [context(8)])
+    assert core.memory.age[0] == 8
 
 
 def test_bfloat16_dreams_nearly_the_same_and_leaves_states_as_they_are(

@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
@@ -75,6 +76,16 @@ def test_load_adds_the_time_limit(toy_simulator: Simulator, tmp_path: Path):
     ends = [env.step(0)[3] for _ in range(toy_simulator.config.horizon)]
     assert isinstance(env.unwrapped, LSSVWMEnv) and env.render_mode == "rgb_array"
     assert ends == [False] * (len(ends) - 1) + [True]
+
+
+def test_make_and_load_choose_the_device(env_id: str, tmp_path: Path):
+    for device in ("cpu", "auto"):
+        made = gym.make(env_id, device=device, bf16=True).unwrapped.core
+        loaded = lssvwm_env.load(tmp_path / "toy", device=device, bf16=True).unwrapped.core
+        assert made.bf16 and loaded.bf16 and made.device == loaded.device
+        assert made.device.type == ("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="^device='gpu' cannot be used here"):
+        gym.make(env_id, device="gpu")
 
 
 def test_returns_plain_python_values(env: LSSVWMEnv):
@@ -183,7 +194,7 @@ def test_forks_are_environments_of_their_own(env: LSSVWMEnv):
     assert env.core.memory is memory and np.array_equal(env.render(), now)
     assert np.array_equal(env.step(2)[0], first) and not np.array_equal(first, second)
     forks[2].reset(seed=5)
-    with pytest.raises(ValueError, match="n is 0; expected at least 1"):
+    with pytest.raises(ValueError, match="n=0 must be at least 1"):
         env.fork(0)
 
 

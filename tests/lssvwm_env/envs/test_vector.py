@@ -13,15 +13,16 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
-from lssvwm_models.data.segments import to_frames
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import lssvwm_env
+from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.envs.env import LSSVWMEnv
 from lssvwm_env.envs.sb3 import LSSVWMVecEnv
 from lssvwm_env.envs.vector import LSSVWMVectorEnv
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data.segments import to_frames
 
 B, LIMIT = 3, 4
 rng = np.random.default_rng(0)
@@ -191,6 +192,30 @@ def test_a_refused_reset_changes_nothing(mortal: Simulator, arguments: dict[str,
         env.reset(**arguments)
     assert_alike(env.step(ACTIONS[0]), twin.step(ACTIONS[0]))
     assert_alike(env.reset(), twin.reset())
+
+
+FACES = (LSSVWMEnv, LSSVWMVectorEnv, LSSVWMVecEnv)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_all_faces_take_what_the_core_takes(toy_simulator: Simulator, face: Any):
+    wanted = {"denoising_steps": 2, "device": "auto", "uncertainty_samples": 3, "bf16": True}
+    env = face(toy_simulator, **wanted)
+    core: SimulatorCore = getattr(env, "core", None) or env.env.core
+    assert core.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert (core.denoising_steps, core.uncertainty_samples, core.bf16) == (2, 3, True)
+    plain = face(toy_simulator)
+    core = getattr(plain, "core", None) or plain.env.core
+    assert (core.denoising_steps, core.uncertainty_samples, core.bf16) == (1, 0, False)
+    assert core.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_all_faces_name_a_device_that_is_not_there(toy_simulator: Simulator, face: Any):
+    with pytest.raises(ValueError, match=r"^device='gpu' cannot be used here .*say 'auto', 'cpu' or 'cuda'"):
+        face(toy_simulator, device="gpu")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'dvice'"):
+        face(toy_simulator, dvice="cpu")
 
 
 def test_other_arguments_are_refused(mortal: Simulator):

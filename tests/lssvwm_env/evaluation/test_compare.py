@@ -10,14 +10,14 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.model.actions import ActionSpec
-from lssvwm_models.model.config import preset
-from lssvwm_models.model.world_model import WorldModel
 
 from lssvwm_env.evaluation.compare import CompareConfig, compare
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, SimulatorError, Starts
+from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.model.actions import ActionSpec
+from lssvwm_models.model.config import preset
+from lssvwm_models.model.world_model import WorldModel
 
 ENV_ID = "MiniGrid-ObjectRooms-v0"
 

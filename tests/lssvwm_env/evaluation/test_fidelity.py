@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from lssvwm_env.datasets.collect import CollectConfig, collect
+from lssvwm_env.evaluation.fidelity import last_seen, legal_distance, measure, tile_report
+from lssvwm_env.real import tile_palette, world_cells
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import Openings, openings
 from lssvwm_models.data.segments import to_frames
@@ -18,10 +22,6 @@ from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.prediction import Prediction
 from lssvwm_models.model.world_model import WorldModel
-
-from lssvwm_env.datasets.collect import CollectConfig, collect
-from lssvwm_env.evaluation.fidelity import last_seen, legal_distance, measure, tile_report
-from lssvwm_env.real import tile_palette, world_cells
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from itertools import groupby
 import gymnasium as gym
 import numpy as np
 import pytest
-from lssvwm_models.data import Episode
 from minigrid.core.actions import Actions
 from minigrid.core.constants import OBJECT_TO_IDX
 
 from lssvwm_env.datasets.collect import run_episode
 from lssvwm_env.real import UniformPolicy, WanderPolicy, make_real
+from lssvwm_models.data import Episode
 
 WEST = 2  # the cue of MiniGrid-Memory lies there
 

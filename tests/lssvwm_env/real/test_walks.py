@@ -5,13 +5,13 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
-from lssvwm_models.data.splits import SPLITS
 from minigrid.core.actions import Actions
 
 from lssvwm_env.evaluation.fidelity import last_seen
 from lssvwm_env.evaluation.memory.recordings import World, play
 from lssvwm_env.real import world_cells
 from lssvwm_env.real.walks import LookAgain, OutAndBack
+from lssvwm_models.data.splits import SPLITS
 
 ROOMS = World("rooms", "MiniGrid-ObjectRooms-v0", {"size": 9, "num_objects": 5})
 MEMORY = World("memory", "MiniGrid-MemoryS9-v0")

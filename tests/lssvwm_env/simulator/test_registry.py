@@ -54,6 +54,13 @@ sys.exit(' '.join({'torch', 'pygame', 'minigrid'} & sys.modules.keys()) or 0)
     assert f"{folder / 'Toy-v3'} is not registered: config.horizon is 'long'; expected int" in done.stderr
 
 
+def test_completion_finds_what_is_imported_late():
+    assert set(lssvwm_env.__all__) <= set(dir(lssvwm_env))
+    assert all(hasattr(lssvwm_env, name) for name in lssvwm_env.__all__)
+    with pytest.raises(AttributeError, match="'lssvwm_env' has no attribute 'Simulatr'"):
+        _ = lssvwm_env.Simulatr
+
+
 def test_registering_again_changes_nothing(recwarn: pytest.WarningsRecorder):
     before = dict(gym.registry)
     register_envs()

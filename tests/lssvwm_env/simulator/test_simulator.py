@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from lssvwm_models.model.actions import ActionSpec
-from lssvwm_models.model.world_model import WorldModel
 
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, SimulatorError, Starts, _read_starts
 from lssvwm_env.utils.json_types import from_json, space_from_json
+from lssvwm_models.model.actions import ActionSpec
+from lssvwm_models.model.world_model import WorldModel
 
 
 @pytest.fixture

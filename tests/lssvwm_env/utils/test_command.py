@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lssvwm_env.utils.command import command, told
+from lssvwm_env.utils.command import command, relative_paths
 
 
 @dataclass(frozen=True)
@@ -23,4 +23,5 @@ def test_paths_are_told_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_so_are_those_of_settings_inside_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert told({"training": {"out": tmp_path / "runs"}, "steps": 3}) == {"training": {"out": "runs"}, "steps": 3}
+    settings = {"training": {"out": tmp_path / "runs"}, "steps": 3}
+    assert relative_paths(settings) == {"training": {"out": "runs"}, "steps": 3}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lssvwm_models.memory.geometry import surrounding_places
 
 from lssvwm_env.evaluation.memory.questions import Answers, answers, probe, question_frames
 from lssvwm_env.evaluation.memory.recordings import Recording, SuiteSettings, World, record_suite
 from lssvwm_env.real import world_cells
+from lssvwm_models.memory.geometry import surrounding_places
 
 KINDS = {5: 0, 6: 1, 7: 2}  # MiniGrid's key, ball and box
 

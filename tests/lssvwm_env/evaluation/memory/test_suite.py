@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lssvwm_models.data.segments import to_frames
-from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.model.prediction import Prediction
-from lssvwm_models.model.world_model import WorldModel
 
 from lssvwm_env.evaluation.memory.suite import (
     ROOMS,
@@ -24,6 +20,10 @@ from lssvwm_env.evaluation.memory.suite import (
     run_suite,
     worlds_of,
 )
+from lssvwm_models.data.segments import to_frames
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.model.prediction import Prediction
+from lssvwm_models.model.world_model import WorldModel
 
 SMALL = World("rooms", "MiniGrid-ObjectRooms-v0", {"size": 9, "num_objects": 5})
 MEMORY = World("memory", "MiniGrid-MemoryS9-v0", {}, ("out_and_back", "gaps"))

@@ -1,0 +1,27 @@
+"""Devices as users name them."""
+
+from __future__ import annotations
+
+import torch
+
+
+def as_device(device: torch.device | str) -> torch.device:
+    """The device of a name.
+
+    Args:
+        device: "auto", which is CUDA where there is some and else the CPU; or any of torch's: "cpu", "cuda", "cuda:1".
+
+    Raises:
+        ValueError: If torch knows no such device, or finds none here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)  # a name alone says nothing about this machine
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={str(device)!r} cannot be used here ({reason}); say 'auto', 'cpu' or 'cuda'"
+        ) from error
+    return found

@@ -1,0 +1,27 @@
+"""Devices are named by users, and refused by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lssvwm_env.utils.devices import as_device
+
+
+@pytest.mark.parametrize("cuda", [True, False])
+def test_auto_is_cuda_where_there_is_some(cuda: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert as_device("auto") == torch.device("cuda" if cuda else "cpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_names_of_torch_are_taken_as_they_are(device: torch.device | str):
+    assert as_device(device) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", 3.5])
+def test_a_device_that_is_not_there_is_named(device: str):
+    with pytest.raises(
+        ValueError, match=rf"^device='{device}' cannot be used here \(.+\); say 'auto', 'cpu' or 'cuda'$"
+    ):
+        as_device(device)
