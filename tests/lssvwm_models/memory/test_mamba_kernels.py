@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from lssvwm_models.memory import mamba_kernels
 from lssvwm_models.memory.ssm import frame_scan, frame_scan_reference
-
 from tests.lssvwm_models import scan_inputs
 
 ROOT = Path(__file__).parents[2]

@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lssvwm_models.memory import ssm
 from lssvwm_models.memory.ssm import frame_scan, frame_scan_reference
-
 from tests.lssvwm_models.scan_inputs import inputs
 
 

@@ -2,11 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
 from lssvwm_models.memory.state import CompactState, WorldModelState
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, preset
 from lssvwm_models.model.world_model import WorldModel
-from torch import nn
 
 TOLERANCES = st.floats(0, 1)
 SEEDS = st.integers(0, 10**6)

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
+
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, preset
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.losses import world_model_loss
-from torch import nn
 
 VIEW = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
 SIZES = {"d_model": 32, "block_sizes": (4, 2), "map_layers": (0,), "window": 2, "state_per_token": 1}
@@ -117,7 +118,7 @@ def test_only_full_attention_grows_with_history(model):
 def test_every_parameter_learns(model):
     obs, act, is_first = sequence(0, T=6)
     pose = torch.zeros(2, 6, 3, dtype=torch.long)
-    loss, _ = world_model_loss(model, Batch(obs, act, torch.rand(2, 6), is_first, is_first, pose))
+    loss, _ = world_model_loss(model, Batch(obs, act, torch.rand(2, 6), is_first, is_first, pose), torch.Generator())
     loss.backward()
     learnt = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     aside = {n for n, _ in model.named_parameters() if n.startswith(("odometry", "features.squeeze_around"))}

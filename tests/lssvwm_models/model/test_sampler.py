@@ -1,4 +1,5 @@
 import torch
+
 from lssvwm_models.model.sampler import sample
 
 

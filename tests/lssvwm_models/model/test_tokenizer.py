@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from lssvwm_models.model.tokenizer import PatchTokenizer
 
 

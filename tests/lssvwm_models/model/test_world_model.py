@@ -2,11 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig, preset
 from lssvwm_models.training.losses import world_model_loss
-
 from tests.lssvwm_models.random_worlds import DISCRETE, MODEL, make, sequence
 
 
@@ -115,7 +115,7 @@ def test_other_actions_frames_and_patches(model):
     state, feats = model.observe(model.initial_state(2), obs, act, is_first)
     prediction, _ = model.imagine(state, act[:, 0], torch.tensor([1, 2]), steps=2)
     assert prediction.obs.shape == obs[:, 0].shape and feats.shape == (2, 6, model.config.feature_dim)
-    loss, _ = world_model_loss(model, Batch(obs, act, torch.zeros(2, 6), is_first, is_first, pose))
+    loss, _ = world_model_loss(model, Batch(obs, act, torch.zeros(2, 6), is_first, is_first, pose), torch.Generator())
     assert loss.isfinite()
 
 

@@ -155,7 +155,8 @@ def _load() -> Callable[..., tuple[Tensor, Tensor]] | str:
     kernels need neither: an empty package of that name stands in while they are imported, and goes again, so that
     others still get the real one. Whatever goes wrong in there shall not stop a program that can run without.
     """
-    name, stand_in = "mamba_ssm", ModuleType("mamba_ssm")
+    name = "mamba_ssm"
+    stand_in = ModuleType(name)
     try:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.submodule_search_locations is None:

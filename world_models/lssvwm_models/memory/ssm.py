@@ -47,7 +47,8 @@ def frame_scan(
         return mamba_kernels.chunk_scan(C, x, dt, A, B, state, is_first)
     T, R, N = C.shape[1:]
     M, H, P = x.shape[2:]
-    values, log_decay = _write_weights(x, dt, A), dt.float().sum(2) * A
+    values = _write_weights(x, dt, A)
+    log_decay = dt.float().sum(2) * A
     masked_cost = T * M * (R * N + R * H * (P + 2))  # per frame: scores, masks, weighted values
     carried_cost = H * P * N * (M + R + T)  # per frame: frame writes, reads, state passing
     if T > 1 and masked_cost < carried_cost:
@@ -105,8 +106,10 @@ class _PassAlong(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, state: Tensor, writes: Tensor, decay: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
-        T, first = writes.shape[1], is_first.any(0).tolist()
-        before, kept = torch.empty_like(writes), decay[..., None, None]
+        T = writes.shape[1]
+        first = is_first.any(0).tolist()
+        before = torch.empty_like(writes)
+        kept = decay[..., None, None]
         for t in range(T):
             before[:, t] = state
             if first[t]:
@@ -118,8 +121,10 @@ class _PassAlong(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, before_grad: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         before, decay, is_first = ctx.saved_tensors
-        T, first = decay.shape[1], is_first.any(0).tolist()
-        writes_grad, kept = torch.empty_like(before), decay[..., None, None]
+        T = decay.shape[1]
+        first = is_first.any(0).tolist()
+        writes_grad = torch.empty_like(before)
+        kept = decay[..., None, None]
         for t in reversed(range(T)):  # grad: of the state after frame t
             writes_grad[:, t] = grad
             grad = torch.addcmul(before_grad[:, t], grad, kept[:, t])

@@ -85,7 +85,8 @@ class WorldModelState:
 
     def where(self, mask: Tensor, other: WorldModelState) -> WorldModelState:
         """This state where mask (B,) is true, the other elsewhere."""
-        mine, theirs = self.tensors(), other.tensors()
+        mine = self.tensors()
+        theirs = other.tensors()
         mixed = {k: torch.where(mask.view(-1, *[1] * (t.dim() - 1)), t, theirs[k]) for k, t in mine.items()}
         return WorldModelState.from_tensors(mixed)
 
@@ -128,7 +129,8 @@ class WorldModelState:
 
     def _held(self, count: Callable[[Tensor], Tensor]) -> CompactState:
         """As many channels of each tube as `count` says, (B, tubes); all of layers whose memory is attention."""
-        held, kept = [], []
+        held = []
+        kept = []
         for s in self.ssm:
             scan = s.dim() == 5
             held.append(first_channels(count(s), s.shape[3]) if scan else s.new_ones(s.shape[:2], dtype=torch.bool))

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 
 
-def random_channels(batch: int, layers: int, channels: int, share: float) -> Tensor:
+def random_channels(batch: int, layers: int, channels: int, share: float, rng: torch.Generator) -> Tensor:
     """How many of P channels the reads of each sequence see in each layer, (B, L) long, for training.
 
     Args:
         channels: P.
         share: of the sequences see only the first m, log-uniform: m is 1 as often as 2 or 3, and as 4 to 7. The others
             see all.
+        rng: the stream to draw from; the result is on its device.
     """
-    few = (channels + 1.0) ** torch.rand(batch, layers)
-    return torch.where(torch.rand(batch, 1) < share, few.long().clamp(max=channels), channels)
+    few = (channels + 1.0) ** torch.rand(batch, layers, generator=rng, device=rng.device)
+    of_few = torch.rand(batch, 1, generator=rng, device=rng.device) < share
+    return torch.where(of_few, few.long().clamp(max=channels), channels)
 
 
 def first_channels(count: Tensor, channels: int) -> Tensor:

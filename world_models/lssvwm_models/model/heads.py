@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_models.memory.norms import RMSNorm
+from lssvwm_models.utils.two_hot import mean_bin, symexp, symlog, two_hot_loss
 
 
 class FeatureHead(nn.Module):
@@ -25,7 +26,8 @@ class FeatureHead(nn.Module):
         self, tokens: int, d_model: int, parts: int, surroundings: int, d_inner: int, width: int, per_place: int = 8
     ) -> None:
         super().__init__()
-        self.squeeze, self.squeeze_around = nn.Linear(d_model, parts * per_place), nn.Linear(d_inner, per_place)
+        self.squeeze = nn.Linear(d_model, parts * per_place)
+        self.squeeze_around = nn.Linear(d_inner, per_place)
         self.mix = nn.Linear((tokens * parts + surroundings) * per_place, width)
         self.norm = RMSNorm(width)
 
@@ -50,18 +52,14 @@ class RewardHead(nn.Module):
 
     def forward(self, feats: Tensor) -> Tensor:
         """Expected reward (...) for features (..., width)."""
-        symlog = (self.mlp(feats).float().softmax(-1) * self.bins).sum(-1)
-        return symlog.sign() * torch.expm1(symlog.abs())
+        return symexp(mean_bin(self.mlp(feats), self.bins))
 
     def loss(self, feats: Tensor, rew: Tensor) -> Tensor:
         """Cross-entropy (...) against the two bins nearest to the true reward."""
-        symlog = (rew.sign() * rew.abs().log1p()).clamp(float(self.bins[0]), float(self.bins[-1]))
-        position = (symlog - self.bins[0]) / (self.bins[1] - self.bins[0])
+        target = symlog(rew).clamp(float(self.bins[0]), float(self.bins[-1]))
+        position = (target - self.bins[0]) / (self.bins[1] - self.bins[0])
         low = position.floor().long().clamp(max=len(self.bins) - 2)
-        high_share = position - low
-        log_prob = self.mlp(feats).float().log_softmax(-1)
-        at_low, at_high = (log_prob.gather(-1, i.unsqueeze(-1)).squeeze(-1) for i in (low, low + 1))
-        return -(1 - high_share) * at_low - high_share * at_high
+        return two_hot_loss(self.mlp(feats), low, position - low)
 
 
 class TerminationHead(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lssvwm_models.memory.geometry import EgoView, advance, ego_motion, motion_patches
 from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
+from lssvwm_models.utils.randomness import normal_like
 
 
 class Odometry(nn.Module):
@@ -58,22 +59,27 @@ class Odometry(nn.Module):
             poses.append(pose)
         return torch.stack(poses, 1)
 
-    def loss(self, latents: Tensor, act: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    def loss(self, latents: Tensor, act: Tensor, before: Tensor, after: Tensor, rng: torch.Generator) -> Tensor:
         """Cross-entropy of the motions from poses `before` to `after`, both (N, 3), by act from frames (N, M, k).
 
-        The frames are made worse than they were: those of a dream are, and their motions must be read as surely.
+        The frames are made worse than they were, with chances from `rng`, on their device: those of a dream are, and
+        their motions must be read as surely.
         """
         truth = (ego_motion(before, after)[:, None, :] == self.motions).all(-1)  # (N, motions)
-        return F.cross_entropy(self(_worse(latents), act), truth.int().argmax(-1))
+        return F.cross_entropy(self(_worse(latents, rng), act), truth.int().argmax(-1))
 
 
-def _worse(latents: Tensor) -> Tensor:
+def _worse(latents: Tensor, rng: torch.Generator) -> Tensor:
     """Latents (N, M, k) with up to 0.45 of every patch taken from another frame, and noise of up to unit variance.
 
     Most frames are made little worse. Where most are bad, a clear picture is no longer believed: nearly every forward
     move of a recorded agent is a step, so that is the safe guess in front of a wall.
     """
     N, M, _ = latents.shape
-    other, noise = latents[torch.randperm(N)], torch.randn_like(latents)
-    share, scale = 0.45 * torch.rand(N, 1, 1) * torch.rand(N, M, 1), torch.rand(N, 1, 1) ** 3
-    return latents.lerp(other, share.to(latents.device)) + scale.to(latents.device) * noise
+    device = latents.device
+    other = latents[torch.randperm(N, generator=rng, device=device)]
+    noise = normal_like(latents, rng)
+    of_frame = torch.rand(N, 1, 1, generator=rng, device=device)
+    of_patch = torch.rand(N, M, 1, generator=rng, device=device)
+    scale = torch.rand(N, 1, 1, generator=rng, device=device) ** 3
+    return latents.lerp(other, 0.45 * of_frame * of_patch) + scale * noise

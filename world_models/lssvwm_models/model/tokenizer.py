@@ -32,7 +32,8 @@ class PatchTokenizer(nn.Module):
             raise ValueError(
                 f"latent_dim is {latent_dim}; a patch of {pixels} values has no more than {pixels} latents"
             )
-        self.patch, self.channels = patch, channels
+        self.patch = patch
+        self.channels = channels
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("encoder", torch.eye(pixels)[:, :latent_dim].clone())
         self.register_buffer("decoder", torch.eye(pixels)[:latent_dim].clone())
@@ -50,7 +51,8 @@ class PatchTokenizer(nn.Module):
         mean = patches.mean(0)
         covariance = (patches - mean).T @ (patches - mean) / len(patches)
         variance, directions = torch.linalg.eigh(covariance)
-        variance, directions = variance.flip(0), directions.flip(1)
+        variance = variance.flip(0)  # the strongest first
+        directions = directions.flip(1)
         k = min(most, max(1, int((variance > 1e-6 * variance[0]).sum())))
         scale = variance[:k].clamp(min=floor * float(variance[0]) + 1e-12).sqrt()
         tokenizer.mean = mean.float()
@@ -72,7 +74,8 @@ class PatchTokenizer(nn.Module):
         """Frames of latents, clipped to [-1, 1]."""
         with torch.autocast(latents.device.type, enabled=False):
             patches = F.linear(latents.float(), self.decoder.T, self.mean).clamp_(-1, 1)  # (..., patches, pixels)
-        grid, p = round(latents.shape[-2] ** 0.5), self.patch
+        grid = round(latents.shape[-2] ** 0.5)
+        p = self.patch
         patches = patches.unflatten(-1, (self.channels, p, p)).unflatten(-4, (grid, grid))
         frames = patches.movedim(-3, -5).movedim(-2, -3)  # (..., C, grid, p, grid, p)
         return frames.flatten(-4, -3).flatten(-2, -1)

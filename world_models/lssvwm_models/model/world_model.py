@@ -250,16 +250,15 @@ class WorldModel(nn.Module):
         act: Tensor,
         is_first: Tensor,
         pose: Tensor | None,
-        streams: Tensor | None = None,
-        tau: Tensor | None = None,
+        streams: tuple[Tensor, Tensor] | None = None,
         channels: Tensor | None = None,
     ) -> Committed:
         """Write frames (B, T, M, k) into the memory.
 
-        Training passes its own streams (B, T, S, M, k) at levels tau (B, T, S), the first of which is written, and may
-        let reads see only the first `channels` (B, L) of the memory in each layer.
+        Training passes its own streams (B, T, S, M, k) and their levels tau (B, T, S), of which the first is written,
+        and may let reads see only the first `channels` (B, L) of the memory in each layer.
         """
-        return self._write(state, latents, act, self._context(state, is_first, pose), pose, streams, tau, channels)
+        return self._write(state, latents, act, self._context(state, is_first, pose), pose, streams, channels)
 
     def _write(
         self,
@@ -268,16 +267,14 @@ class WorldModel(nn.Module):
         act: Tensor,
         frames: FrameContext,
         pose: Tensor | None,
-        streams: Tensor | None = None,
-        tau: Tensor | None = None,
+        streams: tuple[Tensor, Tensor] | None = None,
         channels: Tensor | None = None,
         reads: Reads | None = None,
     ) -> Committed:
         """`commit`, when it is known what the layers are told, and perhaps what they have `reads` already."""
-        if streams is None or tau is None:
-            streams = latents.unsqueeze(2)
-            tau = torch.ones(*latents.shape[:2], 1, device=latents.device)
-        output = self.network(streams, tau, act, frames, state.ssm, state.kv, channels, reads)
+        if streams is None:
+            streams = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
+        output = self.network(*streams, act, frames, state.ssm, state.kv, channels, reads)
         feats = self.features(output.tokens[:, :, 0], output.around)
         T = latents.shape[1]
         last_first = torch.where(frames.is_first, torch.arange(T, device=latents.device), -1).amax(1)
