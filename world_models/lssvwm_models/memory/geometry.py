@@ -63,7 +63,7 @@ def motion_patches(view: EgoView, grid: int, patch: int) -> list[int]:
     shown = set[int]()
     for forward, right, _ in view.motions:
         top = (view.row - forward) * view.cell
-    left = (view.col + right) * view.cell
+        left = (view.col + right) * view.cell
         rows, cols = (range(max(0, at // patch), min(grid, -(-(at + view.cell) // patch))) for at in (top, left))
         shown.update(row * grid + col for row in rows for col in cols)
     if not shown:
