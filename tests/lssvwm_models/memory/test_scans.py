@@ -4,7 +4,7 @@ import torch
 
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import patch_places, surrounding_places
-from lssvwm_models.memory.scans import PlaceMap
+from lssvwm_models.memory.scans import BlockScan, PlaceMap
 from lssvwm_models.memory.state_size import random_channels
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig
@@ -148,3 +148,62 @@ def test_what_was_read_before_is_what_counts():
         blind = replace(frames, writes=writes, reads=nothing)
         empty = replace(frames, writes=writes)
         torch.testing.assert_close(scan(x, blind, state).y, scan(x, empty, torch.zeros_like(state)).y)
+
+
+def test_tubes_that_overlap_let_tokens_hear_of_their_neighbours_in_either_cut():
+    torch.manual_seed(0)
+    scan = BlockScan(8, 8, 4, grid=4, block=2, d_state=16, overlap=True)
+    places, first = patch_places(None, None, 4, 1, (1, 2)), torch.zeros(1, 2).bool()
+    frames = FrameContext.of(places, 1, None, first, torch.zeros(1).long(), writes=True)
+    x = torch.randn(1, 2, 1, 16, 8)
+
+    def heard(row, column):
+        """Where the second frame hears that a token of the first was another: by cut, the tokens of a 4 x 4 frame."""
+        other = x.clone()
+        other[0, 0, 0, 4 * row + column] += 1
+        y = []
+        for seen in (x, other):
+            z, value, B, C, dt = scan.in_proj(seen).split(scan.split, -1)
+            C, B, dt = scan.C_norm(C), scan.B_norm(B), scan.step_sizes(dt)
+            value = scan.by_head(value)
+            state = torch.zeros(scan.state_shape(1))
+            for i, shift in enumerate((0, scan.shift)):
+                cut = value[..., i::2, :], B, dt[..., i::2], state[:, :, i::2], scan.A_log[i::2]
+                y.append(scan._scan_tubes(C, *cut, shift, frames)[0][0, 1, 0].flatten(1))
+        return [(one - two).abs().amax(-1).view(4, 4) > 1e-6 for one, two in zip(y[:2], y[2:], strict=True)]
+
+    for row, column in ((0, 0), (1, 2), (3, 1)):
+        plain, shifted = heard(row, column)
+        rows, columns = torch.arange(4), torch.arange(4)
+        same = (rows // 2 == row // 2)[:, None] & (columns // 2 == column // 2)
+        assert torch.equal(plain, same)
+        half_further = ((rows - 1) % 4 // 2 == (row - 1) % 4 // 2)[:, None] & (
+            (columns - 1) % 4 // 2 == (column - 1) % 4 // 2
+        )
+        assert torch.equal(shifted, half_further)
+
+
+def test_heads_of_the_two_cuts_take_turns():
+    torch.manual_seed(0)
+    scan = BlockScan(8, 16, 4, grid=4, block=2, d_state=16, overlap=True)  # four heads
+    places, first = patch_places(None, None, 4, 1, (1, 1)), torch.zeros(1, 1).bool()
+    frames = FrameContext.of(places, 1, None, first, torch.zeros(1).long(), writes=True)
+    x = torch.randn(1, 1, 1, 16, 8)
+    state = scan(x, frames, torch.zeros(scan.state_shape(1))).state  # (B, tubes, H, P, N), one cut per head
+    other = x.clone()
+    other[..., 0, :] += 1  # a token of the first tube in one cut, and of the last in the other
+    changed = (scan(other, frames, torch.zeros(scan.state_shape(1))).state != state).flatten(3).any(-1)[0]
+    assert changed.tolist() == [[True, False, True, False], 4 * [False], 4 * [False], [False, True, False, True]]
+
+
+def test_reads_of_scans_that_write_nothing_are_those_of_scans_that_do():
+    for overlap in (False, True):
+        torch.manual_seed(0)
+        scan = BlockScan(8, 8, 4, grid=4, block=2, d_state=16, overlap=overlap)
+        places, first = patch_places(None, None, 4, 1, (2, 1)), torch.zeros(2, 1).bool()
+        frames = FrameContext.of(places, 1, None, first, torch.ones(2).long(), writes=True)
+        x, state = torch.randn(2, 1, 3, 16, 8), torch.randn(scan.state_shape(2))
+        written, read = scan(x, frames, state), scan(x, replace(frames, writes=False), state)
+        torch.testing.assert_close(read.y, written.y)
+        torch.testing.assert_close(read.state, state)
+        assert not torch.equal(written.state, state)

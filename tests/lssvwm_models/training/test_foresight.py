@@ -1,6 +1,7 @@
 """Features learn what will matter from what followed."""
 
 import torch
+
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.training.foresight import Following, Foresight
@@ -18,7 +19,7 @@ def batch(T=10) -> Batch:
 def test_what_follows_a_frame_ends_with_its_episode_and_with_what_was_recorded():
     row, frame = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([4, 6, 7, 0, 7])
     found = Following.of(batch(), row, frame, steps=4)
-    assert found.known.tolist() == [
+    assert found.valid.tolist() == [
         [True, True, False, False],  # frames 5 and 6: then it is over
         [False] * 4,  # nothing follows an end
         [True, True, False, False],  # frames 8 and 9 are the last
@@ -53,12 +54,12 @@ def test_features_learn_a_fact_that_decides_later():
     assert loss.item() < 0.1 * first
 
 
-def test_steps_that_are_not_known_do_not_count():
+def test_steps_that_are_not_valid_do_not_count():
     torch.manual_seed(0)
     foresight, feats = Foresight(ActionSpec("box", 2), 8), torch.randn(3, 8)
     act, rew, end = torch.randn(3, 4, 2), torch.randn(3, 4), torch.rand(3, 4) > 0.5
-    known = torch.arange(4).expand(3, 4) < 2
-    one = foresight.loss(feats, Following(act, rew, end, known))
-    other = Following(torch.where(known[..., None], act, 7.0), torch.where(known, rew, 3.0), end & known, known)
+    valid = torch.arange(4).expand(3, 4) < 2
+    one = foresight.loss(feats, Following(act, rew, end, valid))
+    other = Following(torch.where(valid[..., None], act, 7.0), torch.where(valid, rew, 3.0), end & valid, valid)
     torch.testing.assert_close(foresight.loss(feats, other), one)
-    assert foresight.loss(feats, other._replace(known=torch.zeros_like(known))) == 0
+    assert foresight.loss(feats, other._replace(valid=torch.zeros_like(valid))) == 0

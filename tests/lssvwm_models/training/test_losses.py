@@ -1,12 +1,16 @@
 import pytest
 import torch
+
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.model.config import NetworkConfig
 from lssvwm_models.training.head_training import head_inputs
 from lssvwm_models.training.losses import world_model_loss
 from lssvwm_models.training.objective import ObjectiveConfig
-
 from tests.lssvwm_models.random_worlds import MODEL, batch, make
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 def test_gradients_cross_block_borders_unless_cut():
@@ -16,7 +20,6 @@ def test_gradients_cross_block_borders_unless_cut():
     data.is_first[:, 1:] = False
 
     def reach(cut):
-        torch.manual_seed(1)
         obs = data.obs.clone().requires_grad_()
         latents = model.tokenizer.encode(obs)
         state, *_ = model.commit(
@@ -40,8 +43,7 @@ def test_a_few_steps_of_either_objective_lower_the_loss(kind):
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     data, losses = batch(T=6), []
     for step in range(12):
-        torch.manual_seed(step % 2)
-        loss, logs = world_model_loss(model, data, ObjectiveConfig(kind))
+        loss, logs = world_model_loss(model, data, rng(step % 2), ObjectiveConfig(kind))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -52,7 +54,7 @@ def test_a_few_steps_of_either_objective_lower_the_loss(kind):
 def test_poses_are_asked_for_where_they_are_needed():
     data = batch()
     with pytest.raises(ValueError, match="batch.pose is None"):
-        world_model_loss(MODEL, Batch(data.obs, data.act, data.rew, data.terminated, data.is_first))
+        world_model_loss(MODEL, Batch(data.obs, data.act, data.rew, data.terminated, data.is_first), rng())
 
 
 # Strategies that are switched on in the objective.
@@ -62,8 +64,8 @@ def test_switches_add_to_the_loss_and_leave_the_rest_as_it_was():
     data = batch(T=11)
     values = {}
     for name, changes in {"off": {"state_moments": 0.0}, "on": {"recall": 2.0, "state_moments": 0.5}}.items():
-        torch.manual_seed(0)
-        values[name] = {k: float(v) for k, v in world_model_loss(MODEL, data, ObjectiveConfig(**changes))[1].items()}
+        _, logs = world_model_loss(MODEL, data, rng(), ObjectiveConfig(**changes))
+        values[name] = {k: float(v) for k, v in logs.items()}
     on, off = values["on"], values["off"]
     assert set(on) - set(off) == {"recall_loss", "moments_loss"}
     for name in set(off) - {"loss"}:
@@ -72,7 +74,7 @@ def test_switches_add_to_the_loss_and_leave_the_rest_as_it_was():
     assert abs(on["loss"] - expected) < 1e-4 * expected
 
 
-def recall_calls(model, data, monkeypatch):
+def recall_calls(model, data, monkeypatch, seed=0):
     """The loss of recall, and what the network was asked that wrote nothing."""
     calls, forward = [], model.network.forward
 
@@ -83,7 +85,7 @@ def recall_calls(model, data, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(model.network, "forward", spy)
-        _, logs = world_model_loss(model, data, ObjectiveConfig(recall=1.0))
+        _, logs = world_model_loss(model, data, rng(seed), ObjectiveConfig(recall=1.0))
     return logs["recall_loss"], calls
 
 
@@ -111,8 +113,7 @@ def test_recall_goes_back_over_block_borders_and_costs_one_frame_per_block(monke
     data.pose[:, :, 0] = torch.arange(12)
     asked = []
     for seed in range(6):
-        torch.manual_seed(seed)
-        _, calls = recall_calls(MODEL, data, monkeypatch)
+        _, calls = recall_calls(MODEL, data, monkeypatch, seed)
         assert len(calls) == 3
         asked.append(torch.stack([args[3].patch_places[:, 0, 0, 0] for args in calls]))
     zero = MODEL.places(torch.zeros(1, 1, 3, dtype=torch.long), (1, 1))[0, 0, 0, 0]
@@ -124,7 +125,7 @@ def test_recall_goes_back_over_block_borders_and_costs_one_frame_per_block(monke
 def test_recall_passes_over_a_sequence_whose_last_frame_begins_an_episode():
     data = batch(T=4)
     data.is_first[:, 3] = True
-    _, logs = world_model_loss(MODEL, data, ObjectiveConfig(recall=1.0))
+    _, logs = world_model_loss(MODEL, data, rng(), ObjectiveConfig(recall=1.0))
     assert logs["recall_loss"] == 0
 
 
@@ -134,9 +135,8 @@ def test_recall_teaches_what_writes_the_memory():
     data.is_first[:, 1:] = False
     gradients = []
     for weight in (0.0, 1.0):
-        torch.manual_seed(0)
         model.zero_grad()
-        world_model_loss(model, data, ObjectiveConfig(recall=weight))[0].backward()
+        world_model_loss(model, data, rng(), ObjectiveConfig(recall=weight))[0].backward()
         gradients.append(model.network.blocks[0].scan.in_proj.weight.grad.clone())
     *_, values, steps = (gradients[1] - gradients[0]).split(model.network.blocks[0].scan.split * 4)
     assert values.abs().max() > 1e-6 and steps.abs().max() > 1e-6
@@ -146,7 +146,7 @@ def test_recall_without_a_view_is_refused():
     model = make(view=None)
     data = batch(T=4)
     with pytest.raises(ValueError, match=r"recall=0.5 asks .* view=None .* set recall=0"):
-        world_model_loss(model, data, ObjectiveConfig(recall=0.5))
+        world_model_loss(model, data, rng(), ObjectiveConfig(recall=0.5))
 
 
 def test_the_pull_on_states_reaches_what_writes_them():
@@ -161,7 +161,7 @@ def test_the_pull_on_states_reaches_what_writes_them():
     before = scale()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(20):
-        loss, _ = world_model_loss(model, data, ObjectiveConfig(state_moments=10.0))
+        loss, _ = world_model_loss(model, data, rng(), ObjectiveConfig(state_moments=10.0))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -175,12 +175,11 @@ def test_computing_blocks_again_gives_the_same_gradients_and_keeps_less(bf16):
     objective = ObjectiveConfig(recall=1.0, state_moments=1.0, truncation=0.5)
     gradients, kept = [], []
     for again in (False, True):
-        torch.manual_seed(0)
         model.zero_grad()
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss, _ = world_model_loss(model, data, objective, checkpoint_blocks=again)
+                loss, _ = world_model_loss(model, data, rng(), objective, checkpoint_blocks=again)
             kept.append(sum(saved))
         loss.backward()
         gradients.append({k: p.grad for k, p in model.named_parameters() if p.grad is not None})
@@ -193,7 +192,7 @@ def test_computing_blocks_again_gives_the_same_gradients_and_keeps_less(bf16):
 def test_without_truncation_nothing_is_drawn_and_all_channels_are_read(monkeypatch):
     monkeypatch.setattr("lssvwm_models.training.losses.random_channels", None)  # asking it would fail
     monkeypatch.setattr("lssvwm_models.memory.scans.first_channels", None)
-    loss, _ = world_model_loss(MODEL, batch(T=6), ObjectiveConfig(recall=1.0))
+    loss, _ = world_model_loss(MODEL, batch(T=6), rng(), ObjectiveConfig(recall=1.0))
     assert loss.isfinite()
 
 
@@ -205,19 +204,17 @@ def test_truncation_gives_every_sequence_and_layer_a_number_of_channels_for_all_
         return forward(*args)
 
     monkeypatch.setattr(MODEL.network, "forward", spy)
-    torch.manual_seed(2)
-    cut, _ = world_model_loss(MODEL, batch(T=11), ObjectiveConfig(recall=1.0, truncation=1.0))
+    cut, _ = world_model_loss(MODEL, batch(T=11), rng(2), ObjectiveConfig(recall=1.0, truncation=1.0))
     assert len(calls) == 6 and all(torch.equal(c, calls[0]) for c in calls)  # three blocks, each with a question
     assert calls[0].shape == (2, 2) and len(calls[0].unique()) > 1 and calls[0].min() < 16
-    torch.manual_seed(2)
-    plain, _ = world_model_loss(MODEL, batch(T=11), ObjectiveConfig(recall=1.0))
+    plain, _ = world_model_loss(MODEL, batch(T=11), rng(2), ObjectiveConfig(recall=1.0))
     assert cut != plain and calls[-1] is None
     calls.clear()
-    head_inputs(MODEL, batch(T=11), ObjectiveConfig(truncation=1.0))  # heads learn to do with as little
+    head_inputs(MODEL, batch(T=11), ObjectiveConfig(truncation=1.0), rng())  # heads learn to do with as little
     assert len(calls) == 3 and calls[0].shape == (2, 2)
 
 
 def test_truncation_without_scans_is_refused():
     model = make(network=NetworkConfig(d_model=32, block_sizes=(4,), map_layers=(), memory="attention"))
     with pytest.raises(ValueError, match=r"truncation=0.5 .* memory='attention'; set truncation=0"):
-        world_model_loss(model, batch(T=4), ObjectiveConfig(truncation=0.5))
+        world_model_loss(model, batch(T=4), rng(), ObjectiveConfig(truncation=0.5))

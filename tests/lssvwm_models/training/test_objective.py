@@ -1,13 +1,17 @@
 import pytest
 import torch
+
 from lssvwm_models.training.objective import ObjectiveConfig, noisy_streams
 
 LATENTS = torch.randn(64, 20, 4, 3, generator=torch.Generator().manual_seed(0))
 
 
+def streams_of(config):
+    return noisy_streams(LATENTS, config, torch.Generator().manual_seed(1))
+
+
 def test_clean_noisy_writes_clean_frames_and_judges_noisy_ones():
-    torch.manual_seed(0)
-    streams = noisy_streams(LATENTS, ObjectiveConfig(context_noise=0.0))
+    streams = streams_of(ObjectiveConfig(context_noise=0.0))
     assert streams.target == 1 and streams.weight.all() and streams.clean.all()
     assert torch.equal(streams.latents[:, :, 0], LATENTS) and (streams.tau[:, :, 0] == 1).all()
     assert abs((streams.tau[:, :, 1] == 0).float().mean() - 0.5) < 0.05
@@ -16,14 +20,13 @@ def test_clean_noisy_writes_clean_frames_and_judges_noisy_ones():
 
 
 def test_context_noise_is_at_most_what_was_asked():
-    streams = noisy_streams(LATENTS, ObjectiveConfig(context_noise=0.2))
+    streams = streams_of(ObjectiveConfig(context_noise=0.2))
     spread = (streams.latents[:, :, 0] - LATENTS).flatten(1).std(1)
     assert spread.max() < 0.22 and spread.max() > 0.15 and spread.min() < 0.05
 
 
 def test_diffusion_forcing_keeps_clean_prefixes_longer_than_half():
-    torch.manual_seed(0)
-    streams = noisy_streams(LATENTS, ObjectiveConfig("diffusion_forcing"))
+    streams = streams_of(ObjectiveConfig("diffusion_forcing"))
     clean = streams.tau[:, :, 0] == 1
     prefix = clean.float().cumprod(1).sum(1)
     assert 0.3 < (prefix > 0).float().mean() < 0.7
@@ -33,13 +36,15 @@ def test_diffusion_forcing_keeps_clean_prefixes_longer_than_half():
     assert len(streams.tau[0].unique()) > 2  # noise is drawn per frame
 
 
-@pytest.mark.parametrize("name", ["state_moments", "recall", "perceptual"])
-def test_weights_of_losses_are_not_negative(name):
-    with pytest.raises(ValueError, match=f"{name}=-1.0 is the weight of a loss; it must be at least 0"):
-        ObjectiveConfig(**{name: -1.0})
+@pytest.mark.parametrize("name", ["context_noise", "state_moments", "recall", "perceptual"])
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
+def test_weights_of_losses_are_not_negative(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value} must be at least 0"):
+        ObjectiveConfig(**{name: value})
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_truncation_is_a_share(share):
-    with pytest.raises(ValueError, match=f"truncation={share} is a share of the sequences; it must be from 0 to 1"):
-        ObjectiveConfig(truncation=share)
+@pytest.mark.parametrize("name", ["pure_noise", "clean_prefix", "truncation"])
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_shares_of_frames_and_sequences_are_shares(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value} must be a share, from 0 to 1"):
+        ObjectiveConfig(**{name: value})

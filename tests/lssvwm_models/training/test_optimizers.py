@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel

@@ -1,6 +1,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
+
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.scans import BlockScan
 from lssvwm_models.model.actions import ActionSpec
@@ -8,7 +10,6 @@ from lssvwm_models.model.config import NetworkConfig, preset
 from lssvwm_models.model.network import Network
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.pretrained import load_mamba2, load_weights
-from safetensors.torch import save_file
 
 D, INNER, HEADDIM, STATE = 16, 32, 8, 16
 HEADS = INNER // HEADDIM

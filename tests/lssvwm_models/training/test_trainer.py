@@ -4,15 +4,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from lssvwm_models.data.segments import motions, random_segments, segments
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
-from lssvwm_models.training.head_training import head_loss
+from lssvwm_models.training.head_training import head_examples, head_loss, train_heads
 from lssvwm_models.training.losses import world_model_loss
 from lssvwm_models.training.objective import ObjectiveConfig
 from lssvwm_models.training.trainer import Trainer, TrainingConfig, has_plateaued
-from safetensors.torch import save_file
 
 SMALL = NetworkConfig(
     16, merge=1, block_sizes=(2, 1), map_layers=(0,), window=1, d_inner=16, headdim=8, head_dim=8, map_size=8
@@ -78,7 +79,7 @@ def test_a_training_that_begins_with_weights_learns_to_reckon_anew(dataset, tmp_
     first = Trainer(config(tmp_path / "first"), model_config(dataset), dataset).run()
     save_file({k: v.contiguous() for k, v in first.state_dict().items()}, tmp_path / "model.safetensors")
     on = Trainer(config(tmp_path / "on", init=tmp_path / "model.safetensors"), model_config(dataset), dataset)
-    assert not on.reckons and on.step == 0
+    assert not on.odometry_trained and on.step == 0
     for name, tensor in on.model.state_dict().items():
         assert torch.equal(tensor, first.state_dict()[name]) or name.startswith("odometry."), name
     weight = "odometry.classify.1.weight"
@@ -132,20 +133,21 @@ def test_the_heads_are_trained_last_on_a_network_that_stays_as_it_is(dataset, tm
     assert not any(parameter.requires_grad for parameter in trainer.ema.parameters())
     batch = random_segments(dataset, range(trainer.cut), 64, 8, np.random.default_rng(0), event_share=1.0)
     _, feats = trainer.ema.observe(trainer.ema.initial_state(64), batch.obs, batch.act, batch.is_first)
-    told = trainer.ema.reward(feats)[:, 4:]  # the dot at the left border pays
+    predicted = trainer.ema.reward(feats)[:, 4:]  # the dot at the left border pays
     paid = batch.rew[:, 4:] > 0
-    assert told[paid].mean() > 0.3 and told[~paid].mean() < 0.1
+    assert predicted[paid].mean() > 0.3 and predicted[~paid].mean() < 0.1
 
 
-def test_heads_that_cannot_tell_know_how_rare_events_are(dataset, tmp_path, monkeypatch):
-    trainer = Trainer(config(tmp_path, head_steps=300, lr=1e-2), model_config(dataset), dataset)
-    tokens, around, rew, terminated, following = trainer._events_shown()
-    nothing = tokens[:1].expand_as(tokens), around[:1].expand_as(around)
-    monkeypatch.setattr(trainer, "_events_shown", lambda: (*nothing, rew, terminated, following))
-    trainer.fit_heads()
-    told = trainer.ema.reward(trainer.ema.features(*(x[:1].float() for x in nothing))).item()
+def test_heads_without_evidence_predict_events_as_rarely_as_they_are(dataset, tmp_path):
+    settings = config(tmp_path, head_steps=300, lr=1e-2)
+    trainer = Trainer(settings, model_config(dataset), dataset)
+    examples = head_examples(trainer.ema, lambda i: trainer._batch(range(trainer.cut), 2, 8, i, 1.0), settings)
+    tokens = examples.tokens[:1].expand_as(examples.tokens)
+    around = examples.around[:1].expand_as(examples.around)
+    train_heads(trainer.ema, examples._replace(tokens=tokens, around=around), trainer.event_rate, settings)
+    predicted = trainer.ema.reward(trainer.ema.features(tokens[:1].float(), around[:1].float())).item()
     usual = dataset.rew[: trainer.cut].mean()
-    assert 0.5 * usual < told < 2 * usual < 0.5
+    assert 0.5 * usual < predicted < 2 * usual < 0.5
 
 
 def test_a_run_killed_while_its_heads_are_trained_finishes_as_if_it_had_not_been(dataset, tmp_path, monkeypatch):
@@ -159,10 +161,10 @@ def test_a_run_killed_while_its_heads_are_trained_finishes_as_if_it_had_not_been
         return head_loss(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("lssvwm_models.training.trainer.head_loss", until_killed)
+        patch.setattr("lssvwm_models.training.head_training.head_loss", until_killed)
         killed.run()
     resumed = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset)
-    assert resumed.step == 6 and not resumed.judges
+    assert resumed.step == 6 and not resumed.heads_trained
     for name, tensor in resumed.run().state_dict().items():
         torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=0, atol=0, msg=name)
 
@@ -175,6 +177,7 @@ def test_another_configuration_in_the_same_folder_is_refused(dataset, tmp_path):
 
 def test_a_run_of_an_older_version_goes_on_if_what_is_new_is_as_by_default(dataset, tmp_path):
     old = Trainer(config(tmp_path), model_config(dataset), dataset)
+    old.odometry_trained = True
     old.train_step()
     old.checkpoint()
     before = json.loads((tmp_path / "config.json").read_text())
@@ -183,9 +186,12 @@ def test_a_run_of_an_older_version_goes_on_if_what_is_new_is_as_by_default(datas
     checkpoint = torch.load(tmp_path / "checkpoint.pt")
     for name in ("frames", "stage", "stage_losses", "moments_strength"):
         del checkpoint[name]
+    for name, old_name in {"odometry_trained": "reckons", "heads_trained": "judges"}.items():
+        checkpoint[old_name] = checkpoint.pop(name)
     torch.save(checkpoint, tmp_path / "checkpoint.pt")
     new = Trainer(config(tmp_path), model_config(dataset), dataset)
     assert (new.step, new.frames, new.stage, new.moments_strength) == (1, 16, 0, 1.0)
+    assert new.odometry_trained and not new.heads_trained
     with pytest.raises(ValueError, match=r"training.objective.recall: 0.0 there, 0.5 now"):
         Trainer(config(tmp_path, objective=ObjectiveConfig(recall=0.5)), model_config(dataset), dataset)
 
@@ -290,14 +296,14 @@ def trained_on(dataset, folder, length, cut):
     changes = {"lengths": (length,), "frames_per_step": 16, "objective": ObjectiveConfig(cut_gradients=cut)}
     model = replace(model_config(dataset), block_frames=4)
     trainer = Trainer(config(folder, bf16=False, **changes), model, dataset)
-    batch = trainer._batch(range(trainer.cut), 1, length, 0)
+    batch, rng = trainer._batch(range(trainer.cut), 1, length, 0)
     Held.now = Held.most = 0
     with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
-        trainer._backward(batch)
+        trainer._backward(batch, rng)
     gradients = {k: p.grad.clone() for k, p in trainer.model.named_parameters() if p.grad is not None}
     trainer.model.zero_grad()
-    trainer._batch(range(trainer.cut), 1, length, 0)  # so that the same noise is drawn
-    whole, _ = world_model_loss(trainer.model, batch, trainer.config.objective)
+    _, same_noise = trainer._batch(range(trainer.cut), 1, length, 0)
+    whole, _ = world_model_loss(trainer.model, batch, same_noise, trainer.config.objective)
     whole.backward()
     expected = {k: p.grad for k, p in trainer.model.named_parameters() if p.grad is not None}
     return gradients, expected, Held.most
@@ -347,7 +353,11 @@ def test_recall_is_refused_before_there_is_a_run(dataset, tmp_path):
     ("changes", "message"),
     [
         ({"steps": 0}, "steps=0"),
-        ({"lengths": (1,)}, r"lengths=\(1,\)"),
+        ({"warmup": 0}, "warmup=0 must be at least 1"),
+        ({"lr": float("nan")}, "lr=nan must be at least 0"),
+        ({"cooldown": 1.5}, "cooldown=1.5 must be a share"),
+        ({"lengths": ()}, r"lengths=\(\) must be one or more lengths of at least 2 frames"),
+        ({"lengths": (4, 1)}, r"lengths=\(4, 1\)"),
         ({"lengths": (32,)}, "lengths has 32, more than"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lssvwm_models.training.objective import ObjectiveConfig
+from lssvwm_models.utils.checks import check_at_least, check_share
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class TrainingConfig:
             finds that the last two have not brought the frame loss on held-out episodes down by 2 % (`plateau`).
         frames_per_step: frames in a batch; batch size is this over the length.
         event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
-        head_sequences, head_steps: after everything else, how many sequences the finished network is shown whose last
+        head_sequences, head_steps: after everything else, how many sequences the finished network observes whose last
             quarter has a reward or a termination, and steps, of 64 frames each, that the heads are trained for on them.
         odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
         objective: which frames get how much noise, and what else counts.
@@ -37,11 +38,12 @@ class TrainingConfig:
             share of the steps, over which it falls to nothing.
         weight_decay, clip: of both, and the largest gradient norm.
         ema: decay of the averaged weights, which are the ones evaluated and kept.
-        validation: share of the episodes, the last ones, that are never trained on.
+        validation: share of the dataset's episodes, the last ones, that are evaluated on and never trained on. The
+            splits `validation` and `test` are other episodes, which no training sees.
         log_every, eval_every: steps between lines of metrics, and between evaluations with a dream and a checkpoint.
         bf16: compute matrix products in bfloat16, where the hardware does; in float32 elsewhere.
         seed: every step draws its data and noise from (seed, step), so that a resumed run repeats an unbroken one.
-        threads: CPU threads of torch.
+        threads: CPU threads of torch, which the commands set.
         device: where to train.
     """
 
@@ -75,17 +77,11 @@ class TrainingConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        least = 1 if self.init is None else 0
-        if self.steps < least or not self.lengths or min(self.lengths) < 2:
-            raise ValueError(
-                f"steps={self.steps} and lengths={self.lengths} must be at least {least}, and 2 frames each"
-            )
-        for name in ("head_sequences", "head_steps", "odometry_steps", "warmup", "log_every", "eval_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("cooldown", "ema", "event_share", "validation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be a share, from 0 to 1")
+        check_at_least(self, steps=1 if self.init is None else 0, odometry_steps=1, head_sequences=1, head_steps=1)
+        check_at_least(self, warmup=1, log_every=1, eval_every=1, threads=1, lr=0, weight_decay=0, clip=0, seed=0)
+        check_share(self, "cooldown", "ema", "event_share", "validation")
+        if not self.lengths or min(self.lengths) < 2:
+            raise ValueError(f"lengths={self.lengths} must be one or more lengths of at least 2 frames each")
         if max(self.lengths) > self.frames_per_step:
             raise ValueError(
                 f"lengths has {max(self.lengths)}, more than frames_per_step={self.frames_per_step}; raise the latter"
@@ -94,6 +90,10 @@ class TrainingConfig:
     def length(self, step: int) -> int:
         """Sequence length at a step of the schedule."""
         return self.lengths[min(step * len(self.lengths) // self.steps, len(self.lengths) - 1)]
+
+    def batch_size(self, length: int) -> int:
+        """Sequences of a length in a batch."""
+        return max(1, self.frames_per_step // length)
 
     def lr_at(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, plateau, linear cool-down."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +19,32 @@ from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.objective import ObjectiveConfig, Streams, noisy_streams
 from lssvwm_models.training.perceptual import perceptual_loss
 from lssvwm_models.training.regularisers import earlier_frames, state_moments
+from lssvwm_models.utils.randomness import normal_like
 
 Logs = dict[str, Tensor]
+
+
+class Sequences(NamedTuple):
+    """B whole sequences of T frames: as recorded, as latents (B, T, M, k), as streams with noise, and how many
+    `channels` (B, L) of the memory they may read, or None for all."""
+
+    batch: Batch
+    latents: Tensor
+    streams: Streams
+    channels: Tensor | None
+
+    def block(self, frames: slice) -> Sequences:
+        """Some of the frames of every sequence."""
+        return Sequences(self.batch[frames], self.latents[:, frames], self.streams[frames], self.channels)
+
+
+class RecallTask(NamedTuple):
+    """An earlier frame of every sequence to make again from memory: its number (B,), whether there is one (B,), and
+    the noise (B, 1, 1, M, k) to begin with."""
+
+    frame: Tensor
+    exists: Tensor
+    noise: Tensor
 
 
 def check_objective(config: WorldModelConfig, objective: ObjectiveConfig) -> None:
@@ -36,27 +61,36 @@ def check_objective(config: WorldModelConfig, objective: ObjectiveConfig) -> Non
         )
 
 
-def drawn_channels(model: WorldModel, batch: int, objective: ObjectiveConfig) -> Tensor | None:
+def drawn_channels(model: WorldModel, batch: int, objective: ObjectiveConfig, rng: torch.Generator) -> Tensor | None:
     """How many channels of its memory each sequence may read in each layer, (B, L); None: all of them."""
     if not objective.truncation:
         return None
     network = model.config.network
-    drawn = random_channels(batch, len(network.block_sizes), network.headdim, objective.truncation)
-    return drawn.to(model.device)
+    return random_channels(batch, len(network.block_sizes), network.headdim, objective.truncation, rng)
 
 
 def world_model_loss(
-    model: WorldModel, batch: Batch, objective: ObjectiveConfig | None = None, checkpoint_blocks: bool = False
+    model: WorldModel,
+    batch: Batch,
+    rng: torch.Generator,
+    objective: ObjectiveConfig | None = None,
+    checkpoint_blocks: bool = False,
 ) -> tuple[Tensor, Logs]:
     """The training loss, and its parts by name: the sum of `block_losses`."""
-    losses, logs = zip(*block_losses(model, batch, objective, checkpoint_blocks), strict=True)
+    losses, logs = zip(*block_losses(model, batch, rng, objective, checkpoint_blocks), strict=True)
     return torch.stack(losses).sum(), summed(logs)
 
 
 def block_losses(
-    model: WorldModel, batch: Batch, objective: ObjectiveConfig | None = None, checkpoint_blocks: bool = False
+    model: WorldModel,
+    batch: Batch,
+    rng: torch.Generator,
+    objective: ObjectiveConfig | None = None,
+    checkpoint_blocks: bool = False,
 ) -> Iterator[tuple[Tensor, Logs]]:
     """The loss of every temporal block and its parts by name, as shares of the loss of the whole sequences.
+
+    All noise is drawn from `rng`, which is on the model's device.
 
     Sequences longer than `block_frames` carry their memory from block to block. With `objective.cut_gradients` no two
     blocks share a graph: whoever calls `backward` on each before asking for the next needs the memory of one block,
@@ -68,26 +102,31 @@ def block_losses(
     if model.odometry is not None and batch.pose is None:
         raise ValueError("batch.pose is None, but this model reckons poses; collect with poses or set view=None")
     model.check(batch.obs.shape[0], batch.obs, batch.act, batch.is_first)
-    return _block_losses(model, batch, objective, checkpoint_blocks)
+    return _block_losses(model, batch, rng, objective, checkpoint_blocks)
 
 
 def _block_losses(
-    model: WorldModel, batch: Batch, objective: ObjectiveConfig, checkpoint_blocks: bool
+    model: WorldModel, batch: Batch, rng: torch.Generator, objective: ObjectiveConfig, checkpoint_blocks: bool
 ) -> Iterator[tuple[Tensor, Logs]]:
     latents = model.tokenizer.encode(batch.obs)
-    streams, channels = noisy_streams(latents, objective), drawn_channels(model, len(latents), objective)
+    streams = noisy_streams(latents, objective, rng)
+    sequences = Sequences(batch, latents, streams, drawn_channels(model, len(latents), objective, rng))
     weights = {
         "moments_loss": objective.state_moments,
         "recall_loss": objective.recall,
         "perceptual_loss": objective.perceptual,
     }
-    state, T = model.initial_state(len(latents)), latents.shape[1]
+    state = model.initial_state(len(latents))
+    T = latents.shape[1]
     for frames in model.temporal_blocks(T):
-        arguments = model, state, batch, latents, streams, channels, objective, frames
+        # Drawn here and not inside the block: what is computed again must meet the same chances.
+        recall = _recall_task(batch.is_first[:, : frames.stop], latents, rng) if objective.recall > 0 else None
+        arguments = model, state, sequences, objective, frames, recall
         if checkpoint_blocks:
-            state, logs = checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=True)
+            state, logs = checkpoint(_block, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
             state, logs = _block(*arguments)
+        # Parts are means over the frames of a block, and the last block may be shorter than the others.
         logs = {k: v * (len(range(T)[frames]) / T) for k, v in logs.items()}
         loss = torch.stack([v * weights.get(k, 1.0) for k, v in logs.items()]).sum()
         if objective.cut_gradients:
@@ -109,61 +148,73 @@ def event_losses(
     where: Tensor,
     share: float = 0.5,
 ) -> Logs:
-    """Losses of reward and termination. Both are rare: `share` comes from the frames where there is one of them."""
+    """Losses of reward and termination, of features (..., F) of frames (...) that count `where` they do.
+
+    Both are rare: `share` of each loss comes from the frames that have one of them, and the rest from the others. With
+    half, that is the sum of the two means.
+    """
     event = terminated | (rew != 0)
-    quiet, eventful = where & ~event, where & event
     losses = {
         "reward_loss": reward.loss(feats, rew),
         "termination_loss": termination.loss(feats, terminated),
     }
-    weights = 2 * (1 - share), 2 * share
-    return {n: weights[0] * _mean(loss, quiet) + weights[1] * _mean(loss, eventful) for n, loss in losses.items()}
+    quiet_weight = 2 * (1 - share)
+    event_weight = 2 * share
+    return {
+        name: quiet_weight * _mean(loss, where & ~event) + event_weight * _mean(loss, where & event)
+        for name, loss in losses.items()
+    }
 
 
 def _block(
     model: WorldModel,
     state: WorldModelState,
-    batch: Batch,
-    latents: Tensor,
-    streams: Streams,
-    channels: Tensor | None,
+    sequences: Sequences,
     objective: ObjectiveConfig,
     frames: slice,
+    recall: RecallTask | None,
 ) -> tuple[WorldModelState, Logs]:
-    """The state after some frames of (B, T), and the parts of their loss."""
-    now, shown = batch[frames], streams[frames]
-    pose = now.pose if model.odometry is not None else None
-    committed = model.commit(state, latents[:, frames], now.act, now.is_first, pose, shown.latents, shown.tau, channels)
+    """The state after some frames of the sequences, and the parts of their loss."""
+    batch, latents, streams, channels = sequences.block(frames)
+    pose = batch.pose if model.odometry is not None else None
+    committed = model.commit(state, latents, batch.act, batch.is_first, pose, (streams.latents, streams.tau), channels)
     state = committed.state
-    denoised = model.network.denoised(committed.tokens[:, :, shown.target])
-    logs = {"frame_loss": _mean(_error(model, denoised, latents[:, frames]), shown.weight)}
-    logs |= event_losses(model.reward, model.termination, committed.feats, now.rew, now.terminated, shown.clean)
+    denoised = model.network.denoised(committed.tokens[:, :, streams.target])
+    logs = {"frame_loss": _mean(_error(model, denoised, latents), streams.weight)}
+    logs |= event_losses(model.reward, model.termination, committed.feats, batch.rew, batch.terminated, streams.clean)
     if objective.perceptual > 0:
-        predicted, true = (model.tokenizer.decode(frame) for frame in (denoised, latents[:, frames]))
-        logs["perceptual_loss"] = _mean(perceptual_loss(predicted, true), shown.weight)
+        predicted = model.tokenizer.decode(denoised)
+        true = model.tokenizer.decode(latents)  # not the recorded frame: what the tokenizer loses is not asked for
+        logs["perceptual_loss"] = _mean(perceptual_loss(predicted, true), streams.weight)
     if objective.state_moments > 0 and (states := scan_states(model.network, state.ssm)):
         logs["moments_loss"] = state_moments(list(states.values()))
-    if objective.recall > 0:
-        so_far = slice(frames.stop)
-        logs["recall_loss"] = _recall(model, state, batch[so_far], latents[:, so_far], streams.clean, channels)
+    if recall is not None:
+        logs["recall_loss"] = _recall_loss(model, state, sequences, recall)
     return state, logs
 
 
-def _recall(
-    model: WorldModel, state: WorldModelState, batch: Batch, latents: Tensor, clean: Tensor, channels: Tensor | None
-) -> Tensor:
-    """What the memory after the last of frames (B, T) has forgotten of a random one before, of the same episode.
+def _recall_task(is_first: Tensor, latents: Tensor, rng: torch.Generator) -> RecallTask:
+    """Draw an earlier frame for each of the sequences whose frames (B, T) so far are these."""
+    index, exists = earlier_frames(is_first, rng)
+    rows = torch.arange(len(index), device=index.device)
+    return RecallTask(index, exists, normal_like(latents[rows, index], rng)[:, None, None])
+
+
+def _recall_loss(model: WorldModel, state: WorldModelState, sequences: Sequences, task: RecallTask) -> Tensor:
+    """What the memory of now has forgotten of an earlier frame of the same episode.
 
     That frame is denoised from pure noise, as the first frame of an episode is: without an action, and with the window
     of the attention hidden. What it looked like then has to be read from the memory of now, at the places it showed.
     """
-    index, there_is_one = earlier_frames(batch.is_first)
+    batch, latents, streams, channels = sequences
+    index = task.frame
     rows = torch.arange(len(index), device=index.device)
-    frame, counts = latents[rows, index].unsqueeze(1), there_is_one & clean[rows, index]
+    frame = latents[rows, index].unsqueeze(1)  # (B, 1, M, k)
+    counts = task.exists & streams.clean[rows, index]  # a frame that was written as noise cannot be remembered
     assert batch.pose is not None
     lead = len(index), 1
     output = model.network(
-        torch.randn_like(frame).unsqueeze(2),
+        task.noise,
         torch.zeros(*lead, 1, device=frame.device),
         batch.act[rows, index].unsqueeze(1),
         model.network.context(

@@ -15,6 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lssvwm_models.utils.checks import check_at_least, check_share
+from lssvwm_models.utils.randomness import normal_like
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -48,11 +51,8 @@ class ObjectiveConfig:
     truncation: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("state_moments", "recall", "perceptual"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} is the weight of a loss; it must be at least 0")
-        if not 0 <= self.truncation <= 1:
-            raise ValueError(f"truncation={self.truncation} is a share of the sequences; it must be from 0 to 1")
+        check_at_least(self, context_noise=0, state_moments=0, recall=0, perceptual=0)
+        check_share(self, "pure_noise", "clean_prefix", "truncation")
 
 
 @dataclass(frozen=True)
@@ -71,43 +71,59 @@ class Streams:
 
     def __getitem__(self, frames: slice) -> Streams:
         """Some of the frames of every sequence."""
-        latents, tau, weight, clean = (x[:, frames] for x in (self.latents, self.tau, self.weight, self.clean))
-        return Streams(latents, tau, self.target, weight, clean)
+        return Streams(
+            self.latents[:, frames], self.tau[:, frames], self.target, self.weight[:, frames], self.clean[:, frames]
+        )
 
 
-def noisy_streams(latents: Tensor, config: ObjectiveConfig) -> Streams:
-    """Deal out noise for clean latents (B, T, M, k)."""
-    return (_clean_noisy if config.kind == "clean_noisy" else _diffusion_forcing)(latents, config)
+def noisy_streams(latents: Tensor, config: ObjectiveConfig, rng: torch.Generator) -> Streams:
+    """Deal out noise for clean latents (B, T, M, k); `rng` is on their device."""
+    return (_clean_noisy if config.kind == "clean_noisy" else _diffusion_forcing)(latents, config, rng)
 
 
-def context_noised(latents: Tensor, config: ObjectiveConfig) -> Tensor:
+def context_noised(latents: Tensor, config: ObjectiveConfig, rng: torch.Generator) -> Tensor:
     """Latents (B, ..., M, k) a little wrong, each sequence in its own measure, as dreamt frames are."""
-    size = config.context_noise * torch.rand(len(latents), *[1] * (latents.dim() - 1), device=latents.device)
-    return latents + size * torch.randn_like(latents)
+    one_per_sequence = (len(latents), *[1] * (latents.dim() - 1))
+    size = config.context_noise * torch.rand(one_per_sequence, generator=rng, device=latents.device)
+    return latents + size * normal_like(latents, rng)
 
 
-def _clean_noisy(latents: Tensor, config: ObjectiveConfig) -> Streams:
-    batch, T = latents.shape[:2]
-    tau = torch.rand(batch, T, device=latents.device)
-    tau = tau * (torch.rand_like(tau) >= config.pure_noise)
-    clean = context_noised(latents, config)
+def _clean_noisy(latents: Tensor, config: ObjectiveConfig, rng: torch.Generator) -> Streams:
+    frames = latents.shape[:2]  # B, T
+    tau = torch.rand(frames, generator=rng, device=latents.device)
+    tau = tau * (torch.rand(frames, generator=rng, device=latents.device) >= config.pure_noise)
+    # What is committed in a dream is a generated frame: whatever reads a memory of recorded frames only, and trusts
+    # every pixel, goes astray on its own first small mistake.
+    written = context_noised(latents, config, rng)
+    denoised = _noised(latents, tau, rng)
     everything = torch.ones_like(tau)
     return Streams(
-        torch.stack([clean, _noised(latents, tau)], 2), torch.stack([everything, tau], 2), 1, everything, everything > 0
+        latents=torch.stack([written, denoised], 2),
+        tau=torch.stack([everything, tau], 2),
+        target=1,
+        weight=everything,
+        clean=everything > 0,
     )
 
 
-def _diffusion_forcing(latents: Tensor, config: ObjectiveConfig) -> Streams:
+def _diffusion_forcing(latents: Tensor, config: ObjectiveConfig, rng: torch.Generator) -> Streams:
     batch, T = latents.shape[:2]
     device = latents.device
-    length = torch.randint(T // 2 + 1, max(T, T // 2 + 2), (batch, 1), device=device).clamp(max=T - 1)
-    length = length * (torch.rand(batch, 1, device=device) < config.clean_prefix)
+    # A prefix is longer than half, and leaves at least one frame to denoise.
+    length = torch.randint(T // 2 + 1, max(T, T // 2 + 2), (batch, 1), generator=rng, device=device).clamp(max=T - 1)
+    length = length * (torch.rand(batch, 1, generator=rng, device=device) < config.clean_prefix)
     clean = torch.arange(T, device=device) < length  # (B, T)
-    tau = torch.where(clean, 1.0, torch.rand(batch, T, device=device))
-    # Reward and termination belong to finished frames: read them where little noise is left.
-    return Streams(_noised(latents, tau).unsqueeze(2), tau.unsqueeze(2), 0, (~clean).float(), tau > 0.9)
+    tau = torch.where(clean, 1.0, torch.rand(batch, T, generator=rng, device=device))
+    return Streams(
+        latents=_noised(latents, tau, rng).unsqueeze(2),
+        tau=tau.unsqueeze(2),
+        target=0,
+        weight=(~clean).float(),
+        # Reward and termination belong to finished frames: read them where little noise is left.
+        clean=tau > 0.9,
+    )
 
 
-def _noised(latents: Tensor, tau: Tensor) -> Tensor:
+def _noised(latents: Tensor, tau: Tensor, rng: torch.Generator) -> Tensor:
     tau = tau[..., None, None]
-    return (1 - tau) * torch.randn_like(latents) + tau * latents
+    return (1 - tau) * normal_like(latents, rng) + tau * latents

@@ -1,13 +1,18 @@
-"""What changes the weights: Muon for the matrices inside the blocks, AdamW for all else (Jordan et al. 2024)."""
+"""What changes the weights: Muon for the matrices inside the blocks, AdamW for all else (Jordan et al. 2024).
+
+And what averages them over the steps.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lssvwm_models.execution.precision import knows_bf16
 
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
 
 MUON_LR: Final = 2.5  # times the learning rate of AdamW
 NEWTON_SCHULZ: Final = 3.4445, -4.7750, 2.0315  # a, b, c of x -> a x + b x^3 + c x^5, which brings (0, 1] near 1
+
+Average = Callable[[Any, Any, Any], None]  # moves averaged weights towards current ones, as `AveragedModel` asks
 
 
 class Muon(Optimizer):
@@ -43,9 +50,11 @@ class Muon(Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(matrix)
                 mean = state["momentum_buffer"]
                 mean.lerp_(matrix.grad, 1 - momentum)
-                moved = orthogonal(matrix.grad.lerp(mean, momentum))
+                direction = orthogonal(matrix.grad.lerp(mean, momentum))  # Nesterov's momentum
                 matrix.mul_(1 - lr * group["weight_decay"])
-                matrix.add_(moved, alpha=-0.2 * lr * math.sqrt(max(matrix.shape)))
+                # Entries of an orthogonal (m, n) are about max(m, n)^-0.5 in size, and updates of AdamW about 0.2: so
+                # scaled, both go as far with the same learning rate, whatever the shape.
+                matrix.add_(direction, alpha=-0.2 * lr * math.sqrt(max(matrix.shape)))
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -68,10 +77,8 @@ def optimizers(model: WorldModel, config: TrainingConfig) -> list[Optimizer]:
     """
     by_muon = hidden_matrices(model) if config.optimizer == "muon" else []
     others = [p for p in model.parameters() if not any(p is matrix for matrix in by_muon)]
-    made: list[Optimizer] = [AdamW(others, betas=(0.9, 0.99), weight_decay=config.weight_decay)]
-    if by_muon:
-        made.append(Muon(by_muon, weight_decay=config.weight_decay))
-    return made
+    adamw = AdamW(others, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    return [adamw, Muon(by_muon, weight_decay=config.weight_decay)] if by_muon else [adamw]
 
 
 def hidden_matrices(model: WorldModel) -> list[Tensor]:
@@ -83,8 +90,28 @@ def hidden_matrices(model: WorldModel) -> list[Tensor]:
     ]
 
 
-def set_lr(made: list[Optimizer], lr: float) -> None:
+def set_lr(optimizers: list[Optimizer], lr: float) -> None:
     """Set the learning rate of AdamW, and that of Muon in proportion."""
-    for optimizer in made:
+    for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr * (MUON_LR if isinstance(optimizer, Muon) else 1)
+
+
+def averaged(model: nn.Module, average: Average) -> AveragedModel:
+    """A copy of a model that follows it whenever it is told to `update_parameters`; it takes no gradients itself."""
+    copy = AveragedModel(model, multi_avg_fn=average).requires_grad_(False).eval()
+    copy.update_parameters(model)  # torch's first update copies: so the average begins with the weights of now
+    return copy
+
+
+def warmed_up_ema(decay: float) -> Average:
+    """An exponential average whose decay at update n = 1, 2, ... is min(decay, (1 + n) / (10 + n)).
+
+    The weights of the first steps are soon outdated, so a short memory serves best at first.
+    """
+
+    def average(averages: Any, current: Any, updates: Any) -> None:
+        n = int(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, current, updates)
+
+    return average

@@ -19,7 +19,7 @@ from lssvwm_models.model.network import Network
 from lssvwm_models.model.world_model import WorldModel
 
 # The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
-TAKEN: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
+PARAMETERS: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> 
     scans = [(i, b.scan) for i, b in blocks if isinstance(b, Block) and isinstance(b.scan, BlockScan)]
     taken, wrong = {}, []
     for layer, (i, scan) in enumerate(scans):
-        for name in TAKEN:
+        for name in PARAMETERS:
             key, target = f"backbone.layers.{layer}.mixer.{name}", scan.get_parameter(name)
             if key not in theirs:
                 wrong.append(f"  {key}: missing; expected {tuple(target.shape)} for the scan of block {i}")
@@ -80,7 +80,7 @@ def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> 
     return Pretrained(layers, tuple(sorted(key for key in theirs if key not in taken)))
 
 
-def begun_as(config: WorldModelConfig, file: str | Path) -> WorldModel:
+def model_from_weights(config: WorldModelConfig, file: str | Path) -> WorldModel:
     """A model that begins as a trained one; see `load_weights`.
 
     Its tokenizer is the trained one's, whose number of latents followed from the frames that it was fitted to, and not

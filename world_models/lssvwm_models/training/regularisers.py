@@ -34,13 +34,18 @@ def state_moments(states: Sequence[Tensor], eps: float = 1e-4) -> Tensor:
     return torch.cat(of_heads).mean()
 
 
-def earlier_frames(is_first: Tensor) -> tuple[Tensor, Tensor]:
+def earlier_frames(is_first: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """For every sequence (B, T) a random frame before the last one, of the same episode, against forgetting.
+
+    Args:
+        is_first: (B, T) bool.
+        rng: on the device of `is_first`.
 
     Returns:
         index (B,) of that frame, and (B,) bool, false where the last frame is itself the first of its episode.
     """
     T = is_first.shape[1]
-    begun = torch.where(is_first, torch.arange(T, device=is_first.device), 0).amax(1)
-    earlier = T - 1 - begun
-    return begun + (torch.rand(len(begun), device=begun.device) * earlier).long(), earlier > 0
+    start = torch.where(is_first, torch.arange(T, device=is_first.device), 0).amax(1)
+    earlier = T - 1 - start
+    drawn = torch.rand(len(start), generator=rng, device=start.device)
+    return start + (drawn * earlier).long(), earlier > 0

@@ -1,8 +1,7 @@
-"""Training a world model on recorded episodes. `Trainer.run` is the loop, `Trainer.train_step` the step."""
+"""Training a world model on recorded episodes. `Trainer.run` is the whole of it, `Trainer.train_step` the step."""
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import asdict, replace
 from typing import Any, Final
@@ -19,181 +18,109 @@ from lssvwm_models.evaluation.dreams import dream
 from lssvwm_models.evaluation.state_monitor import state_metrics, steered
 from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.execution.precision import autocast
-from lssvwm_models.memory.geometry import ego_motion
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import TrainingConfig
-from lssvwm_models.training.foresight import Following, Foresight
-from lssvwm_models.training.head_training import head_inputs, head_loss
+from lssvwm_models.training.head_training import head_examples, train_heads
 from lssvwm_models.training.losses import block_losses, check_objective, summed, world_model_loss
 from lssvwm_models.training.objective import ObjectiveConfig
-from lssvwm_models.training.optimizers import optimizers, set_lr
-from lssvwm_models.training.pretrained import begun_as, load_mamba2
-from lssvwm_models.utils.progress import progress_bar
+from lssvwm_models.training.odometry_training import train_odometry
+from lssvwm_models.training.optimizers import averaged, optimizers, set_lr, warmed_up_ema
+from lssvwm_models.training.pretrained import load_mamba2, model_from_weights
+from lssvwm_models.utils.randomness import modules_drawn_from, step_generator
 from lssvwm_models.utils.run_folder import RunFolder
+from lssvwm_models.utils.training_loop import Schedule, TrainingLoop
 
-QUIET: Final = 8  # frames of a sequence, besides its events, that the heads are shown
+EVALUATED: Final = 4  # held-out sequences, and dreams
+SHORTEST_EVALUATED: Final = 16  # frames of each, even where training is on shorter ones
+TOKENIZER_FRAMES: Final = 4000  # that it is fitted to
+OLD_NAMES: Final = {"odometry_trained": "reckons", "heads_trained": "judges"}  # in checkpoints of older versions
 
 
-class Trainer:
+class Trainer(TrainingLoop):
     """Trains `model_config` on a dataset inside a run folder; see `TrainingConfig`.
 
-    The tokenizer is fitted to the data first: `model_config.latent_dim` is the most latents it may keep.
+    The tokenizer is fitted to the data first: `model_config.latent_dim` is the most latents it may keep. All chance
+    comes from generators made of (seed, step); the global streams are neither read nor moved.
+
+    Attributes:
+        model: What the optimisers change, on `config.device`.
+        frames: Frames seen so far.
+        odometry_trained, heads_trained: Whether that part is done, or there is nothing to be done.
     """
 
     def __init__(self, config: TrainingConfig, model_config: WorldModelConfig, dataset: EpisodeDataset) -> None:
-        torch.set_num_threads(config.threads)
-        self.config, self.dataset = config, dataset
-        self.cut = _validation_cut(dataset, config)  # whatever is refused is, before there is a run to be in the way
+        self.config = config
+        self.dataset = dataset
+        # Whatever is refused is, before there is a run to be in the way.
+        self.cut = _validation_cut(dataset, config)
         check_objective(model_config, config.objective)
-        torch.manual_seed(config.seed)
-        if config.init is None:
-            model = WorldModel.fitted(model_config, self._sample_frames())
-        else:
-            model = begun_as(model_config, config.init)
+        with modules_drawn_from(torch.Generator().manual_seed(config.seed)):
+            if config.init is None:
+                model = WorldModel.fitted(model_config, self._tokenizer_frames())
+            else:
+                model = model_from_weights(model_config, config.init)
         self.model = model.to(config.device)
         if config.pretrained_ssm is not None:
             print(load_mamba2(self.model.network, config.pretrained_ssm))
         about = {"data": dataset.hash(), "env": dataset.spec.env_id}
         defaults = _described(*_as_before(config, model_config))
-        self.folder = RunFolder(config.out, _described(config, model_config) | about, defaults)
-        self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+        folder = RunFolder(config.out, _described(config, model_config) | about, defaults)
+        schedule = Schedule("train", config.steps, config.log_every, config.eval_every, config.eval_every)
+        super().__init__(folder, schedule)
+        self.averaged = averaged(self.model, warmed_up_ema(config.ema))
         self.optimizers = optimizers(self.model, config)
-        self.step, self.frames, self.seconds = 0, 0, 0.0
-        self.reckons = self.model.odometry is None
-        self.stage, self.stage_losses = 0, list[float]()  # of the curriculum: which length, and how it went
-        self.moments_strength = 1.0
+        self.frames = 0
+        self.odometry_trained = self.model.odometry is None
         self.event_rate = np.count_nonzero(dataset.events < self.cut) / self.cut
-        self.judges = not self.event_rate
-        if (checkpoint := self.folder.load_checkpoint()) is not None:
-            self._restore(checkpoint)
-        self.folder.rewind(self.step)
+        self.heads_trained = not self.event_rate
+        self.stage = 0  # of the curriculum: which of the lengths
+        self.stage_losses: list[float] = []
+        self.moments_strength = 1.0
+        self.resume()
+
+    @property
+    def ema(self) -> WorldModel:
+        """The model with averaged weights: the one that is evaluated and kept."""
+        model = self.averaged.module
+        assert isinstance(model, WorldModel)
+        return model
 
     def run(self) -> WorldModel:
         """Train until `config.steps`, from wherever the run folder stands; returns the averaged model."""
-        if not self.reckons:
+        if not self.odometry_trained:
             self.fit_odometry()
             self.checkpoint()
-        with progress_bar() as bar:
-            task = bar.add_task("train", total=self.config.steps, completed=self.step, status="")
-            recent: list[dict[str, float]] = []
-            while self.step < self.config.steps:
-                recent.append(self.train_step())
-                if self.step % self.config.log_every == 0:
-                    logs = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
-                    recent.clear()
-                    self.folder.log(self.step, logs)
-                    bar.update(task, status=_status(logs))
-                if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
-                    metrics = self.evaluate()
-                    self.folder.log(self.step, metrics)
-                    self._adapt(metrics)
-                    self.checkpoint()
-                bar.update(task, completed=self.step)
-        if not self.judges:
+        self.loop(self._evaluate_and_adapt)
+        if not self.heads_trained:
             self.fit_heads()
             self.checkpoint()
         return self.ema
 
-    def fit_odometry(self, batch_size: int = 256, lr: float = 2e-3) -> None:
-        """Train the dead reckoning on single steps drawn from all of the training frames.
+    def fit_odometry(self) -> None:
+        """Train the dead reckoning on single steps drawn from all of the training frames."""
+        started = time.perf_counter()
+        loss = train_odometry(self.model, self.dataset, self.cut, self.config)
+        assert self.model.odometry is not None and self.ema.odometry is not None
+        self.ema.odometry.load_state_dict(self.model.odometry.state_dict())
+        self.folder.log(0, {"odometry_loss": loss})
+        self.odometry_trained = True
+        self.seconds += time.perf_counter() - started
 
-        All pairs of an action and a motion are drawn equally often: recorded agents hardly run into things, and what is
-        hardly ever seen is taken for what is common.
-        """
-        config, dataset, odometry = self.config, self.dataset, self.model.odometry
-        assert odometry is not None and dataset.pose is not None
-        started, total = time.perf_counter(), config.odometry_steps
-        optimizer = torch.optim.AdamW(odometry.parameters(), lr, weight_decay=1e-2)
-        torch.manual_seed(config.seed)
-        rng = np.random.default_rng(config.seed)
-        candidates = np.flatnonzero(~dataset.is_first[1 : self.cut])
-        ends = (torch.from_numpy(dataset.pose[j]).long() for j in (candidates, candidates + 1))
-        kinds = ego_motion(*ends)
-        if self.model.config.action.kind == "discrete":
-            kinds = torch.cat([kinds, torch.from_numpy(dataset.act[candidates + 1]).view(-1, 1)], 1)
-        _, kind, count = kinds.unique(dim=0, return_inverse=True, return_counts=True)
-        chance = count.double().reciprocal()[kind].numpy()
-        drawn = np.sort(rng.choice(candidates, (total, batch_size), p=chance / chance.sum()))
-        with progress_bar() as bar:
-            task = bar.add_task("odometry", total=total, status="")
-            for step, i in enumerate(drawn):
-                optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50, 1.5 * (1 - step / total))
-                latents = self.model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
-                before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
-                loss = odometry.loss(latents, torch.from_numpy(dataset.act[i + 1]).to(config.device), before, after)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                bar.update(task, advance=1, status=f"loss {float(loss.detach()):.5f}")
-        assert self.ema.odometry is not None
-        self.ema.odometry.load_state_dict(odometry.state_dict())
-        self.folder.log(0, {"odometry_loss": float(loss.detach())})
-        self.reckons, self.seconds = True, self.seconds + time.perf_counter() - started
+    def fit_heads(self) -> None:
+        """Train the heads of the averaged model afresh, on what its network, now finished, makes of events."""
+        config = self.config
+        started = time.perf_counter()
+        length = max(config.lengths)
 
-    def fit_heads(self, batch_size: int = 64) -> None:
-        """Train the heads of the averaged model afresh, on what its network, now finished, makes of events.
+        def draw(number: int) -> tuple[Batch, torch.Generator]:
+            step = config.steps + 1 + number  # after all that training drew
+            return self._batch(range(self.cut), config.batch_size(length), length, step, event_share=1.0)
 
-        Whether an end pays can depend on two things at once. From the few ends in a batch of `train_step`, in front of
-        a network that still moves, heads learn the average of all ends, and stay there. The features learn to foresee,
-        too: see `Foresight`.
-
-        At first events count as if every other frame had one, so that they are learned at all, and in the end as rare
-        as they are: heads that were told that half of all frames pay promise a little everywhere, and a policy then
-        lives on that instead of coming to an end.
-        """
-        config, model, started = self.config, self.ema, time.perf_counter()
-        tokens, around, rew, terminated, following = self._events_shown()
-        event = terminated | (rew != 0)
-        groups = [group for group in (event.nonzero().flatten(), (~event).nonzero().flatten()) if len(group)]
-        torch.manual_seed(config.seed)
-        fresh, foresight = WorldModel(model.config), Foresight(model.config.action, model.config.feature_dim)
-        parameters = [*foresight.to(config.device).parameters()]
-        for name in ("features", "reward", "termination"):
-            head = getattr(model, name)
-            head.load_state_dict(getattr(fresh, name).state_dict())
-            parameters += [parameter.requires_grad_() for parameter in head.parameters()]
-        optimizer = torch.optim.AdamW(parameters, config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-        for step in range(config.head_steps):
-            optimizer.param_groups[0]["lr"] = config.lr * min(1.0, 2 * (1 - step / config.head_steps))
-            i = torch.cat([group[torch.randint(len(group), (batch_size // len(groups),))] for group in groups])
-            feats = model.features(tokens[i].float(), None if around is None else around[i].float())
-            share = 0.5 * (2 * self.event_rate) ** min(1.0, step / (0.75 * config.head_steps))
-            now = head_loss(model, feats, rew[i], terminated[i], share)
-            later = foresight.loss(feats, Following(*(x[i] for x in following)))
-            optimizer.zero_grad()
-            (now + later).backward()
-            optimizer.step()
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        self.folder.log(config.steps, {"head_loss": float(now.detach()), "foresight_loss": float(later.detach())})
-        self.judges, self.seconds = True, self.seconds + time.perf_counter() - started
-
-    def _events_shown(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, Following]:
-        """What the averaged network makes of K frames, with an event each or without: tokens (K, n, d), surroundings
-        (K, E, d_inner), the rewards and ends (K,) that came with them, and what followed. Events have at least half a
-        sequence before them; the others, several of each sequence, are anywhere: policies find every place that a head
-        mistakes for one that pays.
-        """
-        config, length = self.config, max(self.config.lengths)
-        count, parts, after = max(1, config.frames_per_step // length), [], list[Following]()
-        batches = -(-config.head_sequences // count)
-        with progress_bar() as bar:
-            task = bar.add_task("heads", total=batches, status="")
-            for i in range(batches):
-                batch = self._batch(range(0, self.cut), count, length, config.steps + 1 + i, event_share=1.0)
-                with self._autocast():
-                    tokens, around = head_inputs(self.ema, batch, config.objective)
-                chosen = batch.terminated | (batch.rew != 0)
-                chosen[:, : length // 2] = False
-                chosen[torch.arange(count)[:, None], torch.randint(length, (count, QUIET))] = True
-                known = (tokens, around, batch.rew, batch.terminated)
-                parts.append([None if x is None else x[chosen] for x in known])
-                row, frame = chosen.nonzero(as_tuple=True)
-                after.append(Following.of(batch, row, frame))
-                bar.update(task, advance=1)
-        all_known = (None if x[0] is None else torch.cat(x) for x in zip(*parts, strict=True))
-        return *all_known, Following(*map(torch.cat, zip(*after, strict=True)))  # type: ignore[return-value]
+        examples = head_examples(self.ema, draw, config)
+        self.folder.log(config.steps, train_heads(self.ema, examples, self.event_rate, config))
+        self.heads_trained = True
+        self.seconds += time.perf_counter() - started
 
     def length(self, step: int) -> int:
         """Frames per sequence at a step: of the schedule, or wherever the curriculum now stands."""
@@ -205,140 +132,152 @@ class Trainer:
         return self.config.lengths if whole else self.config.lengths[: self.stage + 1]
 
     def train_step(self) -> dict[str, float]:
-        """One step of the optimiser."""
-        config, started, length = self.config, time.perf_counter(), self.length(self.step)
-        batch = self._batch(range(0, self.cut), max(1, config.frames_per_step // length), length, self.step)
-        set_lr(self.optimizers, config.lr_at(self.step))
+        """One step of the optimisers."""
+        config = self.config
+        started = time.perf_counter()
+        length = self.length(self.step)
+        lr = config.lr_at(self.step)
+        batch, rng = self._batch(range(self.cut), config.batch_size(length), length, self.step)
+        set_lr(self.optimizers, lr)
         self.model.zero_grad()
-        logs = self._backward(batch)
+        logs = self._backward(batch, rng)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        self._average()
-        seconds, frames = time.perf_counter() - started, batch.act.shape[0] * length
-        self.seconds, self.frames = self.seconds + seconds, self.frames + frames
+        self.averaged.update_parameters(self.model)
+        seconds = time.perf_counter() - started
+        frames = batch.act.shape[0] * length
+        self.seconds += seconds
+        self.frames += frames
         return {k: float(v) for k, v in logs.items()} | {
             "grad_norm": float(norm),
-            "lr": config.lr_at(self.step - 1),
+            "lr": lr,
             "length": length,
             "frames_per_second": frames / seconds,
         }
 
-    def _backward(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def _backward(self, batch: Batch, rng: torch.Generator) -> dict[str, torch.Tensor]:
         """Gradients of the loss. Where they are cut at block borders, each block is done with before the next begins,
         so that what is kept for the backward pass does not grow with the length (truncated backpropagation).
         """
         config = self.config
         weight = config.objective.state_moments * self.moments_strength
-        arguments = batch, replace(config.objective, state_moments=weight), config.checkpoint_blocks
+        arguments = batch, rng, replace(config.objective, state_moments=weight), config.checkpoint_blocks
         if not config.objective.cut_gradients:
             with self._autocast():
                 loss, logs = world_model_loss(self.model, *arguments)
             loss.backward()
             return logs
-        blocks, of_blocks = block_losses(self.model, *arguments), list[dict[str, torch.Tensor]]()
+        blocks = block_losses(self.model, *arguments)
+        logs_of_blocks: list[dict[str, torch.Tensor]] = []
         while True:
             with self._autocast():
                 block = next(blocks, None)
             if block is None:
-                return summed(of_blocks)
-            block[0].backward()
-            of_blocks.append(block[1])
+                return summed(logs_of_blocks)
+            loss, logs = block
+            loss.backward()
+            logs_of_blocks.append(logs)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Losses on held-out episodes, the health of the memory, and a dream beside the truth as a GIF."""
-        length = max(self.length(self.step - 1), 16)
-        batch = self._batch(range(self.cut, len(self.dataset)), 4, length, 0)
+        length = max(self.length(self.step - 1), SHORTEST_EVALUATED)
+        batch, rng = self._batch(range(self.cut, len(self.dataset)), EVALUATED, length, 0)  # the same every time
         with self._autocast():
             recall = self.config.objective.recall
             objective = ObjectiveConfig(pure_noise=1.0, state_moments=0.0, perceptual=0.0, recall=recall)
-            _, logs = world_model_loss(self.ema, batch, objective)
+            _, logs = world_model_loss(self.ema, batch, rng, objective)
         lengths = episode_lengths(self.dataset)[self.dataset.episode_starts >= self.cut]
         context = max(1, min(length, int(np.median(lengths))) // 2)
-        real = openings(self.dataset, 4, length, longer_than=context, since=self.cut)
+        real = openings(self.dataset, EVALUATED, length, longer_than=context, since=self.cut)
         keys = torch.arange(len(real), device=self.config.device)
         dreamt = dream(self.ema, real.obs, real.act, context, real.obs.shape[1] - context, keys)
-        shown = np.concatenate([real.obs[:, :context], dreamt.obs], 1)
-        self.folder.save_gif(f"{self.step:06d}", _side_by_side(real.obs, shown))
+        film = np.concatenate([real.obs[:, :context], dreamt.obs], 1)
+        self.folder.save_gif(f"{self.step:06d}", _side_by_side(real.obs, film))
         quality = psnr(dreamt.obs, real.obs[:, context:])[real.valid[:, context:]].mean()
         metrics = {f"validation/{k}": float(v) for k, v in logs.items()} | {"validation/dream_psnr": float(quality)}
-        seen = slice(int(real.valid.sum(1).min()))  # of all openings
-        health = state_metrics(self.ema, to_frames(real.obs[:, seen]), torch.from_numpy(real.act[:, seen]))
+        in_all = slice(int(real.valid.sum(1).min()))  # frames that every opening has
+        health = state_metrics(self.ema, to_frames(real.obs[:, in_all]), torch.from_numpy(real.act[:, in_all]))
         strength = {"state/strength": self.moments_strength} if self.config.objective.state_moments else {}
         return metrics | health | strength
 
-    def _adapt(self, metrics: dict[str, float]) -> None:
-        """Answer an evaluation: steer the regulariser of the states, and let the lengths advance."""
+    def _evaluate_and_adapt(self) -> dict[str, float]:
+        """Evaluate, steer the regulariser of the states by what was found, and let the lengths advance."""
         config = self.config
+        metrics = self.evaluate()
         if config.steer_moments and config.objective.state_moments:
             self.moments_strength = steered(self.moments_strength, metrics)
         if config.curriculum == "plateau":
             self.stage_losses.append(metrics["validation/frame_loss"])
             if self.stage + 1 < len(config.lengths) and has_plateaued(self.stage_losses):
-                self.stage, self.stage_losses = self.stage + 1, []
+                self.stage += 1
+                self.stage_losses = []  # longer sequences have losses of their own
+        return metrics
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.config.device, self.config.bf16)
 
-    def checkpoint(self) -> None:
-        """Write everything that `run` needs to go on as if it had never stopped."""
-        self.folder.save_checkpoint(
-            {
-                "step": self.step,
-                "frames": self.frames,
-                "stage": self.stage,
-                "stage_losses": self.stage_losses,
-                "moments_strength": self.moments_strength,
-                "seconds": self.seconds,
-                "reckons": self.reckons,
-                "judges": self.judges,
-                "model": self.model.state_dict(),
-                "ema": self.ema.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            }
-        )
+    def status(self, metrics: dict[str, float]) -> str:
+        """What the progress bar says."""
+        loss, speed, length = metrics["loss"], metrics["frames_per_second"], metrics["length"]
+        return f"loss {loss:.3f}  {speed:.0f} frames/s  length {length:.0f}"
 
-    def _restore(self, checkpoint: dict) -> None:
-        self.step, self.seconds = checkpoint["step"], checkpoint["seconds"]
-        lengths = map(self.config.length, range(self.step))
-        older = {  # what a checkpoint of an older version does not say
-            "frames": sum(self.config.frames_per_step // length * length for length in lengths),
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; see `TrainingLoop`."""
+        return {
+            "frames": self.frames,
+            "stage": self.stage,
+            "stage_losses": self.stage_losses,
+            "moments_strength": self.moments_strength,
+            "odometry_trained": self.odometry_trained,
+            "heads_trained": self.heads_trained,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the `state` of a checkpoint, perhaps of an older version."""
+        lengths = [self.config.length(step) for step in range(self.step)]
+        unless_there = {
+            "frames": sum(self.config.batch_size(length) * length for length in lengths),
             "stage": 0,
             "stage_losses": [],
             "moments_strength": 1.0,
         }
-        for name, value in older.items():
-            setattr(self, name, checkpoint.get(name, value))
-        self.reckons, self.judges = checkpoint["reckons"], checkpoint["judges"]
-        self.model.load_state_dict(checkpoint["model"])
-        self.ema.load_state_dict(checkpoint["ema"])
-        states = checkpoint["optimizers"] if "optimizers" in checkpoint else [checkpoint["optimizer"]]
-        for optimizer, state in zip(self.optimizers, states, strict=True):
-            optimizer.load_state_dict(state)
+        for name, value in unless_there.items():
+            setattr(self, name, state.get(name, value))
+        for name, old_name in OLD_NAMES.items():
+            setattr(self, name, state[name] if name in state else state[old_name])
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.averaged.n_averaged.fill_(self.step + 1)  # with the weights before the first step
+        states = state["optimizers"] if "optimizers" in state else [state["optimizer"]]
+        for optimizer, of_optimizer in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(of_optimizer)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for averaged, current in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-            averaged.lerp_(current, 1 - decay)
+    def _batch(
+        self, frames: range, batch_size: int, length: int, step: int, event_share: float | None = None
+    ) -> tuple[Batch, torch.Generator]:
+        """The sequences of a step, drawn from a range of frames, and the stream that its noise is drawn from."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, step])
+        share = config.event_share if event_share is None else event_share
+        batch = random_segments(self.dataset, frames, batch_size, length, rng, share).to(config.device)
+        return batch, step_generator(config.seed, step, config.device)
 
-    def _batch(self, frames: range, batch_size: int, length: int, step: int, event_share: float | None = None) -> Batch:
-        torch.manual_seed(self.config.seed * 1_000_003 + step)
-        rng = np.random.default_rng([self.config.seed, step])
-        share = self.config.event_share if event_share is None else event_share
-        return random_segments(self.dataset, frames, batch_size, length, rng, share).to(self.config.device)
-
-    def _sample_frames(self, count: int = 4000) -> torch.Tensor:
+    def _tokenizer_frames(self) -> torch.Tensor:
         rng = np.random.default_rng(self.config.seed)
-        return to_frames(self.dataset.obs[np.sort(rng.choice(self.cut, min(count, self.cut), replace=False))])
+        chosen = rng.choice(self.cut, min(TOKENIZER_FRAMES, self.cut), replace=False)
+        return to_frames(self.dataset.obs[np.sort(chosen)])
 
 
 def has_plateaued(losses: list[float], patience: int = 2, gain: float = 0.02) -> bool:
     """Whether the last `patience` losses are all less than `gain` below the best before them."""
-    before, last = losses[:-patience], losses[-patience:]
-    return bool(before) and min(last) > (1 - gain) * min(before)
+    before = losses[:-patience]
+    return bool(before) and min(losses[-patience:]) > (1 - gain) * min(before)
 
 
 def _described(config: TrainingConfig, model: WorldModelConfig) -> dict[str, Any]:
@@ -358,7 +297,7 @@ def _as_before(config: TrainingConfig, model: WorldModelConfig) -> tuple[Trainin
 
 def _validation_cut(dataset: EpisodeDataset, config: TrainingConfig) -> int:
     """The frame at which held-out episodes begin."""
-    longest = max(*config.lengths, 16)
+    longest = max(*config.lengths, SHORTEST_EVALUATED)
     latest = min(len(dataset) * (1 - config.validation), len(dataset) - longest)
     starts = dataset.episode_starts[dataset.episode_starts <= latest]
     if not len(starts) or starts[-1] < longest:
@@ -373,7 +312,3 @@ def _side_by_side(real: NDArray[np.uint8], dream: NDArray[np.uint8]) -> NDArray[
     """(B, T, H, W, 3) twice -> (T, 2 H, B W, 3): reality above, dreams below."""
     rows = [np.concatenate(list(v), axis=2) for v in (real, dream)]
     return np.concatenate(rows, axis=1)
-
-
-def _status(logs: dict[str, float]) -> str:
-    return f"loss {logs['loss']:.3f}  {logs['frames_per_second']:.0f} frames/s  length {logs['length']:.0f}"
