@@ -163,7 +163,7 @@ def test_tubes_that_overlap_let_tokens_hear_of_their_neighbours_in_either_cut():
         other[0, 0, 0, 4 * row + column] += 1
         y = []
         for seen in (x, other):
-            z, value, B, C, dt = scan.in_proj(seen).split(scan.split, -1)
+            _, value, B, C, dt = scan.in_proj(seen).split(scan.split, -1)
             C, B, dt = scan.C_norm(C), scan.B_norm(B), scan.step_sizes(dt)
             value = scan.by_head(value)
             state = torch.zeros(scan.state_shape(1))
