@@ -16,10 +16,11 @@ from typing import Any, Final
 import numpy as np
 import records_io
 import tyro
-from lssvwm_models.utils.figures import png, tidy
 from matplotlib.figure import Figure
 from pages import ROOT, bounds, filled, show, table, tables_page, write_pages
 from records_io import Record
+
+from lssvwm_models.utils.figures import png, tidy
 
 TEMPLATE: Final = Path(__file__).parent / "agents_template.md"
 COMMAND: Final = "python benchmarks/agent_results.py"

@@ -13,10 +13,11 @@ from typing import Final
 
 import tyro
 from agent_results import frames_until, learned, model_free_in, ppo, reports_in, world
-from lssvwm_models.utils.figures import png, tidy
 from matplotlib.figure import Figure
 from pages import ROOT, write_pages
 from records_io import Record
+
+from lssvwm_models.utils.figures import png, tidy
 
 MARKERS: Final = {"PPO": ("C0", "o"), "PPO with an LSTM": ("C1", "D")}
 

@@ -20,8 +20,6 @@ import numpy as np
 import records_io
 import torch
 import tyro
-from lssvwm_models.utils.figures import png, tidy
-from lssvwm_models.utils.files import write_bytes
 from matplotlib.figure import Figure
 
 from lssvwm_env.envs.core import SimulatorCore
@@ -29,6 +27,8 @@ from lssvwm_env.evaluation.fidelity import legal_distance
 from lssvwm_env.real.minigrid import TilePalette, tile_palette
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import hardware
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
 SHOWN: Final = (1, 10, 100, 1000, 2000, 5000, 10000)  # frames in the picture

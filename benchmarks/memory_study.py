@@ -22,16 +22,16 @@ from typing import Any, Final
 import records_io
 import torch
 import tyro
-from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.execution.precision import knows_bf16
-from lssvwm_models.model.config import WorldModelConfig
-from lssvwm_models.training.objective import ObjectiveConfig
-from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
 from lssvwm_env.evaluation.memory.suite import ROOMS, Recordings, SuiteSettings, record_suite, run_suite
 from lssvwm_env.simulator.simulator import package_versions
 from lssvwm_env.train import model_config
 from lssvwm_env.utils.provenance import hardware
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.model.config import WorldModelConfig
+from lssvwm_models.training.objective import ObjectiveConfig
+from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
 RECORDS: Final = Path(__file__).parent / "records" / "study"
 

@@ -19,8 +19,6 @@ import gymnasium as gym
 import records_io
 import torch
 import tyro
-from lssvwm_agents.judging.outcomes import wilson
-from lssvwm_models.data.splits import SPLITS
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -29,9 +27,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor, nn
 
+from lssvwm_agents.judging.outcomes import wilson_interval
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import package_versions
 from lssvwm_env.utils.provenance import hardware
+from lssvwm_models.data.splits import SPLITS
 
 RECORDS: Final = Path(__file__).parent / "records" / "agents"
 
@@ -121,7 +121,7 @@ class Judge(BaseCallback):
         returns, _ = evaluate_policy(
             self.model, worlds, self.args.episodes, deterministic=False, return_episode_rewards=True, warn=False
         )
-        success = wilson(sum(r > 0 for r in returns), len(returns))
+        success = wilson_interval(sum(r > 0 for r in returns), len(returns))
         self.curve.append(
             {"real_steps": self.num_timesteps, "minutes": round(self.seconds / 60, 1), "success": success}
         )

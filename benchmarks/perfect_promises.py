@@ -25,19 +25,20 @@ import records_io
 import torch
 import tyro
 from gymnasium.wrappers import TimeLimit
-from lssvwm_agents.judging.outcomes import discounted, rank_correlation
+from numpy.typing import NDArray
+
+from lssvwm_agents.judging.outcomes import rank_correlation
 from lssvwm_agents.planning.follow_policy import FollowPolicy
 from lssvwm_agents.planning.mpc import MPCAgent, MPCState
 from lssvwm_agents.planning.protocols import Budget
 from lssvwm_agents.policies.actor_critic import ActorCritic, bundled_policy
-from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.state import WorldModelState
-from numpy.typing import NDArray
-
+from lssvwm_agents.policies.returns import discounted_returns
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.state import WorldModelState
 
 OUT: Final = Path(__file__).parent / "records" / "agents"
 NAMES: Final = ("MemoryS9", "MemoryS13", "DoorKey-6x6", "LavaCrossingS9N1", "Dynamic-Obstacles-6x6")
@@ -120,7 +121,7 @@ def moments(
         obs, reward, terminated, truncated, _ = env.step(action[0])
         rewards.append(float(reward))
         over = terminated or truncated
-    return envs, states, actions, discounted(np.array(rewards), args.gamma)
+    return envs, states, actions, discounted_returns(np.array(rewards), args.gamma)
 
 
 def measure(world: str, args: Args) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 import records_io
 import tyro
-from lssvwm_models.utils.figures import png, tidy
 from matplotlib.figure import Figure
 from pages import ROOT, Estimate, bounds, filled, show, table, tables_page, write_pages
 from records_io import Record
+
+from lssvwm_models.utils.figures import png, tidy
 
 TEMPLATE: Final = Path(__file__).parent / "results_template.md"
 COMMAND: Final = "python benchmarks/results.py"
@@ -154,11 +155,17 @@ def not_begun_section(found: Study) -> str:
     shares = ", ".join(f"`{name}` {100 * share:.1f} %" for name, share in behind.items())
     return (
         f"On the way back from {walk} steps, the control that copies the last real frame gets {copied:.1f} % of the "
-        f"objects right. These models get fewer: {shares}. **At this length of training they have not begun to learn "
-        "to remember. Their rows are no results about those methods.** Their PSNR there is "
-        f"{min(psnr):.1f} to {max(psnr):.1f} dB, that of the copy {copied_psnr:.1f} dB: they draw rooms, but not the "
-        "ones that were seen."
+        f"objects right. Fewer are right in: {shares}. **At this length of training these models have not begun to "
+        "learn to remember. Their rows are no results about those methods.** Their PSNR there is at most "
+        f"{max(psnr):.1f} dB, that of the copy {copied_psnr:.1f} dB: they draw rooms, but not the ones that were seen."
     )
+
+
+def seed_spread(found: Study, key: str) -> float:
+    """How far two seeds of one model are apart on the longest way back, at most."""
+    walk = farthest(found)
+    each = [[e["value"] for e in estimates(records, "out_and_back", walk, "dream", key)] for records in found.values()]
+    return max(max(values) - min(values) for values in each)
 
 
 def study_png(found: Study) -> bytes:
@@ -432,6 +439,8 @@ def study_parts(folder: Path, costs: dict[str, float]) -> tuple[dict[str, str], 
         others = [name for name in found if name not in COMPARED]
         parts[f"made-of-{steps}"] = made_of(found)
         parts[f"not-begun-{steps}"] = not_begun_section(found)
+        parts[f"spread-dB-{steps}"] = f"{seed_spread(found, 'psnr_seen'):.1f}"
+        parts[f"spread-objects-{steps}"] = f"{100 * seed_spread(found, 'objects_seen'):.0f}"
         warning = parts[f"not-begun-{steps}"]
         tables[f"Other memories, {steps} steps"] = f"{warning}\n\n{study_table(found, list(COMPARED), costs)}"
         tables[f"One choice at a time, {steps} steps"] = study_table(found, ["ours", *others], costs)

@@ -28,14 +28,14 @@ import speed_results
 import torch
 import tyro
 from cost_curves import timed
-from lssvwm_models.execution.precision import knows_bf16
-from lssvwm_models.memory.state import WorldModelState
 from torch.utils.flop_counter import FlopCounterMode
 
 from lssvwm_env.envs.core import CoreState, SimulatorCore
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.memory.state import WorldModelState
 
 ROOT: Final = Path(__file__).parents[1]
 STARTING: Final = """

@@ -11,11 +11,12 @@ from typing import Final
 
 import records_io
 import tyro
-from lssvwm_models.utils.figures import png, tidy
 from matplotlib.figure import Figure
 from pages import ROOT, show, table, write_pages
 from records_io import Record
 from speed_against import compared
+
+from lssvwm_models.utils.figures import png, tidy
 
 PRECISIONS: Final = "float32", "bfloat16"
 

@@ -25,12 +25,6 @@ import numpy as np
 import records_io
 import torch
 import tyro
-from lssvwm_models.data.segments import to_frames, to_uint8
-from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.state import CompactState, WorldModelState
-from lssvwm_models.model.world_model import WorldModel
-from lssvwm_models.utils.figures import png, tidy
-from lssvwm_models.utils.files import write_bytes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +34,12 @@ from lssvwm_env.evaluation.memory.suite import Recording, SuiteSettings, World, 
 from lssvwm_env.real.walks import OutAndBack
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import hardware
+from lssvwm_models.data.segments import to_frames, to_uint8
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.state import CompactState, WorldModelState
+from lssvwm_models.model.world_model import WorldModel
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
 JUDGED: Final = ("objects_seen", "tiles_seen")
@@ -89,7 +89,7 @@ def recorded(args: Args, simulator: Simulator) -> Recording:
     config = simulator.config
     world = World(config.env_id, config.env_id, dict(config.env_kwargs), ("out_and_back",))
     settings = SuiteSettings((world,), args.sequences, (args.seed,), (args.walk,), questions=0)
-    played = record_suite(settings).played[world.name, f"out_and_back/{args.walk}"]
+    played = record_suite(settings).episodes[world.name, f"out_and_back/{args.walk}"]
     return played[:, : OutAndBack(args.walk).context + args.horizon]
 
 

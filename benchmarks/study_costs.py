@@ -21,11 +21,11 @@ import records_io
 import torch
 import tyro
 from cost_curves import timed
-from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.training.trainer import Trainer
 from memory_study import VARIANTS, Args, configs
 
 from lssvwm_env.utils.provenance import hardware
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.training.trainer import Trainer
 
 RECORD: Final = Path(__file__).parent / "records" / "study-costs.json"
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.data.openings import openings
-from lssvwm_models.utils.files import write_atomic
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from lssvwm_env.envs.vector import LSSVWMVectorEnv
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data.openings import openings
+from lssvwm_models.utils.files import write_atomic
 
 
 @dataclass

@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import tyro
-from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.execution.noise import fold
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +29,8 @@ from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import make_real, tile_palette
 from lssvwm_env.real.minigrid import world_cells
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.execution.noise import fold
 
 LEFT, FORWARD = 0, 2
 

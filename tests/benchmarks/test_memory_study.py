@@ -3,12 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_models.model.config import NetworkConfig
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import TrainingConfig
 from lssvwm_models.training.objective import ObjectiveConfig
-
-from lssvwm_env.datasets.collect import CollectConfig, collect
 
 
 @pytest.fixture(scope="module")

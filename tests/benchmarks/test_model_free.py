@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from lssvwm_models.data.splits import SPLITS
 
 

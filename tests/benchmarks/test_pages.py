@@ -59,8 +59,8 @@ def test_sections_that_lack_a_part_are_left_out(pages):
 
 
 @pytest.fixture
-def made(program, tmp_path):
-    """The pages, made anew of copies of the records; pictures have their names only."""
+def made(program, tmp_path, monkeypatch):
+    """The pages, made anew of copies of the records; of pictures there are the names only."""
     records, out = tmp_path / "records", tmp_path / "docs"
     shutil.copytree(ROOT / "benchmarks" / "records", records)
     (out / "img").mkdir(parents=True)
@@ -72,6 +72,7 @@ def made(program, tmp_path):
         "speed_results": {"records": records, "docs": out},
     }.items():
         module = program(f"benchmarks/{name}.py")
+        monkeypatch.setattr(module, "png", lambda figure, dpi: b"")  # to draw takes most of the time
         module.main(module.Args(**args))
     return out
 

@@ -57,9 +57,18 @@ def test_a_model_below_the_copy_has_not_begun_to_learn(results):
     assert results.not_begun(found) == {"behind": pytest.approx(0.07)}
     text = results.not_begun_section(found)
     assert "gets 10.0 % of the objects right" in text and "`behind` 7.0 %" in text and "`ours`" not in text
-    assert "16.0 to 16.0 dB, that of the copy 13.0 dB" in text
+    assert "at most 16.0 dB, that of the copy 13.0 dB" in text
     del found["behind"]
     assert "not begun" not in results.not_begun_section(found)
+
+
+def test_seeds_of_one_model_are_compared_with_each_other(results):
+    found = {
+        "ours": [record(results, objects=0.4, psnr=20.0), record(results, objects=0.6, psnr=21.0)],
+        "other": [record(results, objects=0.9, psnr=30.0)],
+    }
+    assert results.seed_spread(found, "objects_seen") == pytest.approx(0.2)
+    assert results.seed_spread(found, "psnr_seen") == pytest.approx(1.0)
 
 
 def test_the_records_say_that_full_attention_and_mamba2_have_not_begun_to_learn(results):

@@ -1,6 +1,7 @@
 """Speeds of two checkouts are measured in turns and compared."""
 
 import pytest
+
 from lssvwm_models.execution.precision import knows_bf16
 
 

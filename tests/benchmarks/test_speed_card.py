@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from lssvwm_models.execution.precision import knows_bf16
 
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.execution.precision import knows_bf16
 
 
 def test_a_card_is_made(

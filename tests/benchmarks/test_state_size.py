@@ -11,10 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from lssvwm_models.evaluation.dreams import dream
-from lssvwm_models.execution.noise import fold
 
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.evaluation.dreams import dream
+from lssvwm_models.execution.noise import fold
 
 
 @pytest.fixture
