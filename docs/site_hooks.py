@@ -1,7 +1,7 @@
 """Hooks of MkDocs: pages that are files elsewhere in the repository, and links out of `docs/`.
 
-A page is written for readers on GitHub, where links between files of the repository work as they are. On the site, a link
-to a file that is no page leads to GitHub.
+A page is written for readers on GitHub, where links between files of the repository work as they are. On the site, a
+link to a file that is no page leads to GitHub.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ ADDED: Final = {
     "train": "--preset debug --steps 2 --lengths 8 --frames-per-step 32 --odometry-steps 2 --head-sequences 4 "
     "--head-steps 2 --eval-every 2 --validation 0.3 --start-frames 2",
     "compare": "--sequences 2 --context 4 --horizon 4",
-    "eval memory": "--sequences 1 --walks 4 --context 8 --horizon 4 --continuation 4 --opening 4 --gaps 20 --questions 0",
+    "eval memory": "--sequences 1 --walks 4 --context 8 --horizon 4 --continuation 4 --opening 4 --gaps 20 "
+    "--questions 0",
     "imagine": "--num-dreams 4 --horizon 2 --refresh 2 --minibatches 2 --passes 1",
     "judge": "--episodes 1 --max-steps 3 --horizon 2 --dreams 2 --films 0",
     "dyna": "--episode-length 20 --episodes 1 --model.steps 2 --model.lengths 8 --model.frames-per-step 32 "

@@ -17,7 +17,9 @@ PAGES: Final = sorted(
     [*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md"))]
 )
 ROOMS: Final = [ROOT, ROOT / "world_models" / "lssvwm_models", ROOT / "tests" / "lssvwm_models"]  # where paths begin
+SITE: Final = "https://lssvwm-env.github.io/lssvwm-env/"
 PROJECT: Final = "lssvwm-env/lssvwm-env"
+GITHUB: Final = re.compile(rf"^https://(raw\.githubusercontent\.com/{PROJECT}|github\.com/{PROJECT}/\w+)/main/")
 PACKAGES: Final = [ROOT / path for path in ("world_models", "lssvwm_env", "agents")]
 
 
@@ -45,10 +47,8 @@ def test_files_and_tests_that_a_page_names_are_there(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_into_this_project_lead_to_something(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
-        site = link.removeprefix("https://lssvwm-env.github.io/lssvwm-env/")
-        repository = re.sub(
-            rf"^https://(raw\.githubusercontent\.com/{PROJECT}|github\.com/{PROJECT}/\w+)/main/", "", link
-        )
+        site = link.removeprefix(SITE)
+        repository = GITHUB.sub("", link)
         if site != link:
             place = site.removesuffix("/") or "index"
             places = [DOCS / f"{place}.md", BUNDLED / Path(place).name / "CARD.md"]
@@ -71,9 +71,8 @@ def test_what_the_api_pages_show_can_be_imported(page: Path) -> None:
 def test_the_api_pages_show_all_that_packages_export() -> None:
     text = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
     for package in ("lssvwm_env", "lssvwm_agents"):
-        missing = [
-            name for name in import_module(package).__all__ if f"::: {package}.{name}\n" not in text and name[0] != "_"
-        ]
+        names = [name for name in import_module(package).__all__ if not name.startswith("_")]
+        missing = [name for name in names if f"::: {package}.{name}\n" not in text]
         assert missing == [], package
 
 
