@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+import torch
 import tyro
 from matplotlib.figure import Figure
 
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
+from lssvwm_env.real.policies import policy_words
 from lssvwm_env.simulator.folder import CONFIG, CURVES
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts, action_spec, read_simulator_config
 from lssvwm_env.utils.command import command
@@ -70,13 +72,15 @@ def train(config: TrainConfig) -> Simulator:
         DatasetError: If the dataset is incomplete or damaged.
         ValueError: If it is too small, or `out` holds a run with another configuration.
     """
+    torch.set_num_threads(config.training.threads)
     dataset = EpisodeDataset(config.dataset)
     opening_frames(dataset, config.starts, config.start_frames)  # refuses before hours of training
     sizes = model_config(dataset, config.preset)
     if (init := config.training.init) is not None and (init.parent / CONFIG).is_file():
         begun = read_simulator_config(init.parent / CONFIG)[1].model
         sizes = replace(begun, view=sizes.view, action=sizes.action)  # motions are numbered by the data
-    asked, longest = max(config.training.lengths), int(episode_lengths(dataset).max())
+    asked = max(config.training.lengths)
+    longest = int(episode_lengths(dataset).max())
     if asked > longest:
         print(
             f"Sequences of {asked} frames run over the ends of episodes, the longest of which has {longest}: nothing "
@@ -84,7 +88,8 @@ def train(config: TrainConfig) -> Simulator:
             "collect with a larger --episode-length."
         )
     trainer = Trainer(config.training, sizes, dataset)
-    model, spec = trainer.run(), dataset.spec
+    model = trainer.run()
+    spec = dataset.spec
     trained_length = max(trainer.lengths())  # a curriculum of plateaus may not have come to the longest
     simulator = Simulator(
         model,
@@ -108,9 +113,9 @@ def train(config: TrainConfig) -> Simulator:
         if (made.weights_sha256, made.config) == (simulator.weights_sha256, simulator.config):
             return made  # nothing new to say, and its card may hold measurements
     simulator.save(folder, card(simulator, trainer, config))
-    curves, states = (plot(trainer.folder.metrics()) for plot in (curves_png, state_png))
-    write_bytes(folder / CURVES, curves)
-    write_bytes(config.training.out / "states.png", states)
+    metrics = trainer.folder.metrics()
+    write_bytes(folder / CURVES, curves_png(metrics))
+    write_bytes(config.training.out / "states.png", state_png(metrics))
     print(
         f"The simulator is in {folder}. Judge it with:\n  lssvwm compare --simulator {folder} --out runs/compare --card"
     )
@@ -140,10 +145,13 @@ def opening_frames(dataset: EpisodeDataset, count: int, length: int) -> Starts:
 
 def card(simulator: Simulator, trainer: Trainer, config: TrainConfig) -> str:
     """The text of `CARD.md`; `lssvwm compare --card` adds what was measured."""
-    spec, training = trainer.dataset.spec, config.training
+    spec = trainer.dataset.spec
+    training = config.training
     parameters = sum(p.numel() for p in simulator.model.parameters()) / 1e6
     state = simulator.model.initial_state(1).nbytes / 1e6
-    frames_recorded, episodes = len(trainer.dataset), len(trainer.dataset.episode_starts)
+    frames = len(trainer.dataset)
+    episodes = len(trainer.dataset.episode_starts)
+    origin = f"{policy_words(spec.policy)}, {spec.split} split, seed {spec.seed}"
     made_with = f" with {spec.env_kwargs}" if spec.env_kwargs else ""
     lengths = ", then ".join(map(str, trainer.lengths()))
     return f"""# {spec.env_id}, simulated
@@ -156,7 +164,7 @@ Its memory takes {state:.2f} MB per world, whatever the history.
 | | |
 |---|---|
 | data | `{spec.command}` |
-| | {frames_recorded:,} frames in {episodes:,} episodes; {spec.policy} policy, {spec.split} split, seed {spec.seed} |
+| | {frames:,} frames in {episodes:,} episodes; {origin} |
 | data hash | `{simulator.config.data_hash}` |
 | training | `{command("train", config)}` |
 | seed | {training.seed} |

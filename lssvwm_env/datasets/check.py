@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lssvwm_env.real.pixels import MULTIPLE
+from lssvwm_env.real.policies import policy_words
 from lssvwm_env.utils.json_types import ActionSpace, space_from_json
 from lssvwm_models.data import NO_SEED, DatasetError, EpisodeDataset, read_spec
 from lssvwm_models.data.episodes import shard_header
@@ -76,7 +77,9 @@ def check_dataset(folder: str | Path) -> list[str]:
         problems.append(f"its frames are {shape}; expected squares with a side that is a multiple of {MULTIPLE}")
     first_places: dict[str, str] = {}
     count: Counter[str] = Counter()
-    lengths, frame, varied = [0], None, False
+    lengths = [0]
+    frame = None
+    varied = False
     for name in spec.shards:
         if not spec.complete and not (folder / name).exists():
             continue  # it is yet to come
@@ -85,7 +88,8 @@ def check_dataset(folder: str | Path) -> list[str]:
         except (OSError, ValueError) as error:
             problems.append(f"{error}; make it again with: {spec.command}")
             continue
-        obs, starts = arrays["obs"], np.flatnonzero(arrays["is_first"])
+        obs = arrays["obs"]
+        starts = np.flatnonzero(arrays["is_first"])
         lengths += np.diff([*starts, len(obs)]).tolist()
         frame = obs[0] if frame is None else frame
         varied = varied or obs.shape[1:] != frame.shape or bool((obs != frame).any())
@@ -105,7 +109,8 @@ def check_dataset(folder: str | Path) -> list[str]:
 
 def check_pair(train: str | Path, test: str | Path) -> list[str]:
     """Say why one dataset cannot test what was trained on another; an empty list if it can."""
-    one, other = EpisodeDataset(train), EpisodeDataset(test)
+    one = EpisodeDataset(train)
+    other = EpisodeDataset(test)
     problems = [
         f"{key} is {getattr(one.spec, key)} in {train}, but {getattr(other.spec, key)} in {test}"
         for key in ("env_id", "env_kwargs", "observation_space", "action_space")
@@ -137,7 +142,9 @@ def _faults(
     arrays: dict[str, NDArray[Any]], space: ActionSpace, shape: tuple[int, ...]
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """What can be wrong with the frames of a shard, and those (N,) with which it is, if there are any."""
-    act, rew, first = arrays["act"], arrays["rew"], arrays["is_first"]
+    act = arrays["act"]
+    rew = arrays["rew"]
+    first = arrays["is_first"]
     last = np.append(first[1:], True)
     vectors = act.reshape(len(act), -1)
     everywhere = np.ones(len(act), np.bool_)
@@ -153,21 +160,24 @@ def _faults(
     if isinstance(space, gym.spaces.Discrete) != (act.ndim == 1) or act.shape[1:] != space.shape:
         faults[f"actions are {act.dtype} of shape {act.shape[1:]}, but the action space is {space}"] = everywhere
     else:
-        low, high = (0, space.n - 1) if isinstance(space, gym.spaces.Discrete) else (space.low, space.high)
+        low = space.low if isinstance(space, gym.spaces.Box) else 0
+        high = space.high if isinstance(space, gym.spaces.Box) else space.n - 1
         inside = ((vectors >= low) & (vectors <= high)).all(1)  # not so for what is not a number
         faults[f"an action is not in {space}"] = ~inside & ~first
     yield from ((what, wrong) for what, wrong in faults.items() if wrong.any())
 
 
 def _print(dataset: EpisodeDataset) -> None:
-    spec, first = dataset.spec, dataset.is_first
+    spec = dataset.spec
+    first = dataset.is_first
     lengths = np.diff([*dataset.episode_starts, len(dataset)])
     quartiles = np.percentile(lengths, [0, 25, 50, 75, 100], method="nearest")
-    rewarded, ends = dataset.rew != 0, np.count_nonzero(dataset.terminated)
+    rewarded = dataset.rew != 0
+    ends = np.count_nonzero(dataset.terminated)
     table = Table(title=str(dataset.folder), box=SIMPLE, show_header=False, pad_edge=False)
     rows = {
         "environment": f"{spec.env_id} {spec.env_kwargs or ''}",
-        "made by": f"{spec.policy} policy, {spec.split} split, seed {spec.seed}",
+        "made by": f"{policy_words(spec.policy)}, {spec.split} split, seed {spec.seed}",
         "frames": f"{len(dataset):,} of {spec.observation_space['shape']}; preprocessing: {spec.preprocessing}",
         "episodes": f"{len(lengths):,}: {ends:,} terminated, {np.count_nonzero(dataset.truncated):,} truncated",
         "their frames": "{:,} {:,} {:,} {:,} {:,} (least, quartiles, most)".format(*quartiles),

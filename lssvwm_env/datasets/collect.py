@@ -38,6 +38,7 @@ from lssvwm_models.data import DatasetError, DatasetSpec, Episode, EpisodeDatase
 from lssvwm_models.data.episodes import shard_header, shard_name
 from lssvwm_models.data.spec import SPEC_FILE
 from lssvwm_models.data.splits import SPLITS, Split
+from lssvwm_models.utils.checks import check_at_least
 
 POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
 
@@ -80,19 +81,16 @@ class CollectConfig:
     render: bool = False
 
     def __post_init__(self) -> None:
-        least = {"frames": 1, "seed": 0, "episode_length": 2, "workers": 1, "shard_frames": 1, "frame_skip": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {bound}.")
+        check_at_least(self, frames=1, seed=0, episode_length=2, workers=1, shard_frames=1, frame_skip=1)
         for name, choices in {"split": list[str](SPLITS), "policy": list(POLICIES)}.items():
             if getattr(self, name) not in choices and (name, getattr(self, name)) != ("policy", None):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}.")
 
     def make_kwargs(self) -> dict[str, Any]:
         """What `make_real` needs beside the id to make the same environment again."""
-        asked = {"frame_size": self.size, "frame_skip": self.frame_skip, "render_frames": self.render}
+        framing = {"frame_size": self.size, "frame_skip": self.frame_skip, "render_frames": self.render}
         default = {"frame_size": None, "frame_skip": 1, "render_frames": False}
-        return self.env_kwargs | {name: value for name, value in asked.items() if value != default[name]}
+        return self.env_kwargs | {name: value for name, value in framing.items() if value != default[name]}
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDatas
     _check_same(config.out, spec)
 
     sizes = [min(config.shard_frames, config.frames - start) for start in range(0, config.frames, config.shard_frames)]
-    missing = [shard for shard, name in enumerate(spec.shards) if not _is_made(config.out / name)]
+    missing = [shard for shard, name in enumerate(spec.shards) if not _is_written(config.out / name)]
     if missing:
         write_spec(config.out, spec)
         with _progress() as progress:
@@ -142,7 +140,9 @@ def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDatas
     return EpisodeDataset(config.out)
 
 
-def run_episode(env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.random.Generator, length: int) -> Episode:
+def record_episode(
+    env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.random.Generator, length: int
+) -> Episode:
     """Play one episode and record it.
 
     Args:
@@ -160,7 +160,8 @@ def run_episode(env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.ra
     first_action = np.zeros(env.action_space.shape or (), _action_dtype(env.action_space))
     rows: list[tuple[Any, ...]] = [(np.array(obs), first_action, 0.0, False, False)]
     infos = [info]
-    terminated = truncated = False
+    terminated = False
+    truncated = False
     while not (terminated or truncated):
         action = policy.act(env)
         obs, reward, terminated, truncated, info = env.step(action)
@@ -223,13 +224,13 @@ def _collect_shard(config: CollectConfig, shard: int, frames: int, player: Playe
     episodes: list[Episode] = []
     while frames > 0:
         seed = int(rng.integers(seeds.start, seeds.stop))
-        episodes.append(run_episode(env, policy, seed=seed, rng=rng, length=config.episode_length))
+        episodes.append(record_episode(env, policy, seed=seed, rng=rng, length=config.episode_length))
         frames -= len(episodes[-1])
     env.close()
     write_shard(config.out / shard_name(shard), episodes)
 
 
-def _is_made(path: Path) -> bool:
+def _is_written(path: Path) -> bool:
     try:
         shard_header(path)
     except (FileNotFoundError, DatasetError):
@@ -245,7 +246,7 @@ def _describe(config: CollectConfig, player: Player | None) -> DatasetSpec:
         env_kwargs=config.make_kwargs(),
         observation_space=space_to_json(env.observation_space),
         action_space=space_to_json(env.action_space),
-        preprocessing=_dreamed(env) or env.preprocessing,
+        preprocessing=_simulated(env) or env.preprocessing,
         policy=policy_name(config, env) if player is None else player.name,
         seed=config.seed,
         split=config.split,
@@ -265,7 +266,7 @@ def policy_name(config: CollectConfig, env: gym.Env[Any, Any]) -> str:
     return config.policy or ("wander" if isinstance(env, PixelMiniGrid) else "uniform")
 
 
-def _dreamed(env: PixelEnv | PixelMiniGrid) -> str | None:
+def _simulated(env: PixelEnv | PixelMiniGrid) -> str | None:
     """That a simulator made the frames, and which one; None if the environment is none."""
     module = sys.modules.get("lssvwm_env.envs.env")  # there if the environment is one; importing it would import torch
     if module is None or not isinstance(env.unwrapped, module.LSSVWMEnv):
@@ -280,11 +281,13 @@ def _check_same(folder: Path, spec: DatasetSpec) -> None:
         if any(folder.glob("shard-*.npz")):
             raise DatasetError(f"{folder} holds shards but no {SPEC_FILE}: collect into a new folder.")
         return
-    found, wanted = asdict(read_spec(folder)), asdict(spec)
+    found = asdict(read_spec(folder))
+    expected = asdict(spec)
     # Where it lies, who collected it and how far it got do not change what it is.
-    differing = [key for key in wanted if key not in ("command", "complete", "shards") and found[key] != wanted[key]]
+    compared = expected.keys() - {"command", "complete", "shards"}
+    differing = [key for key in expected if key in compared and found[key] != expected[key]]
     if differing:
-        lines = "\n".join(f"  {key}: {found[key]!r} there, {wanted[key]!r} asked for" for key in differing)
+        lines = "\n".join(f"  {key}: {found[key]!r} there, {expected[key]!r} asked for" for key in differing)
         raise DatasetError(
             f"{folder} holds another dataset:\n{lines}\nCollect into a new folder, delete this one, "
             f"or go on with it:\n  {found['command']}"
@@ -299,8 +302,8 @@ class _Speed(ProgressColumn):
     """Frames per second since this run began."""
 
     def render(self, task: Task) -> Text:
-        made = task.completed - task.fields["kept"]
-        return Text(f"{made / task.elapsed:,.0f} frames/s" if made and task.elapsed else "- frames/s")
+        frames = task.completed - task.fields["kept"]
+        return Text(f"{frames / task.elapsed:,.0f} frames/s" if frames and task.elapsed else "- frames/s")
 
 
 def _progress() -> Progress:

@@ -80,7 +80,8 @@ def import_minari(config: ImportMinariConfig) -> EpisodeDataset:
             f"Minari has no dataset {config.dataset_id} on this machine: see `minari list local`, or get it with:\n"
             f"  minari download {config.dataset_id}"
         ) from error
-    actions, framing = FlatActions(source.action_space), _framing(source, config)
+    actions = FlatActions(source.action_space)
+    framing = _framing(source, config)
     metadata = source.storage.metadata
     origin = _origin(source, config) | metadata.get(ORIGIN, {})
     if config.split is not None:
@@ -108,7 +109,8 @@ def export_minari(config: ExportMinariConfig) -> None:
         DatasetError: If the dataset is incomplete or damaged.
         ValueError: If Minari takes no such id, has it already, or an episode has no step.
     """
-    minari, storage = _minari("minari"), _minari("minari.dataset.minari_storage")
+    minari = _minari("minari")
+    storage = _minari("minari.dataset.minari_storage")
     try:
         namespace, _, _ = _minari("minari.dataset.minari_dataset").parse_dataset_id(config.dataset_id)
     except (ValueError, TypeError) as error:
@@ -116,7 +118,8 @@ def export_minari(config: ExportMinariConfig) -> None:
             f"dataset_id={config.dataset_id!r} is none of Minari's: say NAME-v0 or SPACE/NAME-v0"
         ) from error
     paths = _minari("minari.storage")
-    target, new = paths.get_dataset_path(config.dataset_id), paths.get_dataset_path(f".{uuid4().hex}.tmp")
+    target = paths.get_dataset_path(config.dataset_id)
+    new = paths.get_dataset_path(f".{uuid4().hex}.tmp")
     if target.exists():
         raise ValueError(f"dataset_id={config.dataset_id} is there already, at {target}: say another, or delete it")
     dataset = EpisodeDataset(config.dataset)
@@ -178,7 +181,8 @@ def _framing(source: Any, config: ImportMinariConfig) -> Framing:
 
 def _origin(source: Any, config: ImportMinariConfig) -> dict[str, Any]:
     """What is known of a Minari dataset that does not come from here."""
-    env_spec, stored = source.env_spec, source.storage
+    env_spec = source.env_spec
+    stored = source.storage
     return {
         "env_id": env_spec.id if env_spec else config.dataset_id,
         "env_kwargs": (dict(env_spec.kwargs) if env_spec else {})

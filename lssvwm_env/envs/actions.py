@@ -25,11 +25,17 @@ def as_actions(space: ActionSpace, action: ArrayLike | Tensor, lead: tuple[int, 
     """
     act = as_tensor(action, name)
     if isinstance(space, gym.spaces.Discrete):
-        shape, low, high, fits = lead, torch.tensor(0), torch.tensor(int(space.n) - 1), not act.is_floating_point()
+        shape = lead
+        low = torch.tensor(0)
+        high = torch.tensor(int(space.n) - 1)
+        fits = not act.is_floating_point()
         expected = f"integers from 0 to {int(high)}"
     else:
-        low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
-        shape, fits, expected = (*lead, *low.shape), True, f"numbers in {space}"
+        low = torch.from_numpy(space.low)
+        high = torch.from_numpy(space.high)
+        shape = (*lead, *low.shape)
+        fits = True
+        expected = f"numbers in {space}"
     if act.shape != shape or not fits or act.is_complex() or act.dtype == torch.bool:
         raise ValueError(f"{name} is {act.dtype} {tuple(act.shape)}; expected {expected} of shape {shape}")
     act = act.to(torch.long if isinstance(space, gym.spaces.Discrete) else torch.float32)

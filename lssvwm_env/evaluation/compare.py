@@ -25,18 +25,29 @@ from rich.table import Table
 
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.evaluation.fidelity import RECENT, Fidelity, measure
+from lssvwm_env.real.policies import policy_words
 from lssvwm_env.simulator.simulator import CARD, Simulator, SimulatorConfig
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.utils.checks import check_at_least
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 
 GIF_SEQUENCES: Final = 4
-GIF_CONTEXT, GIF_DREAM = 24, 76  # most frames shown
+GIF_CONTEXT: Final = 24  # most real frames before the dream
+GIF_DREAM: Final = 76  # most dreamt frames
 GIF_SCALE: Final = 3
-_BORDER, _STRIP = 3, 18  # pixels
-_GREY, _ORANGE, _BLACK = (128, 128, 128), (255, 140, 0), (0, 0, 0)
+_BORDER: Final = 3  # pixels
+_STRIP: Final = 18  # pixels, for the words above
+_GREY: Final = (128, 128, 128)
+_ORANGE: Final = (255, 140, 0)
+_BLACK: Final = (0, 0, 0)
+
+_SPLIT_NOTES: Final = {
+    "train": "judged on layouts of the training split: this measures fit, not fidelity",
+    "validation": "judged on layouts of the validation split: choose by it, and publish numbers of the test split",
+}
 
 _CARD_HEADING: Final = "## Fidelity"
 
@@ -91,10 +102,7 @@ class CompareConfig:
             raise ValueError(
                 f"card=True needs a simulator folder with a {CARD}, but simulator={self.simulator!r} is none."
             )
-        least = {"sequences": 1, "context": 1, "horizon": 1, "denoising_steps": 1, "seed": 0}
-        for name, bound in least.items():
-            if (value := getattr(self, name)) is not None and value < bound:
-                raise ValueError(f"{name}={value} must be at least {bound}.")
+        check_at_least(self, sequences=1, context=1, horizon=1, denoising_steps=1, seed=0)
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
@@ -133,8 +141,11 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         seed=config.seed,
     )
     data_hash = dataset.hash()
-    if data_hash == simulator.config.data_hash or dataset.spec.split == "train":
-        result.report["notes"].append("judged on layouts of the training split: this measures fit, not fidelity")
+    split = "train" if data_hash == simulator.config.data_hash else dataset.spec.split
+    if split in _SPLIT_NOTES:
+        result.report["notes"].append(_SPLIT_NOTES[split])
+    if dataset.spec.policy != "unknown":
+        result.report["notes"].append(f"the real episodes are of the {policy_words(dataset.spec.policy)}")
     report = {
         **provenance(config, simulator.model.device),
         "env_kwargs": dataset.spec.env_kwargs,
@@ -142,7 +153,8 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         "trained_length": simulator.config.trained_length,
         **result.report,
     }
-    gif, curves = dream_gif(result), fidelity_png(report, Path(config.simulator).name)
+    gif = dream_gif(result)
+    curves = fidelity_png(report, Path(config.simulator).name)
     report["seconds"] = round(time.perf_counter() - began, 1)
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     for name, data in {"dream_vs_real.gif": gif, "fidelity.png": curves, "report.json": text.encode()}.items():
@@ -157,7 +169,8 @@ def compare(config: CompareConfig) -> dict[str, Any]:
 
 def card_section(report: dict[str, Any], config: CompareConfig) -> str:
     """The numbers of a report as the Markdown section of a simulator's card."""
-    threads, steps = report["hardware"]["torch_threads"], report["denoising_steps"]
+    threads = report["hardware"]["torch_threads"]
+    steps = report["denoising_steps"]
     lines = [
         f"`{command('compare', config)}` ({report['seconds']} s with {threads} CPU threads):",
         f"{report['sequences']} episodes of the {report['split']} split, seed {report['seed']}, "
@@ -292,12 +305,14 @@ def _next_frame_text(estimates: dict[str, Any]) -> str:
 
 def _cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str:
     """Write an estimate: PSNR in dB, all else in per cent."""
-    estimate = estimates.get(key)  # a control reckons nothing
+    estimate = estimates.get(key)  # a control has no odometry
     if estimate is None or estimate["value"] is None:
         return "-"
     scale, unit = (1, "") if key == "psnr" else (100, " %")
-    value, low, high = (scale * estimate[bound] for bound in ("value", "low", "high"))
-    return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}] n={estimate['n']}" if interval else f"{value:.1f}{unit}"
+    value = f"{scale * estimate['value']:.1f}{unit}"
+    if not interval:
+        return value
+    return f"{value} [{scale * estimate['low']:.1f}, {scale * estimate['high']:.1f}] n={estimate['n']}"
 
 
 def _print(report: dict[str, Any], config: CompareConfig) -> None:

@@ -104,7 +104,8 @@ def tile_report(
         tallies[f"objects_precision{suffix}"] = Tally.of(right, chosen & palette.is_object(guess))
     new = counted & (age == NEVER) & (truth != TilePalette.UNSEEN)
     for name, chosen in {"tiles_new": new, "objects_new": new & palette.is_object(truth)}.items():
-        tallies[name], tallies[f"{name}_chance"] = Tally.of(right, chosen), chance(truth, chosen)
+        tallies[name] = Tally.of(right, chosen)
+        tallies[f"{name}_chance"] = chance(truth, chosen)
     return tallies
 
 
@@ -179,16 +180,20 @@ def measure(
 
     rewards = np.abs(dataset.rew[dataset.rew != 0])
     threshold = float(rewards.min()) / 2 if len(rewards) else 0.5
-    next_age = dream_age = None
+    next_age: NDArray[np.int64] | None = None
+    dream_age: NDArray[np.int64] | None = None
     if real.tiles is not None and real.pose is not None:
         visible = real.tiles[..., 0] != 0  # MiniGrid's code 0 is "unseen"
-        next_age, dream_age = last_seen(real.pose, visible), last_seen(real.pose, visible, until=context)
+        next_age = last_seen(real.pose, visible)
+        dream_age = last_seen(real.pose, visible, until=context)
     before = np.concatenate([real.obs[:, context - 1 : context], dreamt.obs[:, :-1]], 1)
-    one_ahead = _judge(real, 1, following, next_age, threshold) | _reckoned(model, real, 1, real.obs[:, :-1])
-    open_loop = _judge(real, context, dreamt, dream_age, threshold) | _reckoned(model, real, context, before)
-    copied_ahead = _judge(real, 1, _still(real.obs[:, :-1]), next_age, threshold)
+    one_ahead = _scores(real, 1, following, next_age, threshold)
+    one_ahead |= _odometry_scores(model, real, 1, real.obs[:, :-1])
+    open_loop = _scores(real, context, dreamt, dream_age, threshold)
+    open_loop |= _odometry_scores(model, real, context, before)
+    copied_ahead = _scores(real, 1, _still(real.obs[:, :-1]), next_age, threshold)
     frozen = _still(np.repeat(real.obs[:, context - 1 : context], horizon, 1))
-    copied_on = _judge(real, context, frozen, dream_age, threshold)
+    copied_on = _scores(real, context, frozen, dream_age, threshold)
 
     dreamed = real.valid[:, context:]
     last = dreamed & (np.arange(horizon) == dreamed.sum(1, keepdims=True) - 1)
@@ -213,27 +218,28 @@ def measure(
     return Fidelity(real, context, dreamt, report)
 
 
-def _judge(
-    real: Openings, first: int, made: Dream, age: NDArray[np.int64] | None, threshold: float
+def _scores(
+    real: Openings, first: int, imagined: Dream, age: NDArray[np.int64] | None, threshold: float
 ) -> dict[str, Tally]:
     """Compare imagined frames with the real ones from frame `first` on."""
-    frames = slice(first, first + made.obs.shape[1])
+    frames = slice(first, first + imagined.obs.shape[1])
     valid = real.valid[:, frames]
-    tallies = {"psnr": Tally.of(psnr(made.obs, real.obs[:, frames]), valid)}
+    tallies = {"psnr": Tally.of(psnr(imagined.obs, real.obs[:, frames]), valid)}
     events = {
-        "reward": (np.abs(made.rew) > threshold, np.abs(real.rew[:, frames]) > threshold),
-        "termination": (made.term_prob > 0.5, real.terminated[:, frames]),
+        "reward": (np.abs(imagined.rew) > threshold, np.abs(real.rew[:, frames]) > threshold),
+        "termination": (imagined.term_prob > 0.5, real.terminated[:, frames]),
     }
     for event, (predicted, truth) in events.items():
         for name, tally in precision_recall_f1(predicted, truth, valid).items():
             tallies[f"{event}_{name}"] = tally
     if age is not None and real.tiles is not None:
-        tallies |= tile_report(made.obs, real.tiles[:, frames], age[:, frames], valid)
+        tallies |= tile_report(imagined.obs, real.tiles[:, frames], age[:, frames], valid)
     return tallies
 
 
-def _reckoned(model: WorldModel, real: Openings, first: int, before: NDArray[np.uint8]) -> dict[str, Tally]:
-    """Is the eye where it was in reality? Judged from the frames (B, T, H, W, C) before those from `first` on.
+def _odometry_scores(model: WorldModel, real: Openings, first: int, before: NDArray[np.uint8]) -> dict[str, Tally]:
+    """Is the eye where it was in reality? By the model's odometry on the frames (B, T, H, W, C) before those from
+    `first` on.
 
     `motions`: of single steps. `motions_unusual`: of those that were not what their action mostly does, as a step into
     a wall. `way`: of all steps so far, so in dreams its last frame tells the share of them that never went astray.
@@ -246,8 +252,9 @@ def _reckoned(model: WorldModel, real: Openings, first: int, before: NDArray[np.
     truth = ego_motion(pose[:, :-1], pose[:, 1:])
     with torch.no_grad():
         latents = model.tokenizer.encode(to_frames(before).to(model.device))
-        reckoned = model.odometry.motions[model.odometry(latents, act).argmax(-1)]
-    right, valid = (reckoned == truth).all(-1).cpu().numpy(), real.valid[:, frames]
+        estimated = model.odometry.motions[model.odometry(latents, act).argmax(-1)]
+    right = (estimated == truth).all(-1).cpu().numpy()
+    valid = real.valid[:, frames]
     tallies = {
         "motions": Tally.of(right, valid),
         "way": Tally.of(np.logical_and.accumulate(right | ~valid, 1), valid),

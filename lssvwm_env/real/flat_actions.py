@@ -30,15 +30,21 @@ class FlatActions:
     flat: ActionSpace
 
     def __init__(self, space: gym.Space[Any]) -> None:
-        self._space, self._radix, self._first = space, np.array([1]), np.array(0)
+        self._space = space
+        self._radix = np.array([1])
+        self._first = np.array(0)
         if isinstance(space, gym.spaces.Discrete):
-            self._radix, self._first = np.array([space.n]), np.array(space.start)
+            self._radix = np.array([space.n])
+            self._first = np.array(space.start)
         elif isinstance(space, gym.spaces.MultiDiscrete):
-            self._radix, self._first = space.nvec.ravel(), space.start
+            self._radix = space.nvec.ravel()
+            self._first = space.start
         elif isinstance(space, gym.spaces.MultiBinary):
-            self._radix, self._first = np.full(space.shape, 2).ravel(), np.zeros(space.shape, np.int64)
+            self._radix = np.full(space.shape, 2).ravel()
+            self._first = np.zeros(space.shape, np.int64)
         elif isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
-            low, high = (bound.astype(np.float32).ravel() for bound in (space.low, space.high))
+            low = space.low.astype(np.float32).ravel()
+            high = space.high.astype(np.float32).ravel()
             self.flat = gym.spaces.Box(low, high, dtype=np.float32)
             return
         else:

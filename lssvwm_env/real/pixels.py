@@ -94,7 +94,8 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
         gym.Wrapper.__init__(self, env)
         if frame_skip < 1:
             raise ValueError(f"cannot be played with frame_skip={frame_skip}, expected at least 1")
-        self._skip, self._render = frame_skip, render_frames
+        self._skip = frame_skip
+        self._render = render_frames
         self._framing = Framing(self._picture_shape(), frame_size)
         self._actions = FlatActions(env.action_space)
         side = self._framing.side
@@ -117,7 +118,8 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Act, `frame_skip` times unless the episode ends before; see `gymnasium.Env.step`."""
-        taken, total = self._actions.to_env(action), 0.0
+        taken = self._actions.to_env(action)
+        total = 0.0
         for _ in range(self._skip):
             obs, reward, terminated, truncated, info = self.env.step(taken)
             total += float(reward)

@@ -47,6 +47,17 @@ class UniformPolicy:
         raise ValueError(f"UniformPolicy cannot draw from {space}: it needs a Discrete or a bounded Box space.")
 
 
+def policy_words(policy: str) -> str:
+    """A policy as reports name it.
+
+    Args:
+        policy: As `dataset.json` has it: one of `POLICIES`, the name of an agent, or several in their order, such as
+            "wander, then actor-critic 305001a64c7a".
+    """
+    reads_grid = policy.split(",")[0] == "wander"  # so nobody takes its numbers for those of an agent that has to see
+    return f"{policy} policy" + (" (wander is a script that knows the map)" if reads_grid else "")
+
+
 _BLINDLY: Final = (Actions.left, Actions.right, Actions.forward, Actions.forward)
 _IDLY: Final = (Actions.pickup, Actions.drop, Actions.toggle, Actions.done)
 
@@ -81,10 +92,13 @@ class WanderPolicy:
 
     _PATIENCE = (10, 70)  # steps before an end is sought: drawn per episode
     _HASTE = 0.25  # share of episodes without any
-    _SPIN, _LONG_SPIN = (2, 5), (8, 41)  # turns in place
+    _SPIN = (2, 5)
+    _LONG_SPIN = (8, 41)  # turns in place
     _LONG = 0.25  # share of long spins
-    _BUMP, _BUMPS = 0.4, (1, 6)  # share of the things run into, and how often
-    _BLIND, _BLIND_STEPS = 0.3, (3, 13)  # share of errands that are blind steps and turns, and how many
+    _BUMP = 0.4
+    _BUMPS = (1, 6)  # share of the things run into, and how often
+    _BLIND = 0.3
+    _BLIND_STEPS = (3, 13)  # share of errands that are blind steps and turns, and how many
     _IDLE = 0.3  # share of these that are of no use at all
 
     def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
@@ -168,7 +182,8 @@ class WanderPolicy:
 
     def _walk(self, world: MiniGridEnv, errand: _Errand) -> Actions | None:
         """The next action towards an errand's cell; None if the walk is over, and the errand settled."""
-        here, ahead = _cell(world.agent_pos), _cell(world.front_pos)
+        here = _cell(world.agent_pos)
+        ahead = _cell(world.front_pos)
         distance = _distances(world, errand.cell, self._ends)
         left = distance.get(here)
         if left is None or left == 0 or (errand.face and left == 1 and ahead == errand.cell):
@@ -207,7 +222,8 @@ def _cell(position: Any) -> Cell:
 
 def _ends(world: MiniGridEnv) -> tuple[set[Cell], set[Cell]]:
     """The cells that end the episode with success, and with failure."""
-    wins, losses = _cells_of(world, "goal"), _cells_of(world, "lava")
+    wins = _cells_of(world, "goal")
+    losses = _cells_of(world, "lava")
     if isinstance(world, MemoryEnv):  # its ends are plain floor
         wins.add(_cell(world.success_pos))
         losses.add(_cell(world.failure_pos))

@@ -56,7 +56,8 @@ class OutAndBack:
             ValueError: If there is nowhere to walk to.
         """
         out: list[Actions] = []
-        cell, heading = _cell(world.agent_pos), int(world.agent_dir)
+        cell = _cell(world.agent_pos)
+        heading = int(world.agent_dir)
         while len(out) < self.n:
             distance = _distances(world, cell)
             far = [there for there, steps in distance.items() if 2 * steps > max(distance.values())]
@@ -64,7 +65,8 @@ class OutAndBack:
                 raise ValueError(f"{world} has no free cell beside {cell}: the agent has nowhere to walk to.")
             goal = far[int(rng.integers(len(far)))]
             actions, heading = _way(world, cell, heading, goal, rng)
-            out, cell = out + actions, goal
+            out = out + actions
+            cell = goal
         out = out[: self.n]
         back = [_REVERSED[action] for action in reversed(out)]
         return [*_SPIN, *out, *_half_turn(rng), *back, *_half_turn(rng)]
@@ -139,7 +141,8 @@ def _way(
         closer = [side for side in range(4) if distance.get(sides[side]) == distance[cell] - 1]
         wanted = heading if heading in closer else closer[int(rng.integers(len(closer)))]
         actions += [*_turns(heading, wanted, rng), Actions.forward]
-        heading, cell = wanted, sides[wanted]
+        heading = wanted
+        cell = sides[wanted]
     return actions, heading
 
 

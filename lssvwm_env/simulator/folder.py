@@ -8,7 +8,11 @@ from typing import Any, Final
 
 FORMAT: Final = "lssvwm-simulator"
 VERSION: Final = 1
-CONFIG, WEIGHTS, STARTS, CARD, CURVES = "config.json", "model.safetensors", "starts.npz", "CARD.md", "curves.png"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+STARTS = "starts.npz"
+CARD = "CARD.md"
+CURVES = "curves.png"
 
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 

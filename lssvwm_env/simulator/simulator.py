@@ -330,7 +330,8 @@ def _read_starts(path: Path) -> Starts:
 
 def _check(simulator: Simulator) -> None:
     """Raise a ValueError unless model, config and starts belong to one another."""
-    config, action = simulator.config, simulator.config.model.action
+    config = simulator.config
+    action = simulator.config.model.action
     if differences := list(_differences(asdict(config.model), asdict(simulator.model.config), "config.model")):
         raise ValueError("; ".join(differences))
     for name in ("trained_length", "horizon", "denoising_steps"):
@@ -342,7 +343,8 @@ def _check(simulator: Simulator) -> None:
     if (spec := action_spec(simulator.action_space)) != action:
         raise ValueError(f"action_space is {simulator.action_space}, that is {spec}, but the model takes {action}")
 
-    obs, act = simulator.starts.obs, simulator.starts.act
+    obs = simulator.starts.obs
+    act = simulator.starts.act
     frame = _frame_shape(config.model)
     if obs.dtype != np.uint8 or obs.ndim != 5 or obs.shape[2:] != frame or not obs.size:
         sizes = ", ".join(map(str, ("S", "T", *frame)))

@@ -17,7 +17,8 @@ def command(name: str, config: Any) -> str:
 
 def _words(config: Any, prefix: str) -> Iterator[str]:
     for field in fields(config):
-        value, flag = getattr(config, field.name), prefix + field.name.replace("_", "-")
+        value = getattr(config, field.name)
+        flag = prefix + field.name.replace("_", "-")
         default = field.default if field.default_factory is MISSING else field.default_factory()
         if is_dataclass(value):  # these two are spelled without a prefix, see TrainConfig and ImagineConfig
             yield from _words(value, "" if field.name in ("training", "imagination") else f"{flag}.")

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 ActionSpace = gym.spaces.Discrete | gym.spaces.Box
 
@@ -27,7 +28,8 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
     Raises:
         ValueError: If a field is unknown, missing, of another type, or refused by its dataclass.
     """
-    origin, args = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    args = get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
         hints = get_type_hints(hint)
         needed = {f.name for f in fields(hint) if f.default is MISSING and f.default_factory is MISSING}
@@ -61,8 +63,9 @@ def space_from_json(description: Mapping[str, Any], name: str) -> ActionSpace:
             case {"type": "Discrete", "n": int(n), **rest} if not rest:
                 return gym.spaces.Discrete(n)
             case {"type": "Box", "low": low, "high": high, "shape": shape, "dtype": dtype, **rest} if not rest:
-                low, high = (np.broadcast_to(np.array(bound, dtype), shape) for bound in (low, high))
-                return gym.spaces.Box(low, high, dtype=dtype)
+                lowest = np.broadcast_to(np.array(low, dtype), shape)
+                highest = np.broadcast_to(np.array(high, dtype), shape)
+                return gym.spaces.Box(lowest, highest, dtype=dtype)
     except (TypeError, ValueError, AssertionError, OverflowError) as error:
         raise ValueError(f"{name} is {description}, which is no valid space: {error}") from error
     raise ValueError(
@@ -79,15 +82,17 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
     if isinstance(space, gym.spaces.Discrete) and space.start == 0:
         return {"type": "Discrete", "n": int(space.n)}
     if isinstance(space, gym.spaces.Box):
-        low, high = (
-            bound.flat[0].item() if (bound == bound.flat[0]).all() else bound.tolist()
-            for bound in (space.low, space.high)
-        )
         return {
             "type": "Box",
-            "low": low,
-            "high": high,
+            "low": _bound_to_json(space.low),
+            "high": _bound_to_json(space.high),
             "shape": list(space.shape),
             "dtype": str(space.dtype),
         }
     raise ValueError(f"Space {space} cannot be recorded: use Discrete(n) from 0 or Box, e.g. by TransformAction.")
+
+
+def _bound_to_json(bound: NDArray[Any]) -> Any:
+    """A bound of a Box: one number where all are the same."""
+    first = bound.flat[0]
+    return first.item() if (bound == first).all() else bound.tolist()

@@ -62,7 +62,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
         ("train --out x --dataset y --steps 0", "steps=0"),
         ("compare --simulator x --out y --card", "card=True needs a simulator folder"),
         ("eval memory --simulator x --out y --sequences 0", "sequences=0 must be at least 1"),
-        ("dyna --out x --env-id Any-v0 --rounds 0", "rounds is 0; expected at least 1"),
+        ("dyna --out x --env-id Any-v0 --rounds 0", "rounds=0 must be at least 1"),
         ("demo --nonsense 1", "--nonsense"),
     ],
 )

@@ -40,12 +40,12 @@ class Answers:
     """What lies in each square around the agent, all (B, Q, E): Q questions per episode, E squares.
 
     Attributes:
-        asked: Whether all four cells were seen before, and none is in view.
+        valid: Whether the question makes sense: all four cells were seen before, and none is in view.
         objects: How many objects lie there.
         kind, colour: Of the object, where there is one and no other; else -1.
     """
 
-    asked: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
     objects: NDArray[np.int64]
     kind: NDArray[np.int64]
     colour: NDArray[np.int64]
@@ -77,25 +77,27 @@ def answers(recording: Recording, at: NDArray[np.int64], map_size: int) -> Answe
     world = np.full((B, width, height, 2), _NOTHING)  # the last code seen of each cell
     latest = np.full((B, width, height), _NOTHING)  # and when
     row = np.arange(B)[:, None]
-    found, known = [], []
+    found = []
+    out_of_view = []  # seen before, and not now
     for t in range(T):
         x, y = np.moveaxis(seen_at[:, t].reshape(B, -1, 2) - low, -1, 0)
         visible = recording.visible[:, t].reshape(B, -1)
         fresh = np.broadcast_to(row, x.shape)[visible], x[visible], y[visible]
         before = latest.copy() if t in at else latest
-        world[fresh], latest[fresh] = codes[:, t].reshape(B, -1, 2)[visible], t
+        world[fresh] = codes[:, t].reshape(B, -1, 2)[visible]
+        latest[fresh] = t
         if t in at:
             x, y = np.moveaxis(squares[:, int(np.searchsorted(at, t))] - low, -1, 0)  # (B, E, 4)
             found.append(world[row[..., None], x, y])
-            known.append((before[row[..., None], x, y] != _NOTHING) & (latest[row[..., None], x, y] != t))
+            out_of_view.append((before[row[..., None], x, y] != _NOTHING) & (latest[row[..., None], x, y] != t))
     code = np.stack(found, 1)  # (B, Q, E, 4, 2)
     objects = np.isin(code[..., 0], _KINDS)
     count = objects.sum(-1)
     which = np.take_along_axis(code, objects.argmax(-1)[..., None, None], -2)[..., 0, :]
     single = count == 1
     kind = np.where(single, np.searchsorted(_KINDS, which[..., 0]), _NOTHING)
-    asked: NDArray[np.bool_] = np.all(np.stack(known, 1), axis=-1)
-    return Answers(asked, count, kind, np.where(single, which[..., 1], _NOTHING))
+    valid: NDArray[np.bool_] = np.all(np.stack(out_of_view, 1), axis=-1)
+    return Answers(valid, count, kind, np.where(single, which[..., 1], _NOTHING))
 
 
 @torch.no_grad()
@@ -114,18 +116,18 @@ def memories(model: WorldModel, recording: Recording, at: NDArray[np.int64], set
             is_first=is_first,
             pose=relative_pose(torch.from_numpy(real.pose).long(), is_first),
         )
-        noiseless = ObjectiveConfig(context_noise=0), torch.Generator(model.device)
+        noiseless = ObjectiveConfig(context_noise=0)
         with autocast(model.device, settings.bf16):
-            _, around = head_inputs(model, batch.to(model.device), *noiseless)
+            _, around = head_inputs(model, batch.to(model.device), noiseless, torch.Generator(model.device))
         if around is None:
             return None
         # Normalised together as `FeatureHead` does, so that what was never seen stays near zero.
-        asked = around[:, torch.from_numpy(at).to(around.device)]
-        found.append(F.rms_norm(asked.float(), around.shape[-2:], eps=1e-5).cpu())
+        chosen = around[:, torch.from_numpy(at).to(around.device)]
+        found.append(F.rms_norm(chosen.float(), around.shape[-2:], eps=1e-5).cpu())
     return torch.cat(found)
 
 
-def ask(model: WorldModel, train: Recording, test: Recording, settings: SuiteSettings) -> dict[str, Any] | None:
+def run_probes(model: WorldModel, train: Recording, test: Recording, settings: SuiteSettings) -> dict[str, Any] | None:
     """Fit the probes and test them.
 
     Returns:
@@ -134,27 +136,31 @@ def ask(model: WorldModel, train: Recording, test: Recording, settings: SuiteSet
         accuracies of all classes by a probe for which they weigh the same. Each is an estimate
         `{"value", "low", "high", "n"}` over episodes, `balanced` without an interval.
     """
-    frames = min(settings.asked, train.act.shape[1], test.act.shape[1])
+    frames = min(settings.probe_frames, train.act.shape[1], test.act.shape[1])
     at = question_frames(frames)
-    train, test = train[:, :frames], test[:, :frames]
-    known = memories(model, train, at, settings), memories(model, test, at, settings)
-    if known[0] is None or known[1] is None:
+    train = train[:, :frames]
+    test = test[:, :frames]
+    train_x = memories(model, train, at, settings)
+    test_x = memories(model, test, at, settings)
+    if train_x is None or test_x is None:
         return None
-    map_size = 2 * round(known[0].shape[2] ** 0.5)
-    facts = answers(train, at, map_size), answers(test, at, map_size)
-    return {"frames": frames} | probe(known[0], facts[0], known[1], facts[1])
+    map_size = 2 * round(train_x.shape[2] ** 0.5)
+    scores = score_probes(train_x, answers(train, at, map_size), test_x, answers(test, at, map_size))
+    return {"frames": frames} | scores
 
 
-def probe(train_x: Tensor, train: Answers, test_x: Tensor, test: Answers) -> dict[str, Any]:
-    """Fit and test one linear classifier per question on memories (B, Q, E, D); see `ask`."""
+def score_probes(train_x: Tensor, train: Answers, test_x: Tensor, test: Answers) -> dict[str, Any]:
+    """Fit and test one linear classifier per question on memories (B, Q, E, D); see `run_probes`."""
     report: dict[str, Any] = {}
     for name in ("object", "kind", "colour"):
-        (x, y, _), (test_inputs, truth, where) = (_asked(x, a, name) for x, a in ((train_x, train), (test_x, test)))
+        x, y, _ = _valid(train_x, train, name)
+        test_inputs, truth, where = _valid(test_x, test, name)
         classes = int(max(y.max(initial=0), truth.max(initial=0))) + 1
         if len(np.unique(y)) < 2 or not len(truth):
             report[name] = None
             continue
-        plain, even = (fit(x, torch.from_numpy(y), classes, balanced) for balanced in (False, True))
+        plain = fit(x, torch.from_numpy(y), classes, balanced=False)
+        even = fit(x, torch.from_numpy(y), classes, balanced=True)
         right = np.zeros(where.shape, np.bool_)
         right[where] = plain(test_inputs).argmax(-1).numpy() == truth
         common = np.zeros(where.shape, np.bool_)
@@ -170,10 +176,10 @@ def probe(train_x: Tensor, train: Answers, test_x: Tensor, test: Answers) -> dic
     return report
 
 
-def _asked(x: Tensor, facts: Answers, name: str) -> tuple[Tensor, NDArray[np.int64], NDArray[np.bool_]]:
+def _valid(x: Tensor, facts: Answers, name: str) -> tuple[Tensor, NDArray[np.int64], NDArray[np.bool_]]:
     """Memories (N, D) and answers (N,) of the squares that a question is asked of, and which these are."""
     answer = (facts.objects > 0).astype(np.int64) if name == "object" else getattr(facts, name)
-    where = facts.asked & (answer != _NOTHING)
+    where = facts.valid & (answer != _NOTHING)
     return x[torch.from_numpy(where)], answer[where], where
 
 
@@ -184,7 +190,8 @@ def fit(x: Tensor, y: Tensor, classes: int, balanced: bool, decay: float = 1e-3)
         balanced: Whether all classes weigh the same, however rare.
         decay: Of the squared weights.
     """
-    mean, scale = x.mean(0), x.std(0).clamp(min=1e-6)
+    mean = x.mean(0)
+    scale = x.std(0).clamp(min=1e-6)
     inputs = (x - mean) / scale
     count = torch.bincount(y, minlength=classes).clamp(min=1)
     importance = len(y) / (classes * count.float()) if balanced else torch.ones(classes)
@@ -199,5 +206,6 @@ def fit(x: Tensor, y: Tensor, classes: int, balanced: bool, decay: float = 1e-3)
         return error
 
     optimiser.step(loss)
-    w, b = weight.detach(), bias.detach()
-    return lambda new: (new - mean) / scale @ w.T + b
+    fitted_weight = weight.detach()
+    fitted_bias = bias.detach()
+    return lambda new: (new - mean) / scale @ fitted_weight.T + fitted_bias

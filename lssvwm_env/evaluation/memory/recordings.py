@@ -1,7 +1,7 @@
 """What the memory suite asks of a world model: the worlds, the tasks, and their real episodes.
 
-`record_suite` plays the tasks in real MiniGrid worlds, once; `memory_suite.run_suite` scores any number of models on
-what it recorded. Layouts are of the test split, except for what probes are fitted on; no task ends by itself.
+`record_suite` plays the tasks in real MiniGrid worlds, once; `suite.run_suite` scores any number of models on what it
+recorded. Layouts are of the test split, except for what probes are fitted on; no task ends by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lssvwm_env.real import ObjectRoomsEnv, PixelMiniGrid, WanderPolicy, make_real, tile_palette
 from lssvwm_env.real.walks import LookAgain, OutAndBack
 from lssvwm_models.data.splits import SPLITS, Split
+from lssvwm_models.utils.checks import check_at_least
 from lssvwm_models.utils.files import write_atomic
 
 Task = Literal["out_and_back", "wander", "gaps"]
@@ -63,8 +64,8 @@ def worlds_of(env_id: str, env_kwargs: dict[str, Any]) -> tuple[World, ...]:
     kind = world.make().unwrapped
     if isinstance(kind, ObjectRoomsEnv):
         same = {"size": kind.width, "num_objects": kind.num_objects, "rooms": kind.rooms}
-        known = any(room.env_kwargs == same for room in ROOMS)
-        return ROOMS if known else (replace(world, tasks=("out_and_back", "wander")), *ROOMS)
+        in_suite = any(room.env_kwargs == same for room in ROOMS)
+        return ROOMS if in_suite else (replace(world, tasks=("out_and_back", "wander")), *ROOMS)
     return (replace(world, tasks=("out_and_back", "gaps")),) if isinstance(kind, MemoryEnv) else (world,)
 
 
@@ -82,12 +83,12 @@ class SuiteSettings:
         opening: Real frames before.
         gaps: Frames since the cue was seen.
         questions: Episodes per seed to fit the probes on, of the train split; 0 asks no questions.
-        asked: Most frames of an episode in `questions`.
+        probe_frames: Most frames of an episode in `questions`.
         following: Whether `revisit` also asks for every next frame after the real ones before it, which takes as long
             as all else.
         steps: Denoising steps per frame.
-        pose_given: Whether places are told by the recorded poses, as the paper's are (section 5.1), in contexts and in
-            dreams, and not by what the model reckons. That tells what is forgotten from what is looked for in the wrong
+        pose_given: Whether the recorded poses say where the agent is, as in the paper (section 5.1), in contexts and in
+            dreams, and not the model's odometry. This separates what is forgotten from what is looked for in the wrong
             place.
         batch: Episodes side by side; changes the memory needed, and no more than rounding in the numbers.
         bf16: Compute matrix products in bfloat16.
@@ -103,7 +104,7 @@ class SuiteSettings:
     opening: int = 64
     gaps: tuple[int, ...] = (8, 32, 128, 512)
     questions: int = 32
-    asked: int = 256
+    probe_frames: int = 256
     following: bool = False
     steps: int = 1
     pose_given: bool = False
@@ -111,10 +112,9 @@ class SuiteSettings:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        least = {"sequences": 1, "context": 1, "horizon": 1, "opening": 1, "questions": 0, "steps": 1, "batch": 1}
-        for name, bound in (least | {"asked": 2}).items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {bound}.")
+        check_at_least(
+            self, sequences=1, context=1, horizon=1, opening=1, questions=0, steps=1, batch=1, probe_frames=2
+        )
         for name in ("seeds", "worlds"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: name at least one.")
@@ -126,9 +126,11 @@ class SuiteSettings:
     @property
     def recorded(self) -> dict[str, Any]:
         """What the recordings depend on, as JSON has it."""
-        names = ("worlds", "sequences", "seeds", "walks", "gaps", "questions", "asked")
-        mine = {name: value for name, value in asdict(self).items() if name in names}
-        return dict(json.loads(json.dumps(mine | {"wander": self.wander})))
+        settings = asdict(self)
+        names = ("worlds", "sequences", "seeds", "walks", "gaps", "questions")
+        used = {name: settings[name] for name in names}
+        # In files of recordings `probe_frames` has always been called "asked".
+        return dict(json.loads(json.dumps(used | {"asked": self.probe_frames, "wander": self.wander})))
 
     @property
     def wander(self) -> int:
@@ -194,15 +196,15 @@ _ARRAYS: Final = ("act", "pose", "tiles", "seeds")
 
 @dataclass(frozen=True)
 class Recordings:
-    """All that was played.
+    """All real episodes of the suite.
 
     Attributes:
-        played: By (world, task); tasks are `out_and_back/50` and so on, `gaps/8`, `wander` and `probes`.
-        made_of: `SuiteSettings.recorded` of the settings that they were made with.
+        episodes: By (world, task); tasks are `out_and_back/50` and so on, `gaps/8`, `wander` and `probes`.
+        settings: `SuiteSettings.recorded` of the settings that they were recorded with.
     """
 
-    played: dict[tuple[str, str], Recording]
-    made_of: dict[str, Any]
+    episodes: dict[tuple[str, str], Recording]
+    settings: dict[str, Any]
 
     def check(self, settings: SuiteSettings) -> None:
         """Refuse settings that other recordings would belong to.
@@ -211,16 +213,16 @@ class Recordings:
             ValueError: Naming what differs.
         """
         wanted = settings.recorded
-        differing = [name for name in wanted if self.made_of.get(name) != wanted[name]]
+        differing = [name for name in wanted if self.settings.get(name) != wanted[name]]
         if differing:
-            words = "; ".join(f"{name}={self.made_of.get(name)}, not {wanted[name]}" for name in differing)
+            words = "; ".join(f"{name}={self.settings.get(name)}, not {wanted[name]}" for name in differing)
             raise ValueError(f"the recordings were made with {words}: record anew, or use their settings.")
 
     def save(self, path: str | Path) -> None:
         """Write to an .npz file, whole or not at all."""
-        arrays = {f"{w}|{t}|{name}": getattr(r, name) for (w, t), r in self.played.items() for name in _ARRAYS}
-        made_of = np.array(json.dumps(self.made_of))
-        write_atomic(path, lambda file: np.savez_compressed(file, made_of=made_of, **arrays))
+        arrays = {f"{w}|{t}|{name}": getattr(r, name) for (w, t), r in self.episodes.items() for name in _ARRAYS}
+        settings = np.array(json.dumps(self.settings))
+        write_atomic(path, lambda file: np.savez_compressed(file, made_of=settings, **arrays))
 
     @staticmethod
     def load(path: str | Path) -> Recordings:
@@ -231,25 +233,25 @@ class Recordings:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                made_of = json.loads(str(file["made_of"]))
+                settings = json.loads(str(file["made_of"]))
                 keys = dict.fromkeys(name.rpartition("|")[0] for name in file.files if name != "made_of")
                 found = {key: Recording(*(file[f"{key}|{name}"] for name in _ARRAYS)) for key in keys}
         except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} holds no recordings of the memory suite ({error}): name a new file.") from error
-        return Recordings({(key.split("|")[0], key.split("|")[1]): r for key, r in found.items()}, made_of)
+        return Recordings({(key.split("|")[0], key.split("|")[1]): r for key, r in found.items()}, settings)
 
 
-def record_suite(settings: SuiteSettings, say: Callable[[str], object] = lambda task: None) -> Recordings:
+def record_suite(settings: SuiteSettings, on_task: Callable[[str], object] = lambda task: None) -> Recordings:
     """Play all tasks in the real worlds; the same settings give the same episodes.
 
     Args:
         settings: What to play.
-        say: Is told what is played.
+        on_task: Called with a line on each task when it begins.
 
     Raises:
         ValueError: If a world does not fit its tasks.
     """
-    played = {}
+    recorded = {}
     for world in settings.worlds:
         env = world.make()
         tasks: dict[str, OutAndBack | LookAgain | None] = {}
@@ -260,8 +262,8 @@ def record_suite(settings: SuiteSettings, say: Callable[[str], object] = lambda 
         if "wander" in world.tasks:
             tasks |= {"wander": None} | ({"probes": None} if settings.questions else {})
         for task, walk in tasks.items():
-            say(f"{world.name}: playing {task}")
-            wander = settings.asked if task == "probes" else settings.wander
+            on_task(f"{world.name}: playing {task}")
+            wander = settings.probe_frames if task == "probes" else settings.wander
             frames = wander if walk is None else walk.context + walk.horizon
             split: Split = "train" if task == "probes" else "test"
             count = settings.questions if task == "probes" else settings.sequences
@@ -271,13 +273,13 @@ def record_suite(settings: SuiteSettings, say: Callable[[str], object] = lambda 
                 for _ in range(count):
                     layout = int(rng.integers(SPLITS[split].start, SPLITS[split].stop))
                     # The last frames: the way to the cue, if there is one, is no part of the question.
-                    episodes.append(play(env, walk, frames, layout, rng)[:, -frames:])
-            played[world.name, task] = Recording.cat(episodes)
+                    episodes.append(record_walk(env, walk, frames, layout, rng)[:, -frames:])
+            recorded[world.name, task] = Recording.cat(episodes)
         env.close()
-    return Recordings(played, settings.recorded)
+    return Recordings(recorded, settings.recorded)
 
 
-def play(
+def record_walk(
     env: PixelMiniGrid, walk: OutAndBack | LookAgain | None, frames: int, seed: int, rng: np.random.Generator
 ) -> Recording:
     """One episode: a walk, or else a wander of some frames."""
@@ -295,5 +297,6 @@ def play(
         if terminated or truncated:
             raise ValueError(f"{env} ended after {len(rows)} steps: record other tasks there.")
         rows.append((int(action), info["pose"], info["tiles"]))
-    act, pose, tiles = (np.stack(column)[None] for column in zip(*rows, strict=True))
-    return Recording(act.astype(np.int64), pose, tiles, np.array([seed]))
+    acts, poses, tiles = zip(*rows, strict=True)
+    act = np.array(acts, np.int64)
+    return Recording(act[None], np.stack(poses)[None], np.stack(tiles)[None], np.array([seed]))

@@ -20,6 +20,7 @@ from lssvwm_env.evaluation.fidelity import AGES
 from lssvwm_env.evaluation.memory.recordings import Recordings, SuiteSettings, record_suite, worlds_of
 from lssvwm_env.evaluation.memory.suite import run_suite
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_env.utils.devices import as_device
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_models.evaluation.video_encoder import load_i3d
 from lssvwm_models.utils.figures import png, tidy
@@ -41,7 +42,7 @@ class EvalMemoryConfig:
         context: Real frames before a wander is dreamt on.
         horizon: Frames of it to dream.
         continuation: Frames to dream after only `opening` real ones, ascending.
-        opening: See there.
+        opening: Real frames before a `continuation`.
         gaps: Frames since the cue of a Memory world was seen.
         questions: Episodes per seed that linear probes are fitted on; 0 asks none.
         following: Also ask for every next frame of a wander after the real ones before it, which doubles the time.
@@ -49,7 +50,7 @@ class EvalMemoryConfig:
         pose_given: Move dreams by the recorded poses: what is wrong then is not the fault of dead reckoning.
         batch: Episodes side by side.
         bf16: Compute matrix products in bfloat16.
-        device: Where to compute, such as "cuda".
+        device: Where to compute: "cpu", "cuda", ..., or "auto", which is CUDA where there is some.
         small: Fewer and shorter episodes: a tenth of the time, and wider intervals.
         recordings: A file to keep the real episodes in, or to take them from if it is there already.
         i3d: A TorchScript file of I3D, clips (B, 3, T, 224, 224) in [-1, 1] to (B, 400), for the usual Frechet video
@@ -82,8 +83,8 @@ class EvalMemoryConfig:
 
     def settings(self, steps: int) -> SuiteSettings:
         """The suite's settings, but for its worlds."""
-        known = {field.name for field in fields(SuiteSettings)}
-        settings = SuiteSettings(**{k: v for k, v in vars(self).items() if k in known}, steps=steps)
+        shared = {field.name for field in fields(SuiteSettings)}
+        settings = SuiteSettings(**{k: v for k, v in vars(self).items() if k in shared}, steps=steps)
         return settings.small() if self.small else settings
 
 
@@ -104,7 +105,8 @@ def eval_memory(config: EvalMemoryConfig) -> dict[str, Any]:
         config.settings(config.denoising_steps or simulator.config.denoising_steps),
         worlds=worlds_of(simulator.config.env_id, dict(simulator.config.env_kwargs)),
     )
-    i3d = load_i3d(config.i3d, config.device) if config.i3d else None
+    device = as_device(config.device)
+    i3d = load_i3d(config.i3d, device) if config.i3d else None
     console = Console()
     with console.status("recording") as status:
         if config.recordings and config.recordings.exists():
@@ -114,7 +116,7 @@ def eval_memory(config: EvalMemoryConfig) -> dict[str, Any]:
             if config.recordings:
                 config.recordings.parent.mkdir(parents=True, exist_ok=True)
                 recordings.save(config.recordings)
-        result = run_suite(simulator.model.to(config.device), recordings, settings, i3d, status.update)
+        result = run_suite(simulator.model.to(device), recordings, settings, i3d, status.update)
     report = {
         **provenance(config, simulator.model.device),
         "weights_sha256": simulator.weights_sha256,
@@ -145,18 +147,19 @@ def tables(report: dict[str, Any]) -> list[Table]:
     probes = _table("% of questions", "object?", "(guess)", "kind", "(guess)", "colour", "(guess)")
     for world, found in report["worlds"].items():
         for label, task in _dreams(found):
-            dreamt, copied = task["dream"], task["copy"]
+            dreamt = task["dream"]
+            copied = task["copy"]
             numbers = [_cell(dreamt[name], name) for name in columns]
             tasks.add_row(f"{world} {label}", *numbers, _cell(dreamt["objects_seen"]), _cell(copied["objects_seen"]))
         names = [*(f"objects_age_{span}" for span in AGES), "objects_new", "objects_new_chance"]
-        for label, estimates in _aged(found):
+        for label, estimates in _by_age(found):
             ages.add_row(f"{world} {label}", *(_cell(estimates[name]) for name in names))
         for gap, task in found.get("gaps", {}).items():
             first = task["first"]["objects"]
             looks.add_row(f"{world} {gap}", _cell(first), str(first["n"]), _cell(task["chance"]))
         if answers := found.get("questions"):
-            asked = [answers[name] for name in ("object", "kind", "colour")]
-            probes.add_row(world, *(_cell(a[key]) if a else "-" for a in asked for key in ("accuracy", "chance")))
+            questions = [answers[name] for name in ("object", "kind", "colour")]
+            probes.add_row(world, *(_cell(q[key]) if q else "-" for q in questions for key in ("accuracy", "chance")))
     return [table for table in (tasks, ages, looks, probes) if table.row_count]
 
 
@@ -221,10 +224,10 @@ def _plot_gaps(axis: Axes, worlds: dict[str, Any]) -> None:
     for colour, (world, found) in enumerate(worlds.items()):
         if gaps := found.get("gaps"):
             numbers = [int(gap) for gap in gaps]
-            values, low, high = (
-                np.array([task["first"]["objects"][key] for task in gaps.values()], float)
-                for key in ("value", "low", "high")
-            )
+            first = [task["first"]["objects"] for task in gaps.values()]
+            values = np.array([estimate["value"] for estimate in first], float)
+            low = np.array([estimate["low"] for estimate in first], float)
+            high = np.array([estimate["high"] for estimate in first], float)
             axis.errorbar(numbers, values, (values - low, high - values), fmt=f"C{colour}o-", capsize=3, label=world)
             guessed = np.array([task["chance"]["value"] for task in gaps.values()], float)
             axis.plot(numbers, guessed, "C7--", label="commoner cue guessed")
@@ -243,7 +246,7 @@ def _dreams(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{n} after {task['context']}", task
 
 
-def _aged(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _by_age(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Estimates by age in a world, with labels."""
     if "revisit" in found:
         yield "dream", found["revisit"]["dream"]

@@ -11,28 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import lssvwm_agents.learning.dyna as module
-import lssvwm_agents.learning.transfer as translation
-import lssvwm_models.data.writing as writing
 import numpy as np
 import pytest
 import torch
-from lssvwm_agents.learning.dyna import DynaConfig, dyna, shown_psnr
+from numpy.typing import NDArray
+
+import lssvwm_agents.learning.dyna as module
+import lssvwm_agents.learning.transfer as translation
+import lssvwm_env.datasets.collect as collecting
+import lssvwm_env.train as training
+import lssvwm_models.data.writing as writing
+from lssvwm_agents.learning.dyna import DynaConfig, dyna, tokenizer_psnr
 from lssvwm_agents.learning.dyna_config import RoundImagination, RoundTraining
 from lssvwm_agents.learning.exploring import agent_player
 from lssvwm_agents.learning.imagination import ImaginationTrainer
 from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
+from lssvwm_env.cli import main
+from lssvwm_env.datasets.collect import CollectConfig, record_episode
+from lssvwm_env.real import make_real
+from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.splits import SPLITS
 from lssvwm_models.training.trainer import Trainer
-from numpy.typing import NDArray
-
-import lssvwm_env.datasets.collect as collecting
-import lssvwm_env.train as training
-from lssvwm_env.cli import main
-from lssvwm_env.datasets.collect import CollectConfig, run_episode
-from lssvwm_env.real import make_real
-from lssvwm_env.simulator.simulator import Simulator
 
 ROUNDS = 2
 FRAMES = 120  # per round
@@ -113,13 +113,13 @@ def timeless(report: dict[str, Any]) -> dict[str, Any]:
 def test_it_leaves_what_it_says(unbroken: Any, capsys: pytest.CaptureFixture[str]) -> None:
     out, reports, _ = unbroken
     assert dyna(config(out)) == reports  # there is nothing left to do
-    assert "3 test episodes after each round" in capsys.readouterr().out
+    assert "3 validation episodes after each round" in capsys.readouterr().out
     assert [r["round"] for r in reports] == [0, 1]
     for number, (report, line) in enumerate(zip(reports, lines(out), strict=True)):
         folder = out / f"round-{number:02d}"
         assert json.loads((folder / "report.json").read_text()) == report
         assert report["imagined_steps"] == (number + 1) * 2 * 4 * 3
-        assert report["judged"]["success"]["n"] == 3
+        assert report["judged"]["success"]["n"] == 3 and report["judged"]["split"] == "validation"
         assert set(report["seconds"]) == {"collect", "model", "agent", "judge"}
         assert min(report["seconds"].values()) > 0
         assert line["step"] == report["real_frames"] and line["success_low"] <= line["success"] <= line["success_high"]
@@ -141,7 +141,8 @@ def test_real_frames_are_counted_and_kept_to(unbroken: Any) -> None:
         assert report["real_steps"] == report["real_frames"] - len(data(out, number).episode_starts)
     assert shown["train"] == reports[-1]["real_frames"]
     judged = [r["judged"]["real_steps"] for r in reports]
-    assert shown["test"] == sum(judged) + len(judged) * 3  # apart, with the first frame of every episode
+    assert shown["validation"] == sum(judged) + len(judged) * 3  # apart, with the first frame of every episode
+    assert shown["test"] == 0  # kept for what is chosen by these
 
 
 def test_a_round_knows_what_the_rounds_before_it_saw(unbroken: Any) -> None:
@@ -172,9 +173,9 @@ def test_a_tokenizer_that_lacks_something_is_noticed(unbroken: Any) -> None:
     out, reports, _ = unbroken
     simulator = Simulator.load(out / "round-01" / "model" / "simulator")
     seen = data(out, 1)
-    assert reports[-1]["tokenizer_psnr"] == shown_psnr(simulator, seen) > 40
+    assert reports[-1]["tokenizer_psnr"] == tokenizer_psnr(simulator, seen) > 40
     seen.obs[-1, :, :, 0] = 0  # black and white until now
-    assert shown_psnr(simulator, seen) < 20
+    assert tokenizer_psnr(simulator, seen) < 20
 
 
 # --- kills ---
@@ -203,14 +204,14 @@ def test_a_loop_that_is_killed_again_and_again_ends_as_if_unbroken(unbroken: Any
             (collecting, "write_shard", 0),
             (Trainer, "train_step", 1),
             (ImaginationTrainer, "train_step", 1),
-            (module, "play", 0),
+            (module, "play_episodes", 0),
         ],
         [
             (collecting, "write_shard", 0),
             (writing, "write_spec", 0),
             (Trainer, "train_step", 1),
             (Trainer, "fit_heads", 0),
-            (module, "taken_along", 0),
+            (module, "transfer_policy", 0),
             (ImaginationTrainer, "train_step", 1),
             (
                 module,
@@ -270,7 +271,7 @@ def test_the_agent_that_collects_sees_only_frames(toy_simulator: Simulator, tmp_
 
     def episode(env: Any, seed: int = 0) -> Any:
         seen, policy = player.join(env)
-        return run_episode(seen, policy, seed=seed, rng=np.random.default_rng(0), length=12)
+        return record_episode(seen, policy, seed=seed, rng=np.random.default_rng(0), length=12)
 
     real = episode(make_real("MiniGrid-DoorKey-5x5-v0"))
     assert real.pose is not None and len(set(real.act.tolist())) > 2
@@ -290,7 +291,7 @@ def test_actions_may_be_vectors(toy_box_simulator: Simulator, tmp_path: Path) ->
     for share in (0.0, 1.0):
         player = agent_player(actor(toy_box_simulator), toy_box_simulator, asked, share, "")
         seen, policy = player.join(Replay(frames, space))
-        episode = run_episode(seen, policy, seed=0, rng=np.random.default_rng(0), length=5)
+        episode = record_episode(seen, policy, seed=0, rng=np.random.default_rng(0), length=5)
         assert episode.act.shape == (5, 2) and all(act in space for act in episode.act[1:])
 
 
@@ -305,7 +306,7 @@ def test_some_episodes_are_left_to_exploration(toy_simulator: Simulator, tmp_pat
     frames = np.zeros((4, 64, 64, 3), np.uint8)
     seen, policy = player.join(Replay(frames, toy_simulator.action_space))
     rng = np.random.default_rng(0)
-    explored = [run_episode(seen, policy, seed=i, rng=rng, length=4).act.any() for i in range(24)]
+    explored = [record_episode(seen, policy, seed=i, rng=rng, length=4).act.any() for i in range(24)]
     assert 2 <= sum(explored) <= 12
 
 
@@ -315,13 +316,13 @@ def test_some_episodes_are_left_to_exploration(toy_simulator: Simulator, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rounds": 0}, "rounds is 0; expected at least 1"),
-        ({"episodes": 0}, "episodes is 0; expected at least 1"),
-        ({"explore": 1.5}, "explore is 1.5; expected a share from 0 to 1"),
-        ({"frames_per_round": 50}, "frames_per_round is 50; expected at least 52, .* sequences of 16 frames"),
+        ({"rounds": 0}, "rounds=0 must be at least 1"),
+        ({"episodes": 0}, "episodes=0 must be at least 1"),
+        ({"explore": 1.5}, "explore=1.5 must be a share"),
+        ({"frames_per_round": 50}, "frames_per_round=50 must be at least 52, .* sequences of 16 frames"),
         (
             {"agent": RoundImagination(context=9)},
-            "agent.context is 9; expected at most 8, the longest",
+            "agent.context=9 must be at most 8, the longest",
         ),
     ],
 )

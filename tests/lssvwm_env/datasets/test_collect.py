@@ -11,7 +11,7 @@ import tyro
 
 import lssvwm_env
 import lssvwm_env.datasets.collect as module
-from lssvwm_env.datasets.collect import CollectConfig, Player, collect, run_episode
+from lssvwm_env.datasets.collect import CollectConfig, Player, collect, record_episode
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
@@ -50,7 +50,7 @@ class Script:
 
 def play(*actions: int, length: int = 100):
     rng = np.random.default_rng(0)
-    return run_episode(ShowsLastAction(), Script(*actions), seed=5, rng=rng, length=length)
+    return record_episode(ShowsLastAction(), Script(*actions), seed=5, rng=rng, length=length)
 
 
 def config(out: Path, **changes) -> CollectConfig:

@@ -75,7 +75,8 @@ def test_minari_sees_steps_from_one_frame_to_the_next(recorded: EpisodeDataset) 
     made = minari.load_dataset("rooms/wander-v0")
     assert list(minari.list_local_datasets()) == ["rooms/wander-v0"]
     assert made.total_steps == len(recorded) - len(recorded.episode_starts)
-    first, episode = made[0], next(recorded.episodes())
+    first = made[0]
+    episode = next(recorded.episodes())
     np.testing.assert_array_equal(first.observations, episode.obs)
     np.testing.assert_array_equal(first.actions, episode.act[1:])
     np.testing.assert_array_equal(first.rewards, episode.rew[1:])

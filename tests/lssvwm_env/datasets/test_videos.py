@@ -45,7 +45,8 @@ def test_frames_actions_rewards_and_ends_come_in(tmp_path: Path) -> None:
 
 
 def test_vectors_make_a_box_and_lossless_codecs_lose_nothing(tmp_path: Path) -> None:
-    frames, act = RNG.integers(0, 256, (6, 32, 32, 3), np.uint8), RNG.random((6, 2), np.float32)
+    frames = RNG.integers(0, 256, (6, 32, 32, 3), np.uint8)
+    act = RNG.random((6, 2), np.float32)
     iio.imwrite(tmp_path / "a.mkv", frames, plugin="pyav", codec="ffv1", fps=10, out_pixel_format="bgr0")
     np.save(tmp_path / "a.npy", act)
     data = import_videos(ImportVideosConfig(tmp_path, tmp_path / "data", split="test"))

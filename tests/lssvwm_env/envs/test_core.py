@@ -104,7 +104,9 @@ def test_seeds_reach_every_start(core: SimulatorCore, toy_simulator: Simulator):
 def test_reset_leaves_other_worlds_untouched(core: SimulatorCore, chosen: set[int], order):
     core.reset([0, 1, 2], [5, 6, 7])
     core.step([1, 2, 3])
-    memory, keys, others = core.memory, core.keys, sorted({0, 1, 2} - chosen)
+    memory = core.memory
+    keys = core.keys
+    others = sorted({0, 1, 2} - chosen)
     ids = sorted(chosen)
     order.shuffle(ids)
     core.reset(ids, [10 + i for i in ids])
@@ -212,7 +214,8 @@ def test_states_that_do_not_fit_are_refused(core: SimulatorCore, toy_box_simulat
 def test_forks_leave_their_parent_and_one_another_alone(toy_simulator: Simulator, n: int, acts: list[int]):
     parent = SimulatorCore(toy_simulator, 2)
     parent.reset([0, 1], [1, 2])
-    before, keys = parent.save_state(), parent.keys
+    before = parent.save_state()
+    keys = parent.keys
     children = parent.fork(n)
     assert children.num_envs == 2 * n and children.model is parent.model
     assert same(children.memory, before.memory.repeat_interleave(n))
@@ -272,7 +275,8 @@ def test_step_refuses_actions_outside_the_space(core: SimulatorCore, act: object
 
 def test_imagining_is_stepping_that_leaves_the_worlds_where_they_are(core: SimulatorCore):
     core.reset([0, 1, 2], [5, 6, 7])
-    before, act = core.memory, torch.tensor([1, 2, 3])
+    before = core.memory
+    act = torch.tensor([1, 2, 3])
     prediction, memory = core.imagine(core.memory, act, core.keys)
     assert core.memory is before
     step = core.step(act)
@@ -335,7 +339,8 @@ def test_bfloat16_dreams_nearly_the_same_and_leaves_states_as_they_are(
     exact, rounded = (SimulatorCore(toy_simulator, 2, bf16=bf16) for bf16 in (False, True))
     for core in (exact, rounded):
         core.reset([0, 1], [1, 2])
-    step, other = exact.step([1, 2]), rounded.step([1, 2])
+    step = exact.step([1, 2])
+    other = rounded.step([1, 2])
     assert (step.obs.float() - other.obs.float()).abs().mean() < 3
     assert not torch.equal(exact.memory.feats, rounded.memory.feats)
     exact.load_state(rounded.save_state())  # the same dtypes
@@ -345,7 +350,8 @@ def test_bfloat16_dreams_nearly_the_same_and_leaves_states_as_they_are(
 
 
 def test_a_world_from_nothing_takes_time_to_settle(toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch):
-    core, steps = SimulatorCore(toy_simulator, 2), []
+    core = SimulatorCore(toy_simulator, 2)
+    steps = []
     imagine = core.model.imagine
     monkeypatch.setattr(core.model, "imagine", lambda *args, **kw: steps.append(args[3]) or imagine(*args, **kw))
     shown = core.reset([1, 0], [1, 2], [None, context(3)])

@@ -179,14 +179,16 @@ def test_saves_and_returns(env: LSSVWMEnv, tmp_path: Path):
 
 
 def test_a_new_stream_gives_a_new_future(env: LSSVWMEnv):
-    state, ahead = env.save_state(include_rng=False), env.step(1)[0]
+    state = env.save_state(include_rng=False)
+    ahead = env.step(1)[0]
     env.reset(seed=1)
     env.load_state(state)
     assert not np.array_equal(env.step(1)[0], ahead)
 
 
 def test_forks_are_environments_of_their_own(env: LSSVWMEnv):
-    now, memory = env.render(), env.core.memory
+    now = env.render()
+    memory = env.core.memory
     forks = env.fork(3)
     assert all(np.array_equal(fork.render(), now) for fork in forks)
     assert all(fork.core.model is env.core.model for fork in forks)

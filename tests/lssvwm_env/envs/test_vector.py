@@ -24,7 +24,8 @@ from lssvwm_env.envs.vector import LSSVWMVectorEnv
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.data.segments import to_frames
 
-B, LIMIT = 3, 4
+B = 3
+LIMIT = 4
 rng = np.random.default_rng(0)
 ACTIONS = rng.integers(0, 7, (14, B))
 
@@ -33,7 +34,8 @@ ACTIONS = rng.integers(0, 7, (14, B))
 def mortal(toy_simulator: Simulator) -> Simulator:
     """Its episodes sometimes terminate, so that all kinds of ends are met."""
     simulator = replace(toy_simulator, model=copy.deepcopy(toy_simulator.model))
-    model, starts = simulator.model, simulator.starts
+    model = simulator.model
+    starts = simulator.starts
     is_first = torch.zeros(starts.act.shape, dtype=torch.bool)
     is_first[:, 0] = True
     with torch.no_grad():

@@ -44,7 +44,8 @@ def test_the_real_world_feels_as_the_dream_that_goes_on_from_it(name: str, reque
     env = MemoryFeatures(Noise(simulator.action_space), simulator, observation="both")
     env.action_space.seed(0)
     obs, _ = env.reset(seed=0)
-    frames, actions = [obs["frames"]], [env.action_space.sample()]  # the first action is ignored
+    frames = [obs["frames"]]
+    actions = [env.action_space.sample()]  # the first action is ignored
     for _ in range(5):
         actions.append(env.action_space.sample())
         obs, *_ = env.step(actions[-1])
@@ -72,7 +73,8 @@ def test_another_environment_is_refused(toy_simulator: Simulator):
 
 
 def test_all_faces_tell_the_same_uncertainty_and_dream_the_same(toy_simulator: Simulator):
-    plain, env = LSSVWMEnv(toy_simulator), LSSVWMEnv(toy_simulator, uncertainty_samples=3)
+    plain = LSSVWMEnv(toy_simulator)
+    env = LSSVWMEnv(toy_simulator, uncertainty_samples=3)
     vector, vec_env = (face(toy_simulator, 2, uncertainty_samples=3) for face in (LSSVWMVectorEnv, LSSVWMVecEnv))
     plain.reset(seed=5), env.reset(seed=5), vector.reset(seed=5), vec_env.seed(5), vec_env.reset()
     for action in (2, 0, 3):

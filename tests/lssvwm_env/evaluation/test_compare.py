@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.evaluation.compare import CompareConfig, compare
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, SimulatorError, Starts
+from lssvwm_models.data.splits import Split
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
@@ -65,6 +67,24 @@ def test_everything_is_written(simulator: Path, tmp_path: Path, capsys: pytest.C
     )
     again = compare(recorded)
     assert again["dream"] == report["dream"] and again["next_frame"] == report["next_frame"]
+
+
+@pytest.mark.parametrize(
+    ("split", "note"),
+    [
+        ("train", "judged on layouts of the training split: this measures fit, not fidelity"),
+        ("validation", "judged on layouts of the validation split: choose by it"),
+        ("test", None),
+    ],
+)
+def test_the_notes_say_what_the_episodes_are(
+    simulator: Path, tmp_path: Path, split: Split, note: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episodes = collect(CollectConfig(ENV_ID, tmp_path / split, 24, split, workers=1, episode_length=12))
+    notes = compare(CompareConfig(str(simulator), tmp_path, episodes.folder, 1, context=4, horizon=2))["notes"]
+    assert [line for line in notes if "split" in line] == [line for line in notes if note and line.startswith(note)]
+    assert "the real episodes are of the wander policy (wander is a script that knows the map)" in notes
+    assert "a script that knows the map" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_gif_shows_the_real_frames_above(simulator: Path, tmp_path: Path) -> None:

@@ -44,11 +44,14 @@ def real(rooms: EpisodeDataset) -> Openings:
 class Player:
     """A model that knows the recordings by heart, or repeats what it saw last. Its state is (frames seen, last)."""
 
-    device, odometry = torch.device("cpu"), None
+    device = torch.device("cpu")
+    odometry = None
 
     def __init__(self, real: Openings, copies: bool = False) -> None:
-        self.obs, self.rew = to_frames(real.obs), torch.from_numpy(real.rew)
-        self.terminated, self.copies = torch.from_numpy(real.terminated).float(), copies
+        self.obs = to_frames(real.obs)
+        self.rew = torch.from_numpy(real.rew)
+        self.terminated = torch.from_numpy(real.terminated).float()
+        self.copies = copies
 
     def initial_state(self, batch_size: int) -> tuple[int, Any]:
         return 0, None
@@ -100,7 +103,8 @@ def test_last_seen_refuses_misfits() -> None:
 def test_tiles_are_counted_by_hand(real: Openings) -> None:
     assert real.tiles is not None and real.pose is not None
     palette = tile_palette()
-    ids, age = palette.encode(real.tiles), last_seen(real.pose, real.tiles[..., 0] != 0)
+    ids = palette.encode(real.tiles)
+    age = last_seen(real.pose, real.tiles[..., 0] != 0)
     # Blank one real object that was seen recently, and put a ball where none is but the floor was seen.
     is_recent = (age >= 1) & (age <= 8)
     blanked = tuple(np.argwhere(palette.is_object(ids) & is_recent)[0])
@@ -108,7 +112,8 @@ def test_tiles_are_counted_by_hand(real: Openings) -> None:
     is_floor[..., 6, 3] = False  # shows the agent
     invented = tuple(np.argwhere(is_floor & (age > 8))[0])
     codes = real.tiles.copy()
-    codes[blanked], codes[invented] = (1, 0, 0), (6, 0, 0)
+    codes[blanked] = (1, 0, 0)
+    codes[invented] = (6, 0, 0)
     counts = tile_report(palette.draw(codes), real.tiles, age, real.valid)
     wrong = {name: tally.count.sum() - tally.amount.sum() for name, tally in counts.items()}
     objects = palette.is_object(ids)
@@ -142,7 +147,8 @@ def test_tiles_are_illegal_once_they_could_be_another() -> None:
     clean = palette.draw(np.broadcast_to(np.array([6, 0, 0], np.uint8), (1, 1, 7, 7, 3)))
     noise = np.random.default_rng(0).integers(0, 256, clean.shape, dtype=np.uint8)
     tiles = np.broadcast_to(np.array([1, 0, 0], np.uint8), (1, 1, 7, 7, 3))
-    age, valid = np.zeros((1, 1, 7, 7), int), np.ones((1, 1), bool)
+    age = np.zeros((1, 1, 7, 7), int)
+    valid = np.ones((1, 1), bool)
     assert tile_report(clean, tiles, age, valid)["tiles_illegal"].estimate()["value"] == 0
     assert tile_report(noise, tiles, age, valid)["tiles_illegal"].estimate()["value"] == 1
 

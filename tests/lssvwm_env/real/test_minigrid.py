@@ -35,7 +35,8 @@ def random_play(env_id: str, kwargs: dict, steps: int = 150):
 
 @pytest.mark.parametrize(("env_id", "kwargs"), WORLDS)
 def test_frames_are_minigrids_and_decode_exactly(env_id: str, kwargs: dict) -> None:
-    frames, tiles = [], []
+    frames = []
+    tiles = []
     for env, frame, info in random_play(env_id, kwargs):
         np.testing.assert_array_equal(frame[:56, :56], env.unwrapped.get_frame(tile_size=8, agent_pov=True))
         assert not frame[56:].any() and not frame[:, 56:].any()
@@ -80,7 +81,8 @@ def test_decode_finds_the_nearest_tile_of_noisy_frames() -> None:
     noisy = (np.stack(frames) + noise).clip(0, 255).astype(np.uint8).reshape(8, 5, 64, 64, 3)
     ids, distance = PALETTE.decode(noisy)
     np.testing.assert_array_equal(ids.reshape(40, 7, 7), PALETTE.encode(np.stack(tiles)))
-    row, column = 2, 4
+    row = 2
+    column = 4
     tile = noisy[1, 3, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].astype(float)
     expected = np.linalg.norm(tile - PALETTE.images[ids[1, 3, row, column]])
     assert distance[1, 3, row, column] == pytest.approx(expected, rel=1e-4)

@@ -15,7 +15,8 @@ def cells(env: ObjectRoomsEnv):
 
 
 def flood(env: ObjectRoomsEnv, start: tuple[int, int]) -> set[tuple[int, int]]:
-    reached, frontier = {start}, [start]
+    reached = {start}
+    frontier = [start]
     while frontier:
         for cell in neighbours(frontier.pop()):
             if cell not in reached and env.grid.get(*cell) is None:

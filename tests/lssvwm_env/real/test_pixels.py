@@ -30,7 +30,8 @@ class Pictures(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.steps, self.seen = 0, []
+        self.steps = 0
+        self.seen = []
         return self.observation(), {}
 
     def step(self, action):
@@ -139,7 +140,8 @@ SPACES = [
 
 @given(st.sampled_from(SPACES), st.integers(0, 2**31))
 def test_flat_actions_go_both_ways(space: gym.Space, seed: int) -> None:
-    flat, rng = FlatActions(space), np.random.default_rng(seed)
+    flat = FlatActions(space)
+    rng = np.random.default_rng(seed)
     space.seed(seed)
     taken = np.stack([np.asarray(space.sample()) for _ in range(5)])
     for action, number in zip(taken, flat.from_env(taken), strict=True):

@@ -8,17 +8,32 @@ import pytest
 from minigrid.core.actions import Actions
 from minigrid.core.constants import OBJECT_TO_IDX
 
-from lssvwm_env.datasets.collect import run_episode
+from lssvwm_env.datasets.collect import record_episode
 from lssvwm_env.real import UniformPolicy, WanderPolicy, make_real
+from lssvwm_env.real.policies import policy_words
 from lssvwm_models.data import Episode
 
 WEST = 2  # the cue of MiniGrid-Memory lies there
 
 
 def wander(env_id: str, episodes: int, length: int = 400, **kwargs) -> list[Episode]:
-    env, policy = make_real(env_id, **kwargs), WanderPolicy()
+    env = make_real(env_id, **kwargs)
+    policy = WanderPolicy()
     rng = np.random.default_rng(0)
-    return [run_episode(env, policy, seed=seed, rng=rng, length=length) for seed in range(episodes)]
+    return [record_episode(env, policy, seed=seed, rng=rng, length=length) for seed in range(episodes)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("wander", "wander policy (wander is a script that knows the map)"),
+        ("wander, then an agent", "wander, then an agent policy (wander is a script that knows the map)"),
+        ("uniform", "uniform policy"),
+        ("an agent that may wander", "an agent that may wander policy"),
+    ],
+)
+def test_reports_say_who_knows_the_map(policy: str, words: str) -> None:
+    assert policy_words(policy) == words
 
 
 def test_memory_ends_both_ways_after_visits_to_the_first_room() -> None:
@@ -104,8 +119,9 @@ def test_same_generator_same_actions() -> None:
 
 
 def test_noise_is_the_share_of_random_actions() -> None:
-    env, policy = make_real("MiniGrid-ObjectRooms-v0"), WanderPolicy(noise=1.0)
-    episode = run_episode(env, policy, seed=0, rng=np.random.default_rng(0), length=700)
+    env = make_real("MiniGrid-ObjectRooms-v0")
+    policy = WanderPolicy(noise=1.0)
+    episode = record_episode(env, policy, seed=0, rng=np.random.default_rng(0), length=700)
     share = np.bincount(episode.act[1:], minlength=7) / 699
     np.testing.assert_allclose(share, 1 / 7, atol=0.06)
 
@@ -116,7 +132,8 @@ def test_wander_refuses_other_worlds() -> None:
 
 
 def test_uniform_policy_draws_from_discrete_and_box_and_refuses_others() -> None:
-    policy, env = UniformPolicy(), gym.make("CartPole-v1")
+    policy = UniformPolicy()
+    env = gym.make("CartPole-v1")
     policy.reset(env, np.random.default_rng(0))
     assert {policy.act(env) for _ in range(30)} == {0, 1}
     continuous = gym.make("Pendulum-v1")

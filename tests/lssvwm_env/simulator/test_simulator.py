@@ -130,7 +130,8 @@ def write_starts(**arrays: np.ndarray) -> Callable[[Path], None]:
     return lambda folder: np.savez_compressed(folder / "starts.npz", **arrays)
 
 
-OBS, ACT = np.zeros((2, 3, 64, 64, 3), np.uint8), np.zeros((2, 3), np.int64)
+OBS = np.zeros((2, 3, 64, 64, 3), np.uint8)
+ACT = np.zeros((2, 3), np.int64)
 BITS = b"\x00" * 64
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -210,7 +211,8 @@ def test_refuses_damage_with_a_reason(case: str, folder: Path):
 def test_a_bit_that_flips_in_the_starts_is_noticed_or_harmless(folder: Path):
     path = folder / "starts.npz"
     np.savez_compressed(path, obs=OBS[:1, :1, :2, :2], act=ACT[:1, :1])
-    good, starts = path.read_bytes(), _read_starts(path)
+    good = path.read_bytes()
+    starts = _read_starts(path)
     for i in range(len(good)):
         path.write_bytes(good[:i] + bytes([good[i] ^ 1 << i % 8]) + good[i + 1 :])
         try:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lssvwm_env.evaluation.memory.questions import Answers, answers, probe, question_frames
+from lssvwm_env.evaluation.memory.questions import Answers, answers, question_frames, score_probes
 from lssvwm_env.evaluation.memory.recordings import Recording, SuiteSettings, World, record_suite
 from lssvwm_env.real import world_cells
 from lssvwm_models.memory.geometry import surrounding_places
@@ -19,7 +19,7 @@ KINDS = {5: 0, 6: 1, 7: 2}  # MiniGrid's key, ball and box
 def wander() -> Recording:
     world = World("rooms", "MiniGrid-ObjectRooms-v0", {"size": 9, "num_objects": 6}, ("wander",))
     settings = SuiteSettings(worlds=(world,), sequences=6, context=90, horizon=6, continuation=(), questions=0)
-    return record_suite(settings).played["rooms", "wander"]
+    return record_suite(settings).episodes["rooms", "wander"]
 
 
 def test_answers_are_what_was_last_seen(wander: Recording) -> None:
@@ -29,7 +29,8 @@ def test_answers_are_what_was_last_seen(wander: Recording) -> None:
     for b in range(2):
         world: dict[tuple[int, int], tuple[int, int]] = {}
         for t in range(96):
-            view, tiles = world_cells(wander.pose[b, t]), wander.tiles[b, t]
+            view = world_cells(wander.pose[b, t])
+            tiles = wander.tiles[b, t]
             sight = {tuple(view[r, c].tolist()): (r, c) for r in range(7) for c in range(7) if tiles[r, c, 0]}
             if t in at:
                 q = at.tolist().index(t)
@@ -37,7 +38,7 @@ def test_answers_are_what_was_last_seen(wander: Recording) -> None:
                 for e, (x, y) in enumerate(centres):
                     cells = [(int(x + dx), int(y + dy)) for dx in (-0.5, 0.5) for dy in (-0.5, 0.5)]
                     asked = all(cell in world and cell not in sight for cell in cells)
-                    assert found.asked[b, q, e] == asked
+                    assert found.valid[b, q, e] == asked
                     if asked:
                         things = [world[cell] for cell in cells if world[cell][0] in KINDS]
                         assert found.objects[b, q, e] == len(things)
@@ -45,7 +46,7 @@ def test_answers_are_what_was_last_seen(wander: Recording) -> None:
                         assert (found.kind[b, q, e], found.colour[b, q, e]) == single
             for cell, (r, c) in sight.items():
                 world[cell] = (1, 0) if (r, c) == (6, 3) else (int(tiles[r, c, 0]), int(tiles[r, c, 1]))
-    assert found.asked.mean() > 0.05 and (found.objects[found.asked] > 0).mean() > 0.1
+    assert found.valid.mean() > 0.05 and (found.objects[found.valid] > 0).mean() > 0.1
 
 
 def made_up(rng: np.random.Generator, episodes: int) -> Answers:
@@ -56,7 +57,8 @@ def made_up(rng: np.random.Generator, episodes: int) -> Answers:
 
 def test_a_planted_code_is_read_and_noise_is_not() -> None:
     rng = np.random.default_rng(0)
-    train, test = made_up(rng, 40), made_up(rng, 20)
+    train = made_up(rng, 40)
+    test = made_up(rng, 20)
     torch.manual_seed(0)
     mixing = torch.randn(1 + 4 + 7, 24)
 
@@ -65,20 +67,20 @@ def test_a_planted_code_is_read_and_noise_is_not() -> None:
         plain = [torch.from_numpy(facts.objects)[..., None], F.one_hot(kind, 4), F.one_hot(colour, 7)]
         return torch.cat(plain, -1).float() @ mixing
 
-    read = probe(planted(train), train, planted(test), test)
-    noise = probe(torch.randn(40, 4, 16, 24), train, torch.randn(20, 4, 16, 24), test)
+    read = score_probes(planted(train), train, planted(test), test)
+    noise = score_probes(torch.randn(40, 4, 16, 24), train, torch.randn(20, 4, 16, 24), test)
     for name, classes in (("object", 2), ("kind", 3), ("colour", 6)):
         assert read[name]["accuracy"]["value"] == read[name]["balanced"]["value"] == 1
         assert noise[name]["accuracy"]["value"] < noise[name]["chance"]["value"] + 0.08
         assert noise[name]["balanced"]["value"] == pytest.approx(1 / classes, abs=0.12)
         assert noise[name]["balanced_chance"] == 1 / classes
-    assert read["object"]["accuracy"]["n"] == test.asked.sum()
-    assert read["kind"]["accuracy"]["n"] == (test.asked & (test.kind >= 0)).sum()
+    assert read["object"]["accuracy"]["n"] == test.valid.sum()
+    assert read["kind"]["accuracy"]["n"] == (test.valid & (test.kind >= 0)).sum()
 
 
 def test_a_question_without_answers_is_left_out() -> None:
     rng = np.random.default_rng(0)
     facts = made_up(rng, 2)
-    empty = Answers(facts.asked, facts.objects * 0, facts.kind * 0 - 1, facts.colour * 0 - 1)
+    empty = Answers(facts.valid, facts.objects * 0, facts.kind * 0 - 1, facts.colour * 0 - 1)
     x = torch.randn(2, 4, 16, 5)
-    assert probe(x, empty, x, empty) == {"object": None, "kind": None, "colour": None}
+    assert score_probes(x, empty, x, empty) == {"object": None, "kind": None, "colour": None}
