@@ -11,7 +11,8 @@ and the round's number:
 | `model/`       | the run of the world model; `model/simulator` is what came of it                     |
 | `agent/`       | the run of the actor-critic; `agent/policy.safetensors` is what came of it, and      |
 |                | `agent/policy.json` how                                                              |
-| `report.json`  | what it took, and how the agent fared in real episodes; with it, the round is done   |
+| `report.json`  | what it took, and how the agent fared in real episodes of the validation split; with |
+|                | it, the round is done                                                                |
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from lssvwm_agents.judging.outcomes import play, summary
+from lssvwm_agents.judging.outcomes import play_episodes, summary
 from lssvwm_agents.learning.dyna_config import DynaConfig
 from lssvwm_agents.learning.exploring import agent_player
 from lssvwm_agents.learning.imagination import POLICY, ImaginationTrainer
-from lssvwm_agents.learning.imagine import tell
-from lssvwm_agents.learning.transfer import taken_along
+from lssvwm_agents.learning.imagine import write_report
+from lssvwm_agents.learning.transfer import transfer_policy
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.envs.core import SimulatorCore
@@ -47,7 +48,7 @@ from lssvwm_env.utils.command import command
 from lssvwm_models.data import EpisodeDataset, join_datasets
 from lssvwm_models.data.openings import episode_lengths
 from lssvwm_models.data.segments import to_frames, to_uint8
-from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.data.splits import SPLITS, Split
 from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.utils.files import write_bytes
 from lssvwm_models.utils.run_folder import RunFolder
@@ -56,6 +57,9 @@ PARTS: Final = ("collect", "model", "agent", "judge")
 ENDS: Final = ("value", "low", "high")  # of an estimate
 REPORT: Final = "report.json"
 START_FRAMES: Final = 16
+# The rounds are looked at, and settings and rounds chosen by them: so nothing of the test split, which `lssvwm judge`
+# keeps for what was chosen.
+JUDGED_ON: Final[Split] = "validation"
 
 Report = dict[str, Any]
 
@@ -68,13 +72,16 @@ def dyna(config: DynaConfig) -> list[Report]:
     """
     torch.set_num_threads(config.model.threads)
     config.make_env().close()  # refused before there is a run in the way
-    run, reports = RunFolder(config.out, config.described()), list[Report]()
+    run = RunFolder(config.out, config.described())
+    reports: list[Report] = []
     for number in range(config.rounds):
         this = Round(config, number)
-        if not (file := this.folder / REPORT).is_file():
+        file = this.folder / REPORT
+        if not file.is_file():
             run.rewind(reports[-1]["real_frames"] if reports else 0)
             report = this.run(reports[-1] if reports else None)
             run.log(report["real_frames"], _curves(report))
+            # Last: with its report a round is done, and is not begun again.
             write_bytes(file, (json.dumps(report, indent=2) + "\n").encode())
         reports.append(json.loads(file.read_text()))
         show(reports)
@@ -113,7 +120,7 @@ class Round:
             trainer = self.imagine(simulator, data)
         imagined_steps = trainer.imagined_steps + (last["imagined_steps"] if last else 0)
         seconds = sum(Round(self.config, i)._seconds()["agent"] for i in range(self.number + 1))
-        tell(command("dyna", self.config), self.config, trainer, imagined_steps, seconds)
+        write_report(command("dyna", self.config), self.config, trainer, imagined_steps, seconds)
         with self._timed("judge"):
             judged = self.judge()
         return {
@@ -121,17 +128,17 @@ class Round:
             "real_frames": len(data),
             "real_steps": len(data) - len(data.episode_starts),
             "imagined_steps": imagined_steps,
-            "tokenizer_psnr": shown_psnr(simulator, data),
+            "tokenizer_psnr": tokenizer_psnr(simulator, data),
             "judged": judged,
             "seconds": self._seconds(),
         }
 
     def collect(self) -> EpisodeDataset:
         """Add real frames to those of the rounds before."""
-        config, rounds = self.config, [Round(self.config, i) for i in range(self.number)]
-        parts = [EpisodeDataset(r.folder / "collected") for r in rounds]
+        config = self.config
+        parts = [EpisodeDataset(Round(config, i).folder / "collected") for i in range(self.number)]
         frames = max(1, (self.number + 1) * config.frames_per_round - sum(map(len, parts)))
-        asked = CollectConfig(
+        collection = CollectConfig(
             config.env_id,
             self.folder / "collected",
             frames,
@@ -141,18 +148,19 @@ class Round:
             workers=1,
             env_kwargs=config.env_kwargs,
         )
-        player, words = None, command("dyna", config)
+        player = None
+        command_line = command("dyna", config)
         if self.before is not None:
             simulator, agent = self.before.outcome()
-            player = agent_player(agent, simulator, asked, config.explore, words, config.model.device)
-        parts.append(collect(asked, player))
-        return join_datasets(self.folder / "data", parts, words)
+            player = agent_player(agent, simulator, collection, config.explore, command_line, config.model.device)
+        parts.append(collect(collection, player))
+        return join_datasets(self.folder / "data", parts, command_line)
 
     def train(self, data: EpisodeDataset) -> Simulator:
         """Train the world model on."""
-        last, training = self.before, replace(self.config.model, out=self.folder / "model", seed=self.seed)
-        if last is not None:
-            weights = last.folder / "model" / "simulator" / "model.safetensors"
+        training = replace(self.config.model, out=self.folder / "model", seed=self.seed)
+        if self.before is not None:
+            weights = self.before.folder / "model" / "simulator" / "model.safetensors"
             training = replace(training, init=weights, pretrained_ssm=None)
         longest = int(episode_lengths(data).max())
         opening = min(START_FRAMES, max(training.lengths), longest - 1)
@@ -161,10 +169,11 @@ class Round:
 
     def imagine(self, simulator: Simulator, data: EpisodeDataset) -> ImaginationTrainer:
         """Train the actor-critic on, in dreams that go on from all that was ever seen."""
-        core, initial = self._core(simulator), None
+        core = self._core(simulator)
+        initial = None
         if self.before is not None:
             older, agent = self.before.outcome()
-            initial = taken_along(agent, self._core(older), core, data, self.seed)
+            initial = transfer_policy(agent, self._core(older), core, data, self.seed)
         config = replace(self.config.agent, out=self.folder / "agent", seed=self.seed)
         trainer = ImaginationTrainer(config, core, data, initial)
         trainer.run()
@@ -175,15 +184,17 @@ class Round:
         return SimulatorCore(simulator, 1, self.config.denoising_steps, model.device, bf16=model.bf16)
 
     def judge(self) -> Report:
-        """Let the agent play real episodes that nobody learns from."""
-        config, (simulator, agent) = self.config, self.outcome()
+        """Let the agent play real episodes of the validation split, which nobody learns from."""
+        config = self.config
+        simulator, agent = self.outcome()
 
         def real() -> MemoryFeatures:
             env = TimeLimit(config.make_env(), config.episode_length - 1)
             return MemoryFeatures(env, simulator, device=config.model.device)
 
-        outcomes = play(agent, real, SPLITS["test"][: config.episodes])
-        return summary(outcomes, config.agent.gamma) | {"real_steps": sum(len(o.rewards) for o in outcomes)}
+        outcomes = play_episodes(agent, real, SPLITS[JUDGED_ON][: config.episodes])
+        steps = sum(len(outcome.rewards) for outcome in outcomes)
+        return summary(outcomes, config.agent.gamma) | {"split": JUDGED_ON, "real_steps": steps}
 
     def outcome(self) -> tuple[Simulator, ActorCritic]:
         """The simulator and the agent that came of this round."""
@@ -208,10 +219,10 @@ class Round:
         return seconds
 
 
-def shown_psnr(simulator: Simulator, data: EpisodeDataset, count: int = 500) -> float:
-    """How well the tokenizer, fitted in the first round, shows frames of all rounds: the PSNR of the worst one.
+def tokenizer_psnr(simulator: Simulator, data: EpisodeDataset, count: int = 500) -> float:
+    """How well the tokenizer, fitted in the first round, encodes frames of all rounds: the PSNR of the worst one.
 
-    What the first round never saw cannot be shown well by it, and so not be dreamt.
+    What the first round never saw may be lost in its latents, and is then not dreamt.
     """
     frames = data.obs[np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)]
     tokenizer = simulator.model.tokenizer
@@ -220,7 +231,8 @@ def shown_psnr(simulator: Simulator, data: EpisodeDataset, count: int = 500) -> 
 
 def _curves(report: Report) -> dict[str, float]:
     """The numbers of a report as a line of metrics."""
-    judged, line = report["judged"], {name: report[name] for name in ("round", "real_steps", "imagined_steps")}
+    judged = report["judged"]
+    line = {name: report[name] for name in ("round", "real_steps", "imagined_steps")}
     for name in ("success", "return"):
         line |= {name: judged[name]["value"]} | {f"{name}_{end}": judged[name][end] for end in ("low", "high")}
     return line | {f"seconds/{part}": seconds for part, seconds in report["seconds"].items()}
@@ -229,7 +241,7 @@ def _curves(report: Report) -> dict[str, float]:
 def show(reports: list[Report]) -> None:
     """Print a line for every round."""
     table = Table("round", "real", "dreamt", "success %", "return", f"seconds to {', '.join(PARTS)}", box=SIMPLE)
-    table.title = f"{reports[0]['judged']['episodes']} test episodes after each round, with 95 % intervals"
+    table.title = f"{reports[0]['judged']['episodes']} {JUDGED_ON} episodes after each round, with 95 % intervals"
     for r in reports:
         success, returned = ([r["judged"][name][key] for key in ENDS] for name in ("success", "return"))
         table.add_row(

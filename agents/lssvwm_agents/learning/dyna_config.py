@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from lssvwm_models.training.config import TrainingConfig
 
 from lssvwm_agents.learning.imagination import ImaginationConfig
 from lssvwm_env.real import PixelEnv, PixelMiniGrid, make_real
+from lssvwm_models.training.config import SHORTEST_EVALUATED, TrainingConfig
+from lssvwm_models.utils.checks import check_at_least, check_share
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class DynaConfig:
             first one, from `model.init`. Agent and dreams are on `model.device`, too.
         agent: How the actor-critic is trained in every round.
         denoising_steps: Network passes per frame of the dreams that it is trained in; see `lssvwm imagine`.
-        episodes: Real episodes to judge the agent in after every round, always the same ones of the test split. Their
-            frames are neither learned from nor counted as `real_frames`.
+        episodes: Real episodes to judge the agent in after every round, always the same ones of the validation split.
+            Their frames are neither learned from nor counted as `real_frames`. For a figure to publish, judge the round
+            that you chose by them with `lssvwm judge`, which plays test episodes.
         seed: Decides everything.
     """
 
@@ -80,21 +82,19 @@ class DynaConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"rounds": 1, "episodes": 1, "episode_length": 2, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
-        if not 0 <= self.explore <= 1:
-            raise ValueError(f"explore is {self.explore}; expected a share from 0 to 1")
-        longest, held_out = max(*self.model.lengths, 16), self.model.validation
+        check_at_least(self, rounds=1, episodes=1, episode_length=2, denoising_steps=1, seed=0)
+        check_share(self, "explore")
+        longest = max(*self.model.lengths, SHORTEST_EVALUATED)
+        held_out = self.model.validation
         needed = max(2 * longest + self.episode_length, (longest + self.episode_length) / max(1e-9, 1 - held_out))
         if self.frames_per_round < needed:  # or the first training could be refused, after all was collected
             raise ValueError(
-                f"frames_per_round is {self.frames_per_round}; expected at least {needed:.0f}, to train and validate "
-                f"on sequences of {longest} frames from episodes of {self.episode_length}: raise it, or shorten these"
+                f"frames_per_round={self.frames_per_round} must be at least {needed:.0f}, to train and validate on "
+                f"sequences of {longest} frames from episodes of {self.episode_length}: raise it, or shorten these"
             )
         if self.agent.context is not None and self.agent.context > max(self.model.lengths):
             raise ValueError(
-                f"agent.context is {self.agent.context}; expected at most {max(self.model.lengths)}, the longest of "
+                f"agent.context={self.agent.context} must be at most {max(self.model.lengths)}, the longest of "
                 "model.lengths"
             )
 

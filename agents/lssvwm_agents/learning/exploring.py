@@ -15,22 +15,22 @@ from lssvwm_env.simulator.simulator import Simulator
 
 
 def agent_player(
-    agent: ActorCritic, simulator: Simulator, asked: CollectConfig, explore: float, command: str, device: str = "cpu"
+    agent: ActorCritic, simulator: Simulator, config: CollectConfig, explore: float, command: str, device: str = "cpu"
 ) -> Player:
     """An agent that `collect` lets play.
 
     Args:
         agent: It draws its actions at random, as it was trained to.
         simulator: What it remembers with.
-        asked: What is collected; the policy that this names, or means, plays in its place at times.
+        config: What is collected; the policy that this names, or means, plays in its place at times.
         explore: Share of the episodes in which that happens.
         command: As in `Player`.
         device: Where the simulator runs.
     """
 
     def join(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], Policy]:
-        seen = MemoryFeatures(env, simulator, "frames", device)
-        return seen, Exploring(agent, seen, POLICIES[policy_name(asked, env)](), explore)
+        observed = MemoryFeatures(env, simulator, "frames", device)
+        return observed, Exploring(agent, observed, POLICIES[policy_name(config, env)](), explore)
 
     return Player(f"actor-critic {agent.sha256()[:12]} exploring {explore:.0%}", command, join)
 
@@ -38,11 +38,14 @@ def agent_player(
 class Exploring:
     """A policy that follows an agent, and in a share of the episodes another one, which may see the world's inside.
 
-    The agent is told nothing but the features of `seen`, which follow from the frames shown and the actions taken.
+    The agent gets nothing but the features of `observed`, which follow from the frames and the actions taken.
     """
 
-    def __init__(self, agent: ActorCritic, seen: MemoryFeatures, other: Policy, share: float) -> None:
-        self._agent, self._seen, self._other, self._share = agent, seen, other, share
+    def __init__(self, agent: ActorCritic, observed: MemoryFeatures, other: Policy, share: float) -> None:
+        self._agent = agent
+        self._observed = observed
+        self._other = other
+        self._share = share
 
     def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
         """Begin an episode."""
@@ -56,4 +59,4 @@ class Exploring:
         """Choose an action."""
         if self._explores:
             return self._other.act(env)
-        return self._agent.predict(self._seen.core.features().cpu().numpy())[0][0]
+        return self._agent.predict(self._observed.core.features().cpu().numpy())[0][0]

@@ -6,7 +6,6 @@ of real contexts, and the policy is moved towards actions that turned out better
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,19 +16,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig, lambda_returns
+from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
+from lssvwm_agents.policies.returns import discounted_returns, lambda_returns
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_models.data.episodes import EpisodeDataset
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.utils.progress import progress_bar
+from lssvwm_models.training.optimizers import averaged
+from lssvwm_models.utils.checks import check_at_least, check_share
+from lssvwm_models.utils.randomness import modules_drawn_from, step_generator
 from lssvwm_models.utils.run_folder import RunFolder
+from lssvwm_models.utils.training_loop import Schedule, TrainingLoop
 
 POLICY: Final = "policy.safetensors"
 STIFFNESS: Final = 1.0  # weight of the policy's entropy, per share of spread that is missing
 REACH: Final = 2.0  # times the largest return ever recorded, that the critic may expect
 SCALE_DECAY: Final = 0.99  # of the running range of returns (DreamerV3)
+RETURN_RANGE: Final = (0.05, 0.95)  # the percentiles that it lies between
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class ImaginationConfig:
         lr, clip: learning rate of Adam, and the largest gradient norm, of the actor and the critic each.
         slow: decay, per gradient, of the averaged critic that returns are estimated with.
         entropy_coef: least weight of the policy's entropy.
-        spread: least spread of the policy, see `Policy.spread`, at the first update and at the last: while it is
-            smaller, the weight of the entropy grows.
+        spread: least `ActionDistribution.normalized_entropy` of the policy, at the first update and at the last: while
+            it is smaller, the weight of the entropy grows.
         width, depth: of the actor-critic.
         log_every, eval_every: updates between lines of metrics, with a checkpoint, and between evaluations.
         seed: every update draws its contexts and chances from (seed, update), so that a resumed run repeats an unbroken
@@ -87,22 +92,20 @@ class ImaginationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("updates", "num_dreams", "horizon", "refresh", "passes", "minibatches", "log_every", "eval_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        shares = {
-            name: getattr(self, name)
-            for name in ("event_share", "start_share", "gamma", "lambda_", "slow", "clip_range", "entropy_coef")
-        }
-        shares |= {"spread[0]": self.spread[0], "spread[1]": self.spread[1]}
-        shares["event_share + start_share"] = self.event_share + self.start_share
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} is {share}; expected a number from 0 to 1")
+        check_at_least(self, updates=1, num_dreams=1, horizon=1, context=1, refresh=1, passes=1, minibatches=1)
+        check_at_least(self, log_every=1, eval_every=1, lr=0, clip=0, width=1, depth=1, seed=0)
+        check_share(self, "event_share", "start_share", "clip_range", "gamma", "lambda_", "slow", "entropy_coef")
+        if not all(0 <= share <= 1 for share in self.spread):
+            raise ValueError(f"spread={self.spread} must be two shares, from 0 to 1")
+        if self.event_share + self.start_share > 1:
+            raise ValueError(
+                f"event_share={self.event_share} and start_share={self.start_share} are shares of the same contexts: "
+                "together they must be at most 1"
+            )
         if self.num_dreams % self.refresh:
-            raise ValueError(f"refresh is {self.refresh}; expected a divisor of num_dreams, {self.num_dreams}")
+            raise ValueError(f"refresh={self.refresh} must be a divisor of num_dreams={self.num_dreams}")
         if self.minibatches > self.num_dreams:
-            raise ValueError(f"minibatches is {self.minibatches}; expected at most num_dreams, {self.num_dreams}")
+            raise ValueError(f"minibatches={self.minibatches} must be at most num_dreams={self.num_dreams}")
 
     def least_spread(self, update: int) -> float:
         """The spread that the policy should have at an update."""
@@ -110,20 +113,31 @@ class ImaginationConfig:
         return first + (last - first) * update / self.updates
 
 
-class Dream(NamedTuple):
+class ImaginedRollout(NamedTuple):
     """H imagined steps in B worlds, time first.
 
-    `feats` (H + 1, B, F); `choice` (H, B) or (H, B, A), what the policy chose, see `Policy`; `rew` (H, B), and `cont`
-    (H, B), the probability of no end, came with the frame that followed.
+    `feats` (H + 1, B, F); `raw` (H, B) or (H, B, A), the raw actions, see `ActionDistribution`; `rew` (H, B), and
+    `cont` (H, B), the probability of no end, came with the frame that followed.
     """
 
     feats: Tensor
-    choice: Tensor
+    raw: Tensor
     rew: Tensor
     cont: Tensor
 
 
-class ImaginationTrainer:
+class Targets(NamedTuple):
+    """What is learned from a rollout: the slow critic's `values` (H + 1, B), and, of its steps (H, B), the `returns`,
+    the chance that the world was still `alive`, the scaled `advantages`, and `log_prob` under the policy that acted."""
+
+    values: Tensor
+    returns: Tensor
+    alive: Tensor
+    advantages: Tensor
+    log_prob: Tensor
+
+
+class ImaginationTrainer(TrainingLoop):
     """Trains an actor-critic inside a run folder, in dreams that begin from real contexts; see `ImaginationConfig`.
 
     Args:
@@ -137,6 +151,7 @@ class ImaginationTrainer:
         actor_critic: What is trained, on the core's device; `policy.safetensors` in the run folder is its last copy.
         step: Updates made so far.
         seconds: What these took.
+        scale: The running range of returns.
 
     Raises:
         ValueError: If the dataset is too short, the context too long, `initial` of another shape, or the run folder
@@ -150,8 +165,11 @@ class ImaginationTrainer:
         dataset: EpisodeDataset,
         initial: ActorCritic | None = None,
     ) -> None:
-        self.config, self.core, self.dataset = config, core, dataset
-        about, trained = core.simulator.config, core.simulator.config.trained_length
+        self.config = config
+        self.core = core
+        self.dataset = dataset
+        about = core.simulator.config
+        trained = about.trained_length
         self.context = trained if config.context is None else config.context
         if not 1 <= self.context <= trained:
             raise ValueError(
@@ -159,28 +177,40 @@ class ImaginationTrainer:
             )
         self.points, self.eventful = context_ends(dataset, self.context, config.horizon)
         self.beginnings = self.points[dataset.is_first[self.points]]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            sizes = about.model.feature_dim, about.action_space, config.width, config.depth
-            reach = initial.config.reach if initial is not None else REACH * largest_return(dataset, config.gamma)
-            made = ActorCriticConfig(*sizes, core.simulator.weights_sha256, reach)
-            self.actor_critic = ActorCritic(made).to(core.device)
-        if initial is not None:
-            _check_same_shape(initial.config, made)
-            self.actor_critic.load_state_dict(initial.state_dict())
-        self.slow_critic = copy.deepcopy(self.actor_critic.critic).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.actor_critic.parameters(), config.lr, eps=1e-5)
-        self.step, self.seconds, self.scale = 0, 0.0, 0.0
-        settings = {k: v for k, v in asdict(config).items() if k != "out"}
-        self.folder = RunFolder(
-            config.out,
-            {"imagination": settings, "data": dataset.hash(), "simulator": core.simulator.weights_sha256}
-            | {"denoising_steps": core.denoising_steps, "initial": None if initial is None else initial.sha256()},
+        sizes = ActorCriticConfig(
+            feature_dim=about.model.feature_dim,
+            action_space=about.action_space,
+            width=config.width,
+            depth=config.depth,
+            weights_sha256=core.simulator.weights_sha256,
+            # As far as before for an agent that is trained on: its critic's outputs stand for these returns.
+            reach=REACH * largest_return(dataset, config.gamma) if initial is None else initial.config.reach,
         )
-        if (checkpoint := self.folder.load_checkpoint()) is not None:
-            self._restore(checkpoint)
-        self.folder.rewind(self.step)
+        with modules_drawn_from(torch.Generator().manual_seed(config.seed)):
+            self.actor_critic = ActorCritic(sizes).to(core.device)
+        if initial is not None:
+            _check_same_shape(initial.config, sizes)
+            self.actor_critic.load_state_dict(initial.state_dict())
+        # Estimates that the critic is trained towards must not move with every step of the critic.
+        self.averaged_critic = averaged(self.actor_critic.critic, get_ema_multi_avg_fn(config.slow))
+        self.optimizer = torch.optim.Adam(self.actor_critic.parameters(), config.lr, eps=1e-5)
+        self.scale = 0.0
         self._pool: dict[int, WorldModelState] = {}  # by round
+        described = {
+            "imagination": {k: v for k, v in asdict(config).items() if k != "out"},
+            "data": dataset.hash(),
+            "simulator": core.simulator.weights_sha256,
+            "denoising_steps": core.denoising_steps,
+            "initial": None if initial is None else initial.sha256(),
+        }
+        schedule = Schedule("imagine", config.updates, config.log_every, config.eval_every, config.log_every)
+        super().__init__(RunFolder(config.out, described), schedule)
+        self.resume()
+
+    @property
+    def slow_critic(self) -> torch.nn.Module:
+        """The critic with averaged weights, that returns are estimated with."""
+        return self.averaged_critic.module
 
     @property
     def imagined_steps(self) -> int:
@@ -189,106 +219,111 @@ class ImaginationTrainer:
 
     @property
     def real_frames(self) -> int:
-        """Recorded frames shown to the model to dream from, so far; a frame counts as often as it was shown."""
-        shown = self.config.num_dreams + (self.step - 1) * self.config.refresh
-        return shown * self.context if self.step else 0
+        """Recorded frames that the model observed to dream from, so far; a frame counts as often as it was observed."""
+        contexts = self.config.num_dreams + (self.step - 1) * self.config.refresh
+        return contexts * self.context if self.step else 0
 
     def run(self, evaluate: Callable[[ActorCritic], dict[str, float]] | None = None) -> ActorCritic:
         """Train until `config.updates`, from wherever the run folder stands; returns the actor-critic.
 
         Args:
-            evaluate: Judges it, such as by SB3's `evaluate_policy` in the real environment: every `eval_every` updates
-                and after the last. Its numbers are logged under their names.
+            evaluate: Judges it, every `eval_every` updates and after the last, such as by SB3's `evaluate_policy` in
+                the real environment. Its numbers are logged under their names. Whatever is chosen by them is fitted to
+                the episodes that they come from: reset with seeds of `SPLITS["validation"]`, never of "test".
         """
-        config, recent = self.config, list[dict[str, float]]()
-        with progress_bar() as bar:
-            task = bar.add_task("imagine", total=config.updates, completed=self.step, status="")
-            while self.step < config.updates:
-                recent.append(self.train_step())
-                last = self.step == config.updates
-                if evaluate is not None and (last or self.step % config.eval_every == 0):
-                    self.folder.log(self.step, evaluate(self.actor_critic))
-                if last or self.step % config.log_every == 0:
-                    logs = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
-                    recent.clear()
-                    self.folder.log(self.step, logs | self._counts())
-                    self.checkpoint()
-                    bar.update(task, status=f"return {logs['return']:.3f}  spread {logs['spread']:.2f}")
-                bar.update(task, completed=self.step)
+        self.loop(None if evaluate is None else lambda: evaluate(self.actor_critic))
         return self.actor_critic
 
     def train_step(self) -> dict[str, float]:
         """Take in some real contexts, dream from all, and learn from the dreams."""
         started = time.perf_counter()
-        rng = torch.Generator(self.core.device).manual_seed(self.config.seed * 1_000_003 + self.step)
-        logs = self._learn(self.dream(self._starts(), rng), rng)
+        rng = step_generator(self.config.seed, self.step, self.core.device)
+        metrics = self._learn(self.dream(self._starts(), rng), rng)
         self.step += 1
         self.seconds += time.perf_counter() - started
-        return logs
+        return metrics
 
     @torch.no_grad()
-    def dream(self, memory: WorldModelState, rng: torch.Generator) -> Dream:
+    def dream(self, memory: WorldModelState, rng: torch.Generator) -> ImaginedRollout:
         """Act for `horizon` steps in B imagined worlds that go on from `memory`."""
         numbers = torch.arange(memory.batch_size, device=self.core.device)
         keys = fold(fold(numbers, self.config.seed), self.step)
-        feats, choices, rew, cont = [memory.feats], list[Tensor](), list[Tensor](), list[Tensor]()
+        feats = [memory.feats]
+        raw: list[Tensor] = []
+        rew: list[Tensor] = []
+        cont: list[Tensor] = []
         for _ in range(self.config.horizon):
-            choices.append(self.actor_critic.policy(feats[-1]).sample(rng))
-            frame, memory = self.core.imagine(memory, self.actor_critic.actions(choices[-1]), keys)
+            raw.append(self.actor_critic.policy(feats[-1]).sample(rng))
+            frame, memory = self.core.imagine(memory, self.actor_critic.to_actions(raw[-1]), keys)
             feats.append(frame.feats)
             rew.append(frame.rew.float())
             cont.append(1 - frame.term_prob.float())
-        return Dream(*(torch.stack(x) for x in (feats, choices, rew, cont)))
+        return ImaginedRollout(torch.stack(feats), torch.stack(raw), torch.stack(rew), torch.stack(cont))
 
-    def _learn(self, dream: Dream, rng: torch.Generator) -> dict[str, float]:
-        """Gradient steps on a batch of dreams."""
-        config, agent = self.config, self.actor_critic
-        with torch.no_grad():
-            values = self.slow_critic(dream.feats)
-            returns = lambda_returns(dream.rew, dream.cont, values, config.gamma, config.lambda_)
-            # A step counts by the chance that the world was still there: dreams go on beyond their end.
-            alive = torch.cat([torch.ones_like(dream.cont[:1]), dream.cont[:-1]]).cumprod(0)
-            low, high = torch.quantile(returns, torch.tensor([0.05, 0.95], device=returns.device)).tolist()
-            decay = SCALE_DECAY if self.step else 0.0
-            self.scale = decay * self.scale + (1 - decay) * (high - low)
-            # Large returns are scaled down, but small ones not up: where nothing is to be had, that would be noise.
-            advantages = (returns - values[:-1]) / max(1.0, self.scale)
-            log_prob = agent.policy(dream.feats[:-1]).log_prob(dream.choice)
-        parts = list[dict[str, Tensor]]()
+    def _learn(self, rollout: ImaginedRollout, rng: torch.Generator) -> dict[str, float]:
+        """Gradient steps on imagined rollouts."""
+        config = self.config
+        targets = self._targets(rollout)
+        parts: list[dict[str, Tensor]] = []
         for _ in range(config.passes):
-            order = torch.randperm(config.num_dreams, generator=rng, device=alive.device)
+            order = torch.randperm(config.num_dreams, generator=rng, device=rollout.rew.device)
             for worlds in order.chunk(config.minibatches):
-                feats, weight = dream.feats[:-1, worlds], alive[:, worlds]
-                policy = agent.policy(feats)
-                ratio = (policy.log_prob(dream.choice[:, worlds]) - log_prob[:, worlds]).exp()
-                clipped = ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
-                gain = torch.minimum(ratio * advantages[:, worlds], clipped * advantages[:, worlds])
-                spread = (weight * policy.spread()).sum().detach() / weight.sum()
-                coef = self._entropy_coef(float(spread))
-                actor_loss = -(weight * (gain + coef * policy.entropy())).mean()
-                critic_loss = (weight * agent.critic.loss(feats, returns[:, worlds])).mean()
-                self.optimizer.zero_grad()
-                (actor_loss + critic_loss).backward()
-                for part in (agent.actor, agent.critic):
-                    torch.nn.utils.clip_grad_norm_(part.parameters(), config.clip)
-                self.optimizer.step()
-                self._average()
-                parts.append(
-                    {
-                        "actor_loss": actor_loss.detach(),
-                        "critic_loss": critic_loss.detach(),
-                        "clipped": (ratio.detach() != clipped.detach()).float().mean(),
-                        "spread": spread,
-                        "entropy_coef": torch.tensor(coef),
-                    }
-                )
-        logs = {name: float(torch.stack([part[name] for part in parts]).mean()) for name in parts[0]}
-        return logs | {
-            "reward": float((alive * dream.rew).sum(0).mean()),
-            "return": float(returns[0].mean()),
-            "value": float(values[0].mean()),
-            "ended": float(1 - (alive[-1] * dream.cont[-1]).mean()),
+                parts.append(self._gradient_step(rollout, targets, worlds))
+        means = {name: float(torch.stack([part[name] for part in parts]).mean()) for name in parts[0]}
+        return means | {
+            "reward": float((targets.alive * rollout.rew).sum(0).mean()),
+            "return": float(targets.returns[0].mean()),
+            "value": float(targets.values[0].mean()),
+            "ended": float(1 - (targets.alive[-1] * rollout.cont[-1]).mean()),
             "scale": self.scale,
+        }
+
+    @torch.no_grad()
+    def _targets(self, rollout: ImaginedRollout) -> Targets:
+        """What to learn from imagined rollouts; moves the running range of returns on."""
+        config = self.config
+        values = self.slow_critic(rollout.feats)
+        returns = lambda_returns(rollout.rew, rollout.cont, values, config.gamma, config.lambda_)
+        # A step counts by the chance that the world was still there: dreams go on beyond their end.
+        alive = torch.cat([torch.ones_like(rollout.cont[:1]), rollout.cont[:-1]]).cumprod(0)
+        # The extremes are left out: a few large returns must not shrink the advantages of all others.
+        low, high = torch.quantile(returns, torch.tensor(RETURN_RANGE, device=returns.device)).tolist()
+        decay = SCALE_DECAY if self.step else 0.0
+        self.scale = decay * self.scale + (1 - decay) * (high - low)
+        # Large returns are scaled down, but small ones not up: where nothing is to be had, that would be noise.
+        advantages = (returns - values[:-1]) / max(1.0, self.scale)
+        log_prob = self.actor_critic.policy(rollout.feats[:-1]).log_prob(rollout.raw)
+        return Targets(values, returns, alive, advantages, log_prob)
+
+    def _gradient_step(self, rollout: ImaginedRollout, targets: Targets, worlds: Tensor) -> dict[str, Tensor]:
+        """Move actor and critic by the steps of some worlds; returns what that was like."""
+        config = self.config
+        agent = self.actor_critic
+        feats = rollout.feats[:-1, worlds]
+        weight = targets.alive[:, worlds]
+        advantages = targets.advantages[:, worlds]
+        policy = agent.policy(feats)
+        # The clipped objective of PPO (Schulman et al. 2017): once an action is that much more, or less, probable than
+        # under the policy that dreamed, the dream says no more of what would come of it.
+        ratio = (policy.log_prob(rollout.raw[:, worlds]) - targets.log_prob[:, worlds]).exp()
+        clipped = ratio.clamp(1 - config.clip_range, 1 + config.clip_range)
+        gain = torch.minimum(ratio * advantages, clipped * advantages)
+        spread = (weight * policy.normalized_entropy()).sum().detach() / weight.sum()
+        coef = self._entropy_coef(float(spread))
+        actor_loss = -(weight * (gain + coef * policy.entropy())).mean()
+        critic_loss = (weight * agent.critic.loss(feats, targets.returns[:, worlds])).mean()
+        self.optimizer.zero_grad()
+        (actor_loss + critic_loss).backward()
+        for part in (agent.actor, agent.critic):  # each by itself: their gradients have nothing to do with each other
+            torch.nn.utils.clip_grad_norm_(part.parameters(), config.clip)
+        self.optimizer.step()
+        self.averaged_critic.update_parameters(agent.critic)
+        return {
+            "actor_loss": actor_loss.detach(),
+            "critic_loss": critic_loss.detach(),
+            "clipped": (ratio.detach() != clipped.detach()).float().mean(),
+            "spread": spread,
+            "entropy_coef": torch.tensor(coef),
         }
 
     def _entropy_coef(self, spread: float) -> float:
@@ -302,11 +337,6 @@ class ImaginationTrainer:
         missing = max(0.0, self.config.least_spread(self.step) - spread)
         return self.config.entropy_coef + STIFFNESS * missing
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        for slow, current in zip(self.slow_critic.parameters(), self.actor_critic.critic.parameters(), strict=True):
-            slow.lerp_(current, 1 - self.config.slow)
-
     def _starts(self) -> WorldModelState:
         """The memories that this update's dreams begin with, of `num_dreams` contexts.
 
@@ -314,14 +344,16 @@ class ImaginationTrainer:
         is room for. So a run that is resumed has them again without keeping them.
         """
         rounds = range(self.step, self.step + self.config.num_dreams // self.config.refresh)
-        self._pool = {r: self._pool[r] if r in self._pool else self._absorbed(r) for r in rounds}
+        self._pool = {r: self._pool[r] if r in self._pool else self._context_memories(r) for r in rounds}
         return WorldModelState.cat(list(self._pool.values()))
 
-    def _absorbed(self, number: int) -> WorldModelState:
+    def _context_memories(self, number: int) -> WorldModelState:
         """The memories of `refresh` contexts, those of a round."""
-        config, core = self.config, self.core
+        config = self.config
+        core = self.core
         rng = np.random.default_rng([config.seed, number])
-        ends, filled = rng.choice(self.points, config.refresh), 0
+        ends = rng.choice(self.points, config.refresh)
+        filled = 0
         for share, points in ((config.event_share, self.eventful), (config.start_share, self.beginnings)):
             if len(points) and (count := min(round(share * config.refresh), config.refresh - filled)):
                 ends[filled : filled + count] = rng.choice(points, count)
@@ -329,40 +361,47 @@ class ImaginationTrainer:
         index = ends[:, None] + np.arange(1 - self.context, 1)  # (refresh, T)
         is_first = self.dataset.is_first[index]
         is_first[:, 0] = True
-        act, first = (torch.from_numpy(x).to(core.device) for x in (self.dataset.act[index], is_first))
-        return core.update_memory(core.initial_memory(config.refresh), self.dataset.obs[index], act, first)
+        return core.update_memory(
+            core.initial_memory(config.refresh),
+            self.dataset.obs[index],
+            torch.from_numpy(self.dataset.act[index]).to(core.device),
+            torch.from_numpy(is_first).to(core.device),
+        )
 
-    def _counts(self) -> dict[str, float]:
+    def status(self, metrics: dict[str, float]) -> str:
+        """What the progress bar says."""
+        return f"return {metrics['return']:.3f}  spread {metrics['spread']:.2f}"
+
+    def totals(self) -> dict[str, float]:
+        """What it cost so far."""
         return {"imagined_steps": self.imagined_steps, "real_frames": self.real_frames, "seconds": self.seconds}
 
     def checkpoint(self) -> None:
-        """Write everything that `run` needs to go on as if it had never stopped, and the policy for others to use."""
+        """Write what is needed to go on as if the training had never stopped, and the policy for others to use."""
         self.actor_critic.save(self.config.out / POLICY)
-        self.folder.save_checkpoint(
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "scale": self.scale,
-                "actor_critic": self.actor_critic.state_dict(),
-                "slow_critic": self.slow_critic.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-        )
+        super().checkpoint()
 
-    def _restore(self, checkpoint: dict[str, Any]) -> None:
-        for name in ("step", "seconds", "scale"):
-            setattr(self, name, checkpoint[name])
-        for name in ("actor_critic", "slow_critic", "optimizer"):
-            getattr(self, name).load_state_dict(checkpoint[name])
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds; see `TrainingLoop`."""
+        return {
+            "scale": self.scale,
+            "actor_critic": self.actor_critic.state_dict(),
+            "slow_critic": self.slow_critic.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the `state` of a checkpoint."""
+        self.scale = state["scale"]
+        self.actor_critic.load_state_dict(state["actor_critic"])
+        self.slow_critic.load_state_dict(state["slow_critic"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def largest_return(dataset: EpisodeDataset, gamma: float) -> float:
     """The largest discounted return from any recorded frame on, in size; 1 where there were no rewards."""
-    following, largest = 0.0, 0.0
-    for rew, first in zip(dataset.rew[::-1].tolist(), dataset.is_first[::-1].tolist(), strict=True):
-        following = rew + gamma * following
-        largest, following = max(largest, abs(following)), 0.0 if first else following
-    return largest or 1.0
+    is_last = np.append(dataset.is_first[1:], True)
+    return float(np.abs(discounted_returns(dataset.rew, gamma, is_last)).max()) or 1.0
 
 
 def _check_same_shape(found: ActorCriticConfig, wanted: ActorCriticConfig) -> None:
@@ -389,7 +428,8 @@ def context_ends(dataset: EpisodeDataset, context: int, horizon: int) -> tuple[N
         raise ValueError(
             f"contexts of {context} frames were asked of {len(dataset)} frames of {dataset.folder}; collect more"
         )
-    episode, events = dataset.is_first.cumsum(), dataset.events
+    episode = dataset.is_first.cumsum()
+    events = dataset.events
     following = np.append(events, len(dataset))[np.searchsorted(events, frames, side="right")]  # after each frame
     soon = (following - frames <= horizon) & (following < len(dataset))
     soon &= episode[following.clip(max=len(dataset) - 1)] == episode

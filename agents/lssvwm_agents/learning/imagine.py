@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.utils.files import write_bytes
 
 from lssvwm_agents.learning.imagination import POLICY, ImaginationConfig, ImaginationTrainer
 from lssvwm_agents.policies.actor_critic import ActorCritic
@@ -18,6 +16,8 @@ from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.utils.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def imagine(config: ImagineConfig) -> ActorCritic:
     core = SimulatorCore(simulator, 1, config.denoising_steps, config.device, bf16=config.bf16)
     trainer = ImaginationTrainer(config.imagination, core, EpisodeDataset(config.dataset))
     policy = trainer.run()
-    file = tell(command("imagine", config), config, trainer, trainer.imagined_steps, trainer.seconds)
+    file = write_report(command("imagine", config), config, trainer, trainer.imagined_steps, trainer.seconds)
     print(
         f"{trainer.imagined_steps:,} imagined steps in {trainer.seconds / 60:.0f} minutes; the policy is in {file}. "
         f"Judge it with:\n  lssvwm judge --simulator {config.simulator} --agent policy --policy {file} --out runs/judge"
@@ -65,17 +65,25 @@ def imagine(config: ImagineConfig) -> ActorCritic:
     return policy
 
 
-def tell(words: str, config: Any, trainer: ImaginationTrainer, imagined_steps: int, seconds: float) -> Path:
+def write_report(
+    command_line: str, config: Any, trainer: ImaginationTrainer, imagined_steps: int, seconds: float
+) -> Path:
     """Write beside a trainer's policy how it came about, for `lssvwm judge` to repeat; returns the policy's file.
 
     Args:
-        words, config: What was asked for, as a command and as a dataclass.
-        trainer: Who made it, with its data.
+        command_line, config: What the user ran, as a command and as a dataclass.
+        trainer: What made the policy, with its data.
         imagined_steps, seconds: Of learning in dreams, in all.
     """
-    core, dataset, file = trainer.core, trainer.dataset, trainer.config.out / POLICY
-    report = {"command": words, "recorded_frames": len(dataset), "imagined_steps": imagined_steps}
-    report |= {"minutes": round(seconds / 60, 1), "data_hash": dataset.hash()}
-    report |= {"weights_sha256": core.simulator.weights_sha256} | provenance(config, core.device)
+    file = trainer.config.out / POLICY
+    report = {
+        "command": command_line,
+        "recorded_frames": len(trainer.dataset),
+        "imagined_steps": imagined_steps,
+        "minutes": round(seconds / 60, 1),
+        "data_hash": trainer.dataset.hash(),
+        "weights_sha256": trainer.core.simulator.weights_sha256,
+        **provenance(config, trainer.core.device),
+    }
     write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1) + "\n").encode())
     return file

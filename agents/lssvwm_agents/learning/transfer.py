@@ -1,4 +1,4 @@
-"""Taking an actor-critic along when its world model is trained on.
+"""Transferring an actor-critic to its world model as it is after more training.
 
 The features of the new model say the same in other words: the heads are trained afresh at the end of every training
 (`Trainer.fit_heads`), from other random weights. We looked at a model of DoorKey-5x5 before and after 200 more steps:
@@ -19,15 +19,16 @@ from torch import Tensor, nn
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data.batch import Batch
 from lssvwm_models.data.segments import random_segments
 
-SEQUENCES: Final = 128  # real ones, that both models are shown
+SEQUENCES: Final = 128  # real ones, that both models observe
 AT_ONCE: Final = 16  # of them
 EVENT_SHARE: Final = 0.5  # of them with a reward or an end, where most depends on what is done
 RIDGE: Final = 1e-3  # beside features whose mean square is about 1
 
 
-def taken_along(
+def transfer_policy(
     agent: ActorCritic, old: SimulatorCore, new: SimulatorCore, dataset: EpisodeDataset, seed: int
 ) -> ActorCritic:
     """An actor-critic that does in `new`, as nearly as it can, what `agent` does in `old`; on the CPU.
@@ -38,15 +39,22 @@ def taken_along(
         dataset: Real episodes to compare their features on.
         seed: Decides which parts of them.
     """
-    rng, before, after = np.random.default_rng(seed), list[Tensor](), list[Tensor]()
+    rng = np.random.default_rng(seed)
+    before: list[Tensor] = []
+    after: list[Tensor] = []
     length = min(old.simulator.config.trained_length, new.simulator.config.trained_length)
     for _ in range(SEQUENCES // AT_ONCE):
         batch = random_segments(dataset, range(len(dataset)), AT_ONCE, length, rng, EVENT_SHARE)
-        for core, feats in ((old, before), (new, after)):
-            shown = batch.to(core.device)
-            nothing = core.initial_memory(AT_ONCE)
-            feats.append(core.model.observe(nothing, shown.obs, shown.act, shown.is_first)[1].flatten(0, 1).cpu())
+        before.append(_features(old, batch))
+        after.append(_features(new, batch))
     return translated(agent, torch.cat(before), torch.cat(after), new.simulator.weights_sha256)
+
+
+def _features(core: SimulatorCore, batch: Batch) -> Tensor:
+    """What a core makes of each frame of B sequences of T, (B T, F)."""
+    real = batch.to(core.device)
+    _, feats = core.model.observe(core.initial_memory(len(real.act)), real.obs, real.act, real.is_first)
+    return feats.flatten(0, 1).cpu()
 
 
 @torch.no_grad()
@@ -55,15 +63,16 @@ def translated(agent: ActorCritic, before: Tensor, after: Tensor, weights_sha256
 
     The map from one to the other is linear, so that the first layers can take it in.
     """
-    x = torch.cat([after, torch.ones(len(after), 1)], 1).double()
+    x = torch.cat([after, torch.ones(len(after), 1)], 1).double()  # with a constant, for the means
     ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
     ridge[-1, -1] = 0  # the constant costs nothing
     solution = torch.linalg.solve(x.T @ x / len(x) + ridge, x.T @ before.double() / len(x)).float()
-    matrix, constant = solution[:-1], solution[-1]
+    matrix = solution[:-1]
+    constant = solution[-1]
     new = copy.deepcopy(agent)
     new.config = replace(agent.config, weights_sha256=weights_sha256)
     for first in (new.actor[0], new.critic.mlp[0]):
         assert isinstance(first, nn.Linear)
-        first.bias.add_(first.weight @ constant)
+        first.bias.add_(first.weight @ constant)  # by the old weights, so before they change
         first.weight.copy_(first.weight @ matrix.T)
     return new

@@ -360,4 +360,4 @@ def test_the_command_line_reads_back_what_a_dataset_says(unbroken: Any, capsys: 
     assert f"{reports[-1]['real_frames']}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*words[1:], "--explore", "2"])
-    assert "explore is 2.0" in capsys.readouterr().err
+    assert "explore=2.0 must be a share" in capsys.readouterr().err

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lssvwm_agents.learning.transfer import taken_along, translated
-from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
-from lssvwm_models.data import Episode, write_dataset
 from torch import Tensor
 
+from lssvwm_agents.learning.transfer import transfer_policy, translated
+from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data import Episode, write_dataset
 
 
 def trained(width: int, actions: int = 3) -> ActorCritic:
@@ -67,9 +67,9 @@ def test_an_agent_does_the_same_in_a_model_whose_features_are_stirred(toy_simula
         other.model.features.norm.weight.copy_(other.model.features.norm.weight.flip(0))
     old, new = SimulatorCore(toy_simulator, 1), SimulatorCore(other, 1)
     agent = trained(toy_simulator.config.model.feature_dim, 7)
-    moved = taken_along(agent, old, new, data, seed=0)
+    moved = transfer_policy(agent, old, new, data, seed=0)
     assert moved.config.weights_sha256 == other.weights_sha256 != toy_simulator.weights_sha256
-    assert moved.sha256() == taken_along(agent, old, new, data, seed=0).sha256() != agent.sha256()
+    assert moved.sha256() == transfer_policy(agent, old, new, data, seed=0).sha256() != agent.sha256()
     seen = [core.reset([0], [0], [(obs[:8], act[:8])]) is not None and core.features() for core in (old, new)]
     torch.testing.assert_close(seen[1], seen[0].flip(1))
     close = (answers(moved, seen[1]) - answers(agent, seen[0])).abs().max()

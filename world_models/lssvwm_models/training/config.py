@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from lssvwm_models.training.objective import ObjectiveConfig
 from lssvwm_models.utils.checks import check_at_least, check_share
+
+SHORTEST_EVALUATED: Final = 16  # frames of a held-out sequence, even where those trained on are shorter
 
 
 @dataclass(frozen=True)

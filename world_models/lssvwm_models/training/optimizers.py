@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.execution.precision import supports_bf16
 
 if TYPE_CHECKING:
     from lssvwm_models.model.world_model import WorldModel
@@ -60,7 +60,7 @@ class Muon(Optimizer):
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """A matrix (m, n) with the singular vectors of the given one, and values near 1 (Newton-Schulz, roughly)."""
     a, b, c = NEWTON_SCHULZ
-    X = matrix.bfloat16() if knows_bf16(matrix.device.type) else matrix
+    X = matrix.bfloat16() if supports_bf16(matrix.device.type) else matrix
     X = X if X.shape[0] <= X.shape[1] else X.T
     X = X / X.norm().clamp(min=1e-7)
     for _ in range(steps):

@@ -20,7 +20,7 @@ from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.execution.precision import autocast
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
-from lssvwm_models.training.config import TrainingConfig
+from lssvwm_models.training.config import SHORTEST_EVALUATED, TrainingConfig
 from lssvwm_models.training.head_training import head_examples, train_heads
 from lssvwm_models.training.losses import block_losses, check_objective, summed, world_model_loss
 from lssvwm_models.training.objective import ObjectiveConfig
@@ -32,7 +32,6 @@ from lssvwm_models.utils.run_folder import RunFolder
 from lssvwm_models.utils.training_loop import Schedule, TrainingLoop
 
 EVALUATED: Final = 4  # held-out sequences, and dreams
-SHORTEST_EVALUATED: Final = 16  # frames of each, even where training is on shorter ones
 TOKENIZER_FRAMES: Final = 4000  # that it is fitted to
 OLD_NAMES: Final = {"odometry_trained": "reckons", "heads_trained": "judges"}  # in checkpoints of older versions
 
