@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from lssvwm_models.execution import precision
-from lssvwm_models.execution.precision import autocast, knows_bf16
+from lssvwm_models.execution.precision import autocast, supports_bf16
 
 
 @pytest.fixture(autouse=True)
 def unknown_hardware() -> Iterator[None]:
-    knows_bf16.cache_clear()
+    supports_bf16.cache_clear()
     yield
-    knows_bf16.cache_clear()
+    supports_bf16.cache_clear()
 
 
 def product(bf16: bool) -> torch.dtype:
@@ -24,7 +24,7 @@ def product(bf16: bool) -> torch.dtype:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_products_are_in_bfloat16_where_asked_for_and_known(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "knows_bf16", lambda kind: known)
+    monkeypatch.setattr(precision, "supports_bf16", lambda kind: known)
     assert product(True) == (torch.bfloat16 if known else torch.float32)
     assert product(False) == torch.float32
 

@@ -11,23 +11,23 @@ _log = logging.getLogger(__name__)
 
 
 def autocast(device: torch.device | str, bf16: bool) -> torch.autocast:
-    """Matrix products in bfloat16, if that is asked for and the device knows it; in float32 otherwise."""
+    """Matrix products in bfloat16, if that is asked for and the device supports it; in float32 otherwise."""
     kind = torch.device(device).type
-    return torch.autocast(kind, torch.bfloat16, enabled=bf16 and knows_bf16(kind))
+    return torch.autocast(kind, torch.bfloat16, enabled=bf16 and supports_bf16(kind))
 
 
 @functools.cache
-def knows_bf16(kind: str) -> bool:
+def supports_bf16(kind: str) -> bool:
     """Whether devices of this type ("cpu", "cuda") multiply bfloat16 at least as fast as float32.
 
     What was found is logged once, at level INFO, if it is that they do not.
     """
     if kind == "cuda":
-        known = torch.cuda.is_bf16_supported(including_emulation=False)
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
     elif kind == "cpu":
-        known = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # AVX-512 or better, or an ARM that has it
+        supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # AVX-512 or better, or an ARM that has it
     else:
-        known = True
-    if not known:
+        supported = True
+    if not supported:
         _log.info("this %s would emulate bfloat16: matrices are multiplied in float32", kind)
-    return known
+    return supported

@@ -1,4 +1,4 @@
-"""What every layer is told of the frames, besides their tokens."""
+"""What every layer knows of the frames, besides their tokens."""
 
 from __future__ import annotations
 

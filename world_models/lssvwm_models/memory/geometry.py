@@ -60,15 +60,15 @@ def motion_patches(view: EgoView, grid: int, patch: int) -> list[int]:
     Raises:
         ValueError: If none of them is.
     """
-    shown = set[int]()
+    patches = set[int]()
     for forward, right, _ in view.motions:
         top = (view.row - forward) * view.cell
         left = (view.col + right) * view.cell
         rows, cols = (range(max(0, at // patch), min(grid, -(-(at + view.cell) // patch))) for at in (top, left))
-        shown.update(row * grid + col for row in rows for col in cols)
-    if not shown:
+        patches.update(row * grid + col for row in rows for col in cols)
+    if not patches:
         raise ValueError(f"{view} has no cell in sight that a motion ends in; is the agent at row, col of its frame?")
-    return sorted(shown)
+    return sorted(patches)
 
 
 def patch_places(pose: Tensor | None, view: EgoView | None, grid: int, patch: int, lead: tuple[int, ...]) -> Tensor:

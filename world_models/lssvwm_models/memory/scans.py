@@ -27,7 +27,7 @@ class Scanned(NamedTuple):
     `y` is like the tokens (B, T, S, n, d), `state` is the memory after the last frame. `around` (B, T, E, d_inner) is
     what was remembered, before each frame, of the places around; None from memories that do not look around, or do not
     write. `reads` (B, 1, M, H, P) is what was read at the places that the frame shows: the same for every stream and
-    noise level, so the next pass over the same frame can be told (`FrameContext.reads`); None where it is not.
+    noise level, so the next pass over the same frame takes it from `FrameContext.reads`; None where it is not.
     """
 
     y: Tensor
@@ -200,7 +200,7 @@ class PlaceMap(Scan):
         d_model, d_inner, headdim: see `Scan`.
         patches: of a frame.
         parts: patches per token.
-        map_size: side, in cells, of the torus on which places are told apart; N = map_size ** 2.
+        map_size: side, in cells, of the torus on which places differ; N = map_size ** 2.
         looks_around: whether `forward` returns a view of the surroundings.
     """
 
@@ -249,10 +249,10 @@ class PlaceMap(Scan):
     ) -> tuple[Tensor, Tensor]:
         """Write values (B, T, M, H, P) into the map; returns what is read before, (B, T, M + E, H, P), and the map."""
         keys = self._codes("B", "patch", frames, dtype)  # (B, T, M, N)
-        asked = [] if frames.reads is not None else [self._codes("C", "patch", frames, dtype)]
+        queries = [] if frames.reads is not None else [self._codes("C", "patch", frames, dtype)]
         if self.look is not None and frames.around is not None:
-            asked.append(self._codes("look", "around", frames, dtype))
-        reads = torch.cat(asked, 2) if asked else keys[:, :, :0]
+            queries.append(self._codes("look", "around", frames, dtype))
+        reads = torch.cat(queries, 2) if queries else keys[:, :, :0]
         y, state = frame_scan(reads, value, self.step_sizes(dt), -self.A_log.exp(), keys, state, frames.is_first)
         y = y if frames.reads is None else torch.cat([frames.reads, y], 2)
         return y, state

@@ -145,11 +145,11 @@ class WorldModelState:
     def load(path: str | Path) -> tuple[WorldModelState, dict[str, str]]:
         """Read a file of `save`, or of `CompactState.save`: the state, and the metadata that was stored with it."""
 
-        def made(named: dict[str, Tensor]) -> WorldModelState:
+        def build(named: dict[str, Tensor]) -> WorldModelState:
             compact = any(name.startswith("held.") for name in named)
             return CompactState.from_tensors(named).expand() if compact else WorldModelState.from_tensors(named)
 
-        return _load(path, made)
+        return _load(path, build)
 
 
 @dataclass(frozen=True)
@@ -249,12 +249,12 @@ def _save(path: str | Path, named: dict[str, Tensor], metadata: dict[str, str] |
     write_bytes(path, data)
 
 
-def _load(path: str | Path, made: Callable[[dict[str, Tensor]], State]) -> tuple[State, dict[str, str]]:
-    """What is made of the tensors of a file, and its metadata."""
+def _load(path: str | Path, build: Callable[[dict[str, Tensor]], State]) -> tuple[State, dict[str, str]]:
+    """What `build` makes of the tensors of a file, and its metadata."""
     try:
         with safe_open(str(path), "pt") as file:
             named = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-            return made(named), file.metadata() or {}
+            return build(named), file.metadata() or {}
     except FileNotFoundError:
         raise
     except Exception as error:

@@ -88,7 +88,7 @@ class Network(nn.Module):
     def context(
         self, places: Tensor, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool
     ) -> FrameContext:
-        """What the layers are told of frames.
+        """The context of frames, for all layers.
 
         Args:
             places: (B, T, M, 2) of the patches. around: (B, T, E, 2), places whose memory the features are made of,
@@ -137,10 +137,10 @@ class Network(nn.Module):
                 channels=None if channels is None else channels[:, i],
                 reads=None if reads is None else reads[i],
             )
-            made = block(x, cond, frames_here, ssm[i], kv[i])
-            x = made.x
-            around = around if made.around is None else made.around
-            after.append((made.ssm, made.kv, None if frames.writes else made.reads))
+            output = block(x, cond, frames_here, ssm[i], kv[i])
+            x = output.x
+            around = around if output.around is None else output.around
+            after.append((output.ssm, output.kv, None if frames.writes else output.reads))
         new_ssm, new_kv, new_reads = zip(*after, strict=True)
         shift, scale = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(2, -1)
         return NetworkOutput(modulated_norm(x, shift, scale), around, new_ssm, new_kv, new_reads)

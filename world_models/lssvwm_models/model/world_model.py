@@ -97,7 +97,7 @@ class WorldModel(nn.Module):
             obs: (B, T, C, H, W) in [-1, 1]. act: (B, T) or (B, T, A), the action that led to each frame.
             is_first: (B, T) bool; the memory is emptied before such a frame.
             pose: (B, T, 3) of the eye where it is known, on the axes of `state.pose`, or of the first frames (see
-                `data.segments.relative_pose`); otherwise it is reckoned.
+                `data.segments.relative_pose`); otherwise odometry estimates it.
 
         Returns:
             the state after the last frame, and features (B, T, F) of every frame.
@@ -129,28 +129,28 @@ class WorldModel(nn.Module):
         Args:
             act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
                 the same frame. steps: denoising steps. pose: (B, 3) of the eye in the next frame where it is known, on
-                the axes of `state.pose`; otherwise it is reckoned. recorded: replays steps that it has recorded.
+                the axes of `state.pose`; otherwise odometry estimates it. recorded: replays steps that it has recorded.
         """
         self._check_ahead(state, act, rng)
         self._check_placed(pose)
         make = self._imagine if recorded is None else partial(self._imagine_recorded, recorded)
 
-        def of(worlds: slice) -> tuple[Prediction, WorldModelState]:
+        def imagined(worlds: slice) -> tuple[Prediction, WorldModelState]:
             here = None if pose is None else pose[worlds]
             return make(state[worlds], act[worlds], rng[worlds], steps, here)
 
-        made = by_thread(of, state.batch_size) if self.device.type == "cpu" else [of(slice(None))]
-        if len(made) == 1:
-            return made[0]
-        frames, states = zip(*made, strict=True)
+        parts = by_thread(imagined, state.batch_size) if self.device.type == "cpu" else [imagined(slice(None))]
+        if len(parts) == 1:
+            return parts[0]
+        frames, states = zip(*parts, strict=True)
         return Prediction.cat(frames), WorldModelState.cat(states)
 
     def _imagine(
         self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int, pose: Tensor | None
     ) -> tuple[Prediction, WorldModelState]:
         """`imagine`, in one thread, without checks."""
-        act, is_first, reckoned = self._ahead(state, act)
-        pose = reckoned if pose is None else pose.unsqueeze(1)
+        act, is_first, estimated = self._ahead(state, act)
+        pose = estimated if pose is None else pose.unsqueeze(1)
         frames = self._context(state, is_first, pose)
         sampled, reads = self._sample(state, act, frames, rng.unsqueeze(1), steps)
         after = self._write(state, sampled.x, act, frames, pose, reads=reads)
@@ -271,7 +271,7 @@ class WorldModel(nn.Module):
         channels: Tensor | None = None,
         reads: Reads | None = None,
     ) -> Committed:
-        """`commit`, when it is known what the layers are told, and perhaps what they have `reads` already."""
+        """`commit`, given the context of the frames, and perhaps what the layers have read already."""
         if streams is None:
             streams = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
         output = self.network(*streams, act, frames, state.ssm, state.kv, channels, reads)
@@ -289,7 +289,7 @@ class WorldModel(nn.Module):
         return (slice(start, start + size) for start in range(0, T, size))
 
     def _context(self, state: WorldModelState, is_first: Tensor, pose: Tensor | None) -> FrameContext:
-        """What the layers are told of frames (B, T) that are to be written."""
+        """The context of frames (B, T) that are to be written."""
         here = torch.zeros(*is_first.shape, 3, dtype=torch.long, device=self.device) if pose is None else pose
         around = surrounding_places(here, self.config.network.map_size)
         return self.network.context(self.places(pose, is_first.shape), around, is_first, state.age, writes=True)
