@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 def by_thread(dream: Callable[[slice], Result], worlds: int) -> list[Result]:
     """What `dream` makes of consecutive slices of so many worlds, each slice in a thread of its own.
 
-    There are at most `torch.get_num_threads()` slices; a single one stays in the caller's thread. The others run without
+    There are at most `torch.get_num_threads()` slices; a single one stays in the caller's thread. Several run without
     gradients, and under the autocast of the caller, whose own number of threads is left alone.
     """
     threads = torch.get_num_threads()

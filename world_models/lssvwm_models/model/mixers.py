@@ -130,7 +130,7 @@ class CausalAttention(PlaceAttention):
         return batch_size, self.window or 0, 2, self.n_heads, self.tokens, self.head_dim
 
     def forward(self, x: Tensor, frames: FrameContext, state: Tensor) -> Scanned:
-        """Attend with tokens x (B, T, S, n, d) to the frames of the state (B, F, 2, H, n, e), and let stream 0 enter it."""
+        """Attend with tokens x (B, T, S, n, d) to the frames of the state (B, F, 2, H, n, e); stream 0 enters it."""
         T, S = x.shape[1:3]
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, self.head_dim)).unbind(-3)
         place = self.rotation(frames, q.dtype)  # (B, T, n, H, e / 2)
