@@ -28,7 +28,7 @@ from lssvwm_env.simulator.simulator import package_versions
 from lssvwm_env.train import model_config
 from lssvwm_env.utils.provenance import hardware
 from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.execution.precision import supports_bf16
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.training.objective import ObjectiveConfig
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
@@ -195,7 +195,7 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
         "parameters": sum(p.numel() for p in trained.parameters()),
         "state_bytes": trained.initial_state(1).nbytes,
         "hardware": hardware("cpu"),
-        "precision": "bfloat16" if training.bf16 and knows_bf16("cpu") else "float32",
+        "precision": "bfloat16" if training.bf16 and supports_bf16("cpu") else "float32",
         "data_hash": dataset.hash(),
         "commit": commit,
         "versions": package_versions(),

@@ -25,7 +25,7 @@ import tyro
 from pages import table
 
 from lssvwm_env.utils.provenance import hardware
-from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.execution.precision import supports_bf16
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -128,7 +128,7 @@ class Args:
 def speeds(checkout: Path, args: Args) -> dict[str, float]:
     """Frames per second of what a checkout does."""
     asked = json.dumps(
-        {k: v for k, v in asdict(args).items() if k not in ("commit", "out")} | {"bf16": knows_bf16("cpu")}
+        {k: v for k, v in asdict(args).items() if k not in ("commit", "out")} | {"bf16": supports_bf16("cpu")}
     )
     models = checkout / "world_models"
     packages = models if (models / "lssvwm_models").is_dir() else checkout

@@ -34,7 +34,7 @@ from lssvwm_env.envs.core import CoreState, SimulatorCore
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import provenance
-from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.execution.precision import supports_bf16
 from lssvwm_models.memory.state import WorldModelState
 
 ROOT: Final = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def real_steps(simulator: Simulator, seed: int) -> Callable[[], object]:
 
 def precisions(device: str) -> tuple[bool, ...]:
     """Whether matrices are multiplied in bfloat16: not, and also if the device does it in no more time."""
-    return (False, True) if knows_bf16(torch.device(device).type) else (False,)
+    return (False, True) if supports_bf16(torch.device(device).type) else (False,)
 
 
 def dreaming(args: Args, simulator: Simulator) -> Record:

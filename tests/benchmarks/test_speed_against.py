@@ -2,14 +2,14 @@
 
 import pytest
 
-from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.execution.precision import supports_bf16
 
 
 def test_a_checkout_is_timed_by_its_own_packages_and_compared(program):
     against = program("benchmarks/speed_against.py")
     args = against.Args(worlds=(1,), lengths=(4,), repeats=1, threads=1)
     speeds = against.speeds(against.ROOT, args)
-    precisions = ("float32", "bfloat16")[: 1 + knows_bf16("cpu")]
+    precisions = ("float32", "bfloat16")[: 1 + supports_bf16("cpu")]
     assert set(speeds) == {*(f"dreams, 1 side by side, {p}" for p in precisions), "training, sequences of 4"}
     assert all(v > 0 for v in speeds.values())
     twice = {k: 2 * v for k, v in speeds.items()}

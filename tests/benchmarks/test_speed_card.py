@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from lssvwm_env.simulator.simulator import Simulator
-from lssvwm_models.execution.precision import knows_bf16
+from lssvwm_models.execution.precision import supports_bf16
 
 
 def test_a_card_is_made(
@@ -40,5 +40,5 @@ def test_a_card_is_made(
     assert all(sum(f["parts"].values()) == pytest.approx(1) for f in record["floors"])
     text = (tmp_path / "docs" / "speed.md").read_text()
     assert f"| 300 | {size:,} |" in text and "| float32 | 2 |" in text
-    assert ("| bfloat16 | 2 |" in text) == knows_bf16("cpu")
+    assert ("| bfloat16 | 2 |" in text) == supports_bf16("cpu")
     assert (tmp_path / "docs" / "img" / "speed.png").read_bytes().startswith(b"\x89PNG")
