@@ -12,12 +12,12 @@ import imageio.v3 as imageio
 import numpy as np
 import tyro
 from gymnasium.wrappers import TimeLimit
-from lssvwm_agents import CEM, MCTS, MPPI, Budget, MPCAgent, RandomShooting, run_episode
-from lssvwm_models.data.splits import SPLITS
 
+from lssvwm_agents import CEM, MCTS, MPPI, Budget, MPCAgent, RandomShooting, run_episode
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data.splits import SPLITS
 
 PLANNERS = {"cem": CEM, "mcts": MCTS, "mppi": MPPI, "shooting": RandomShooting}
 
@@ -63,7 +63,7 @@ def main(args: Args) -> None:
     print(f"{record.imagined_steps} imagined steps; the plans promised {record.values.max():.2f} at best")
     print(f"the slowest decision took {record.seconds.max():.1f} s")
 
-    film = np.concatenate([record.frames[1:], record.foreseen], axis=2)
+    film = np.concatenate([record.frames[1:], record.predicted_frames], axis=2)
     imageio.imwrite(args.out, film.repeat(4, axis=1).repeat(4, axis=2), duration=250, loop=0)  # 4 times as large
     print(f"wrote {args.out}")
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import tyro
 from gymnasium.wrappers import TimeLimit
-from lssvwm_agents.judging.outcomes import play, summary
-from lssvwm_models.data.splits import SPLITS
 from stable_baselines3 import PPO
 
+from lssvwm_agents.judging.outcomes import play_episodes, summary
 from lssvwm_env import LSSVWMVecEnv, MemoryFeatures, Simulator
 from lssvwm_env.real import make_real
+from lssvwm_models.data.splits import SPLITS
 
 
 @dataclass
@@ -36,7 +36,7 @@ def main(args: Args) -> None:
         env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
         return MemoryFeatures(TimeLimit(env, simulator.config.horizon), simulator)
 
-    found = summary(play(policy, real, SPLITS["test"][: args.episodes]), gamma=0.99)
+    found = summary(play_episodes(policy, real, SPLITS["test"][: args.episodes]), gamma=0.99)
     print("success {value:.2f} [{low:.2f}, {high:.2f}] in {n} real episodes".format(**found["success"]))
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gymnasium.wrappers import TimeLimit
-from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.utils.files import write_bytes
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +20,8 @@ from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.evaluation.compare import CompareConfig, compare
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.utils.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def demo(config: DemoConfig) -> None:
     seconds = round(time.perf_counter() - began, 1)
     text = json.dumps(compared | {"plans": plans, "demo_seconds": seconds}, indent=2) + "\n"
     write_bytes(config.out / "report.json", text.encode())
-    _print(console, plans)
+    _print_plans(console, plans)
     console.print(f"{seconds:.0f} s. Look at plan.gif, dream_vs_real.gif and fidelity.png in {config.out}.")
 
 
@@ -81,7 +81,7 @@ def act(simulator: Simulator, seed: int) -> EpisodeRecord:
     return run_episode(agent, real, seed=SPLITS["test"].start + seed)
 
 
-def _print(console: Console, plans: list[dict[str, float]]) -> None:
+def _print_plans(console: Console, plans: list[dict[str, float]]) -> None:
     table = Table("episode", "real return", "real steps", "imagined steps", title="Planned in a dream")
     for i, p in enumerate(plans):
         table.add_row(str(i), f"{p['return']:.2f}", str(p["steps"]), f"{p['imagined_steps']:,}")

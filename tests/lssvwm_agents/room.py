@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lssvwm_agents import Budget, PlanRequest
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
 
@@ -114,3 +115,12 @@ def room_state(*cells: Cell) -> WorldModelState:
 
 def keys(count: int = 1, seed: int = 0) -> Tensor:
     return torch.arange(count) + 1000 * seed
+
+
+def request(
+    *cells: Cell, room: Room | None = None, horizon: int = 10, steps: int = 1000, warm_start: Tensor | None = None
+) -> PlanRequest:
+    """A plan for each of some worlds, whose agents are in these cells; (0, 0) by default."""
+    state = room_state(*(cells or ((0, 0),)))
+    budget = Budget(imagined_steps=steps)
+    return PlanRequest(room or Room(), state, horizon, budget, keys(state.batch_size), warm_start)

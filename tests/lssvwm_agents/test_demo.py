@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
-import lssvwm_agents.demo as module
 import pytest
+
+import lssvwm_agents.demo as module
 from lssvwm_agents.demo import DemoConfig, demo
 from lssvwm_agents.planning.protocols import Budget
-
 from lssvwm_env.simulator.simulator import Simulator
 
 

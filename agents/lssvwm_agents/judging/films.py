@@ -21,9 +21,10 @@ def film_gif(records: list[EpisodeRecord]) -> bytes:
     """
     pictures: list[NDArray[np.uint8]] = []
     for record in records:
-        came, foreseen = record.frames[1 : _LONGEST + 1], record.foreseen[:_LONGEST]
-        gap = np.full((len(came), came.shape[1], 2, 3), 255, np.uint8)
-        film = np.concatenate([came, gap, foreseen], axis=2)
+        real = record.frames[1 : _LONGEST + 1]
+        predicted = record.predicted_frames[:_LONGEST]
+        gap = np.full((len(real), real.shape[1], 2, 3), 255, np.uint8)
+        film = np.concatenate([real, gap, predicted], axis=2)
         pictures += [*film, *film[-1:].repeat(4, 0)]  # hold the end
     buffer = io.BytesIO()
     iio.imwrite(buffer, np.stack(pictures).repeat(4, 1).repeat(4, 2), extension=".gif", duration=250, loop=0)

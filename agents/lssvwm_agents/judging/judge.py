@@ -6,15 +6,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.wrappers import TimeLimit
-from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.utils.figures import png, tidy
-from lssvwm_models.utils.files import write_bytes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.box import SIMPLE
@@ -22,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lssvwm_agents.judging.films import film_gif
-from lssvwm_agents.judging.outcomes import Agent, Outcome, play, promises, summary
+from lssvwm_agents.judging.outcomes import Agent, Outcome, play_episodes, promised_and_paid, summary
 from lssvwm_agents.planning.follow_policy import FollowPolicy
 from lssvwm_agents.planning.mcts import MCTS
-from lssvwm_agents.planning.mpc import MPCAgent, Rememberer, run_episode
+from lssvwm_agents.planning.mpc import MPCAgent, ObservingImaginer, run_episode
 from lssvwm_agents.planning.protocols import Budget, Planner
 from lssvwm_agents.planning.rewards import Curious
 from lssvwm_agents.planning.shooting import CEM, MPPI, RandomShooting
@@ -35,6 +32,16 @@ from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.files import write_bytes
+
+ROWS: Final = (  # of the table: name in the report, label, unit, digits
+    ("success", "success %", 100, 1),
+    ("return", "return", 1, 2),
+    ("steps", "steps", 1, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,12 @@ class JudgeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "dreams", "num_envs", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        check_at_least(self, episodes=1, dreams=1, num_envs=1, threads=1)
         if self.episodes > len(SPLITS["test"]):
             raise ValueError(f"episodes is {self.episodes}; there are {len(SPLITS['test'])} seeds in the test split")
 
 
-class Uniform:
+class UniformAgent:
     """Acts at random: what is earned by luck."""
 
     def __init__(self, space: gym.Space[Any], seed: int) -> None:
@@ -136,20 +141,20 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     for first in range(0, len(seeds), config.num_envs):
         # What is random in an episode follows from the episode's number, so it does not matter who plays beside it.
         seed = config.seed + first
-        agent: Agent = Uniform(simulator.action_space, seed) if make is None else make(seed)
-        outcomes += play(agent, real, seeds[first : first + config.num_envs])
+        agent: Agent = UniformAgent(simulator.action_space, seed) if make is None else make(seed)
+        outcomes += play_episodes(agent, real, seeds[first : first + config.num_envs])
     report: dict[str, Any] = {"command": command("judge", config), "env_id": simulator.config.env_id}
     report |= provenance(config, core.device) | summary(outcomes, config.gamma)
     if file is not None and (about := file.with_suffix(".json")).is_file():
         report["training"] = json.loads(about.read_text())
-    report["lengths"] = {"won": lengths(outcomes, True), "lost": lengths(outcomes, False)}
+    report["lengths"] = {"won": sorted_lengths(outcomes, True), "lost": sorted_lengths(outcomes, False)}
     write_bytes(config.out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
     if make is not None:
         write_bytes(config.out / "promises.png", promises_png(outcomes, config.gamma))
         for seed in report["overpromised"][: config.films]:
             record = run_episode(make(config.seed + seeds.index(seed)), real(), seed)
             write_bytes(config.out / f"overpromised-{seed}.gif", film_gif([record]))
-    show(report)
+    print_report(report)
     return report
 
 
@@ -180,22 +185,23 @@ def planning_agent(config: JudgeConfig, core: SimulatorCore, policy: Path | None
             f"curiosity is {config.curiosity} and denoising_steps is {core.denoising_steps}; expected at least 2: with "
             "one step a frame is what was expected of it, and nothing is to be found out"
         )
-    world: Rememberer = Curious(core, config.curiosity) if config.curiosity else core
+    world: ObservingImaginer = Curious(core, config.curiosity) if config.curiosity else core
     budget = Budget(steps, config.seconds)
     return lambda seed: MPCAgent(world, planner, config.horizon, budget, seed, config.replan_every)
 
 
-def lengths(outcomes: list[Outcome], won: bool) -> list[int]:
+def sorted_lengths(outcomes: list[Outcome], won: bool) -> list[int]:
     """Steps of the episodes that paid, or of those that did not, sorted."""
     return sorted(len(o.rewards) for o in outcomes if o.success == won)
 
 
 def promises_png(outcomes: list[Outcome], gamma: float) -> bytes:
     """What every plan promised, against what was paid from there on."""
-    promised, paid = promises(outcomes, gamma)
+    promised, paid = promised_and_paid(outcomes, gamma)
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axis = figure.subplots()
-    ends = [function([0.0, *promised, *paid]) for function in (min, max)]
+    numbers = [0.0, *promised, *paid]
+    ends = [min(numbers), max(numbers)]
     axis.plot(ends, ends, "--", color="grey", linewidth=1)
     axis.scatter(promised, paid, s=8, alpha=0.3, linewidths=0)
     axis.set(xlabel="promised by the plan", ylabel="paid in reality from there on")
@@ -203,13 +209,12 @@ def promises_png(outcomes: list[Outcome], gamma: float) -> bytes:
     return png(figure)
 
 
-def show(report: dict[str, Any]) -> None:
+def print_report(report: dict[str, Any]) -> None:
     """Print what was found."""
     table = Table("", "value", "95 % interval", title=f"{report['config']['agent']} in {report['env_id']}", box=SIMPLE)
-    for name, unit in {"success": 100, "return": 1, "steps": 1}.items():
-        found, digits = report[name], 2 if name == "return" else 1
-        low, high = (f"{unit * found[key]:.{digits}f}" for key in ("low", "high"))
-        table.add_row(f"{name}{' %' if unit == 100 else ''}", f"{unit * found['value']:.{digits}f}", f"{low} to {high}")
+    for name, label, unit, digits in ROWS:
+        value, low, high = (f"{unit * report[name][key]:.{digits}f}" for key in ("value", "low", "high"))
+        table.add_row(label, value, f"{low} to {high}")
     if "decision_seconds" in report:
         seconds = report["decision_seconds"]
         table.add_row("seconds per decision", f"{seconds['mean']:.2f}", f"at most {seconds['most']:.2f}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from lssvwm_models.execution.noise import fold, frame_noise
-from lssvwm_models.memory.state import WorldModelState
 from torch import Tensor
 
-from lssvwm_agents.planning.protocols import Budget, Imaginer, Meter, PlanResult
+from lssvwm_agents.planning.protocols import BudgetTracker, PlanRequest, PlanResult, check_discount
 from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_models.execution.noise import fold, frame_noise
+from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.utils.checks import check_at_least
 
 
 @dataclass(frozen=True)
@@ -38,52 +39,49 @@ class FollowPolicy:
     dreams: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma is {self.gamma}; expected a discount in (0, 1]")
-        if self.dreams < 1:
-            raise ValueError(f"dreams is {self.dreams}; expected at least 1")
+        check_discount(self.gamma)
+        check_at_least(self, dreams=1)
 
     @torch.no_grad()
-    def plan(
-        self,
-        core: Imaginer,
-        state: WorldModelState,
-        horizon: int,
-        budget: Budget,
-        keys: Tensor,
-        warm_start: Tensor | None = None,
-    ) -> PlanResult:
+    def plan(self, request: PlanRequest) -> PlanResult:
         """See `Planner.plan`. The dream ends early where the budget does; a warm start is of no use to a policy."""
         config = self.actor_critic.config
+        core = request.core
+        state = request.state
         if state.feats.shape[-1] != config.feature_dim or core.action_space != self.actor_critic.action_space:
             raise ValueError(
                 f"the policy reads {config.feature_dim} features and acts in {self.actor_critic.action_space}; the "
                 f"model gives {state.feats.shape[-1]} and wants {core.action_space}. Take the simulator it was "
                 "trained in"
             )
-        B, N = state.batch_size, self.dreams
-        steps = Meter(budget).affordable(horizon, each=N)
-        actions = [self._acted(state, keys, 0)]
-        world = torch.arange(B, device=keys.device).repeat_interleave(N)  # of each dream
-        state, action, keys = state[world], actions[0][world], _streams(keys, N)
-        value, weight = torch.zeros_like(state.feats[:, 0]), torch.ones_like(state.feats[:, 0])
+        B = state.batch_size
+        N = self.dreams
+        steps = BudgetTracker(request.budget).affordable(request.horizon, each=N)
+        first = self._actions(state, request.keys, 0)
+        world = torch.arange(B, device=request.keys.device).repeat_interleave(N)  # of each dream
+        state = state[world]
+        action = first[world]
+        keys = _dream_keys(request.keys, N)
+        plan = [first]
+        value = torch.zeros_like(state.feats[:, 0])
+        weight = torch.ones_like(value)
         for step in range(1, steps + 1):
             frame, state = core.imagine(state, action, keys)
             value = value + weight * frame.rew
             weight = weight * self.gamma * (1 - frame.term_prob)
             if step < steps:
-                action = self._acted(state, keys, step)
-                actions.append(action[::N])
+                action = self._actions(state, keys, step)
+                plan.append(action[::N])  # of the first dream of each world
         value = value + weight * self.actor_critic.critic(state.feats)
-        return PlanResult(torch.stack(actions, 1), value.view(B, N).mean(1), steps * B * N)
+        return PlanResult(torch.stack(plan, 1), value.view(B, N).mean(1), steps * B * N)
 
-    def _acted(self, state: WorldModelState, keys: Tensor, step: int) -> Tensor:
+    def _actions(self, state: WorldModelState, keys: Tensor, step: int) -> Tensor:
         """What the policy does at a step of every dream, (B,) or (B, A)."""
-        policy, noise_shape = self.actor_critic.policy(state.feats), self.actor_critic.action_space.shape or ()
-        noise = frame_noise(keys, torch.full_like(keys, step), noise_shape)
-        return self.actor_critic.actions(policy.mode() if self.deterministic else policy.drawn(noise))
+        policy = self.actor_critic.policy(state.feats)
+        noise = frame_noise(keys, torch.full_like(keys, step), self.actor_critic.action_space.shape or ())
+        return self.actor_critic.to_actions(policy.mode() if self.deterministic else policy.from_noise(noise))
 
 
-def _streams(keys: Tensor, count: int) -> Tensor:
+def _dream_keys(keys: Tensor, count: int) -> Tensor:
     """Keys of `count` dreams of each world, (B * count,); the first of them is the world's own."""
     return torch.stack([keys, *(fold(keys, number) for number in range(1, count))], 1).flatten()

@@ -1,9 +1,9 @@
 """Monte-Carlo tree search: look further where it paid (PUCT: Silver et al. 2017; MuZero: Schrittwieser et al. 2020).
 
-Moments that are the same are one, so that the tree is a graph where ways meet again (Czech et al. 2021, "Improving
+Nodes that are the same are one, so that the tree is a graph where paths meet again (Czech et al. 2021, "Improving
 AlphaZero Using Monte-Carlo Graph Search"). A world's dreams are those of one key, and with one key what an action leads
-to is certain: so a moment is worth what its best way pays and not the mean of all that was tried, detours lead nowhere
-new, and what is known to its end need not be looked at again (Winands et al. 2008, "Monte-Carlo Tree Search Solver").
+to is certain: so a node is worth what its best action is, and not the mean of all that was tried, detours lead nowhere
+new, and what is known to its end need not be visited again (Winands et al. 2008, "Monte-Carlo Tree Search Solver").
 """
 
 from __future__ import annotations
@@ -13,63 +13,77 @@ from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
+
+from lssvwm_agents.planning.protocols import BudgetTracker, PlanRequest, PlanResult, SearchSettings
+from lssvwm_agents.planning.search_graph import Edge, Node, SearchGraph, expand
 from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.state import WorldModelState
-from torch import Tensor
-
-from lssvwm_agents.planning.moments import Moment, Moments, Way, go_on
-from lssvwm_agents.planning.protocols import Budget, Imaginer, Meter, PlanResult
-from lssvwm_agents.planning.shooting import SearchSettings, action_prior, with_first
+from lssvwm_models.utils.checks import check_at_least
 
 
-class Tree(Moments):
+class SearchTree(SearchGraph):
     """What was imagined of one world, and what its simulations found.
 
     Attributes:
-        least, most: Of what ways turned out to be worth.
+        min_q, max_q: The least and the largest action value seen, which scale all of them to [0, 1] (MuZero).
     """
 
-    least, most = math.inf, -math.inf
+    min_q = math.inf
+    max_q = -math.inf
 
-    def tell(self, path: list[Way], gamma: float, horizon: int) -> None:
-        """Let all moments on a way know what came after them."""
+    def scaled(self, q: float) -> float:
+        """An action value as a share of all that were seen."""
+        return (q - self.min_q) / max(self.max_q - self.min_q, 1e-8)
+
+    def backup(self, path: list[Edge], gamma: float, horizon: int) -> None:
+        """Carry what a simulation found from its leaf back to the root."""
         for i in range(len(path), -1, -1):
-            moment = path[i - 1].to if i else self.root
-            moment.done = not open_ways(moment) and (bool(moment.ways) or moment.steps >= horizon)
-            for way in moment.ways.values():
-                worth = way.worth(gamma)
-                self.least, self.most = min(self.least, worth), max(self.most, worth)
-            moment.look_again(gamma)
+            node = path[i - 1].child if i else self.root
+            expanded = bool(node.edges)
+            node.solved = not open_edges(node) and (expanded or node.depth >= horizon)
+            for edge in node.edges.values():
+                q = edge.q(gamma)
+                self.min_q = min(self.min_q, q)
+                self.max_q = max(self.max_q, q)
+            node.update_value(gamma)
             if i:
-                path[i - 1].visits, path[i - 1].pending = path[i - 1].visits + 1, 0
+                path[i - 1].visits += 1
+                path[i - 1].in_flight = 0
 
-    def solve(self, begun: list[int], gamma: float) -> list[int]:
-        """The best plan: of equals one that begins as given, or as most simulations did.
+    def best_plan(self, warm_start: list[int], gamma: float) -> list[int]:
+        """The best plan: of equals one that begins with the warm start, or as most simulations did.
 
-        `worth` of all moments is what the best plan pays from there.
+        Args:
+            warm_start: As many entries as the horizon; -1 where it says nothing.
+            gamma: Discount per step.
+
+        The value of every node is then what the best plan pays from there.
         """
-        horizon = len(begun)
-        for moment in self.all:
-            moment.worth = moment.rest
-        for _ in range(horizon):  # from the far end, as most moments were found in the order of their steps
-            for moment in reversed(self.all):
-                moment.look_again(gamma)
-        plan, moment = list[int](), self.root
-        while moment.ways and len(plan) < horizon:
-            kept = begun[len(plan)] if plan == begun[: len(plan)] else -1
-            worths = {action: (way.worth(gamma), action == kept, way.visits) for action, way in moment.ways.items()}
-            plan.append(max(worths, key=worths.__getitem__))
-            moment = moment.ways[plan[-1]].to
+        horizon = len(warm_start)
+        for node in self.nodes:
+            node.value = node.estimate
+        # Value iteration, as a graph may have circles: after as many sweeps as steps, each value is that of a plan no
+        # longer than the horizon. From the far end, as most nodes were found in the order of their depth.
+        for _ in range(horizon):
+            for node in reversed(self.nodes):
+                node.update_value(gamma)
+        plan = list[int]()
+        node = self.root
+        while node.edges and len(plan) < horizon:
+            warm = warm_start[len(plan)] if plan == warm_start[: len(plan)] else -1
+            ranks = {action: (edge.q(gamma), action == warm, edge.visits) for action, edge in node.edges.items()}
+            action = max(ranks, key=ranks.__getitem__)
+            plan.append(action)
+            node = node.edges[action].child
         return plan
 
 
-def open_ways(moment: Moment) -> dict[int, Way]:
-    """The ways from a moment that are no detours, and lead to where not all is known, or nobody came so soon."""
-    steps = moment.steps + 1
+def open_edges(node: Node) -> dict[int, Edge]:
+    """The edges that are no detours, and lead to where not all is known, or where no path led so soon."""
+    depth = node.depth + 1
     return {
-        action: way
-        for action, way in moment.ways.items()
-        if not way.ends and (way.to.steps > steps or (way.to.steps == steps and not way.to.done))
+        action: edge
+        for action, edge in node.edges.items()
+        if not edge.terminal and (edge.child.depth > depth or (edge.child.depth == depth and not edge.child.solved))
     }
 
 
@@ -77,18 +91,17 @@ def open_ways(moment: Moment) -> dict[int, Way]:
 class MCTS(SearchSettings):
     """Tree search over discrete actions, for many worlds and several simulations of each at a time.
 
-    A simulation follows the most promising of the ways that lead further (PUCT, values scaled to [0, 1] by the least
-    and the largest seen) to a moment that was not gone on from, imagines all actions from there, and tells the moments
-    on its way what they are worth now. One simulation of each round follows the warm start. The search ends early where
-    all is known within the horizon. See `Moments` for when two moments are the same.
+    A simulation selects edges by PUCT, with values scaled to [0, 1], down to a node that is not expanded, expands it by
+    all actions, and backs up what it found. One simulation of each round follows the warm start. The search ends early
+    where all is known within the horizon. See `SearchGraph` for when two nodes are the same.
 
     Attributes:
-        num_leaves: Simulations of each world that run side by side; those on their way count as visits that found
-            nothing ("virtual loss"), so that they spread. More of them fill a batch, but each knows less.
-        exploration: Weight of the prior and of doubt against value, above 0.
+        num_leaves: Simulations of each world that run side by side; those in flight count as visits that found nothing
+            ("virtual loss"), so that they spread. More of them fill a batch, but each knows less.
+        exploration: Weight of the prior against the value, above 0.
 
-    The others are those of `SearchSettings`; actions that its prior holds impossible are never tried, and of
-    `persistence` there is no use.
+    The others are those of `SearchSettings`; actions whose prior is 0 are never tried, and of `persistence` there is no
+    use.
 
     Raises:
         ValueError: If one of them is out of range; from `plan` if the actions are not discrete, or the budget is less
@@ -100,90 +113,109 @@ class MCTS(SearchSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_leaves < 1:
-            raise ValueError(f"num_leaves is {self.num_leaves}; expected at least 1")
+        check_at_least(self, num_leaves=1)
         if self.exploration <= 0:
             raise ValueError(f"exploration is {self.exploration}; expected more than 0")
 
     @torch.no_grad()
-    def plan(
-        self,
-        core: Imaginer,
-        state: WorldModelState,
-        horizon: int,
-        budget: Budget,
-        keys: Tensor,
-        warm_start: Tensor | None = None,
-    ) -> PlanResult:
+    def plan(self, request: PlanRequest) -> PlanResult:
         """See `Planner.plan`. Plans are as long as all worlds' trees reach."""
-        space = core.action_space
+        space = request.core.action_space
         if not isinstance(space, gym.spaces.Discrete):
             raise ValueError(f"the action space is {space}; a tree branches over Discrete actions, use CEM or MPPI")
-        if horizon < 1:
-            raise ValueError(f"horizon is {horizon}; expected at least 1 action per plan")
-        probs, dreams = action_prior(space, self.action_probs).tolist(), fold(keys, 1)
-        actions = [action for action, prob in enumerate(probs) if prob > 0]
-        none = torch.full((state.batch_size, 1, horizon), -1, device=keys.device)
-        begun = with_first(none, warm_start)[:, 0].tolist()
-        trees = [Tree(core, state, row) for row in range(state.batch_size)]
-        meters, imagined = [Meter(budget) for _ in trees], 0
+        prior = self.action_prior(space).tolist()
+        actions = [action for action, probability in enumerate(prior) if probability > 0]
+        dream_keys = fold(request.keys, 1)
+        warm_starts = _padded(request)
+        trees = [SearchTree(request.core, request.state, row) for row in range(request.state.batch_size)]
+        trackers = [BudgetTracker(request.budget) for _ in trees]
+        imagined = 0
         while True:
-            paths, steps = list[tuple[Tree, list[Way]]](), list[tuple[Tree, Moment, int]]()
-            for tree, meter, plan in zip(trees, meters, begun, strict=True):
-                number = meter.affordable(self.num_leaves, len(actions))
-                ways, leaves = self._simulate(tree, number, plan, probs)
-                meter.spend(len(leaves) * len(actions))
-                paths += [(tree, path) for path in ways]
+            paths = list[tuple[SearchTree, list[Edge]]]()
+            steps = list[tuple[SearchTree, Node, int]]()
+            for tree, tracker, warm_start in zip(trees, trackers, warm_starts, strict=True):
+                number = tracker.affordable(self.num_leaves, len(actions))
+                selected, leaves = self._select(tree, number, warm_start, prior)
+                tracker.spend(len(leaves) * len(actions))
+                paths += [(tree, path) for path in selected]
                 steps += [(tree, leaf, action) for leaf in leaves for action in actions]
             if not paths:
                 break
             if steps:
-                go_on(core, steps, dreams, self.value)
+                expand(request.core, steps, dream_keys, self.value)
                 imagined += len(steps)
             for tree, path in paths:
-                tree.tell(path, self.gamma, horizon)
-        plans = [tree.solve(plan, self.gamma) for tree, plan in zip(trees, begun, strict=True)]
+                tree.backup(path, self.gamma, request.horizon)
+        plans = [tree.best_plan(start, self.gamma) for tree, start in zip(trees, warm_starts, strict=True)]
         shortest = min(map(len, plans))
-        found = torch.tensor([plan[:shortest] for plan in plans], device=keys.device)
-        return PlanResult(found, torch.tensor([tree.root.worth for tree in trees], device=keys.device), imagined)
+        device = request.keys.device
+        return PlanResult(
+            actions=torch.tensor([plan[:shortest] for plan in plans], device=device),
+            value=torch.tensor([tree.root.value for tree in trees], device=device),
+            imagined_steps=imagined,
+        )
 
-    def _simulate(
-        self, tree: Tree, number: int, begun: list[int], probs: list[float]
-    ) -> tuple[list[list[Way]], list[Moment]]:
-        """The ways of up to so many simulations that run side by side, and the moments to go on from."""
-        paths, leaves = list[list[Way]](), list[Moment]()
-        while len(paths) < number and not tree.root.done:
-            path = self._descend(tree, [-1] * len(begun) if paths else begun, probs)
+    def _select(
+        self, tree: SearchTree, number: int, warm_start: list[int], prior: list[float]
+    ) -> tuple[list[list[Edge]], list[Node]]:
+        """The paths of up to `number` simulations that run side by side, and the leaves to expand."""
+        paths = list[list[Edge]]()
+        leaves = list[Node]()
+        none = [-1] * len(warm_start)
+        while len(paths) < number and not tree.root.solved:
+            path = self._descend(tree, none if paths else warm_start, prior)
             paths.append(path)
-            end = path[-1].to if path else tree.root
-            if end in leaves:  # so small a tree has no others yet
+            leaf = path[-1].child if path else tree.root
+            if leaf in leaves:  # so small a tree has no others yet
                 break
-            if len(path) < len(begun) and not end.ways:
-                leaves.append(end)
+            if len(path) < len(warm_start) and not leaf.edges:
+                leaves.append(leaf)
         return paths, leaves
 
-    def _descend(self, tree: Tree, begun: list[int], probs: list[float]) -> list[Way]:
-        """The way to a moment that was not gone on from: as a plan has begun, and then where it promises most."""
-        path, moment = list[Way](), tree.root
-        while ways := open_ways(moment):
-            action = begun[len(path)]
-            way = ways[action if action in ways else self._best(ways, tree, probs)]
-            path.append(way)
-            way.pending += 1
-            if way.to.steps > moment.steps + 1:  # there is more time left than was known
-                way.to.steps, way.to.done = moment.steps + 1, False
-            moment = way.to
+    def _descend(self, tree: SearchTree, warm_start: list[int], prior: list[float]) -> list[Edge]:
+        """The path to a leaf: along the warm start as far as it goes, and then by PUCT."""
+        path = list[Edge]()
+        node = tree.root
+        while edges := open_edges(node):
+            warm = warm_start[len(path)]
+            edge = edges[warm if warm in edges else self._puct(edges, tree, prior)]
+            path.append(edge)
+            edge.in_flight += 1
+            if edge.child.depth > node.depth + 1:  # a shorter path: more of the horizon is left below than was thought
+                edge.child.depth = node.depth + 1
+                edge.child.solved = False
+            node = edge.child
         return path
 
-    def _best(self, ways: dict[int, Way], tree: Tree, probs: list[float]) -> int:
-        """The action that promises the most, by value, prior and doubt."""
-        root_of_all = math.sqrt(sum(way.visits + way.pending for way in ways.values()) + 1)
+    def _puct(self, edges: dict[int, Edge], tree: SearchTree, prior: list[float]) -> int:
+        """The action with the largest upper confidence bound."""
+        siblings = sum(edge.visits + edge.in_flight for edge in edges.values())
 
-        def promise(action: int) -> float:
-            way = ways[action]
-            tried = way.visits + way.pending
-            scaled = (way.worth(self.gamma) - tree.least) / max(tree.most - tree.least, 1e-8)
-            value = scaled * way.visits / tried if tried else 0.0  # those on their way count as if they found nothing
-            return value + self.exploration * probs[action] * root_of_all / (1 + tried)
+        def bound(action: int) -> float:
+            edge = edges[action]
+            visits = edge.visits + edge.in_flight
+            value = tree.scaled(edge.q(self.gamma)) * edge.visits / max(visits, 1)  # those in flight count as losses
+            return puct(value, prior[action], visits, siblings, self.exploration)
 
-        return max(ways, key=promise)
+        return max(edges, key=bound)
+
+
+def puct(value: float, prior: float, visits: int, siblings: int, exploration: float) -> float:
+    """The upper confidence bound of an action by the PUCT rule (Silver et al. 2017).
+
+    Args:
+        value: Of the action, in [0, 1].
+        prior: Its prior probability.
+        visits: How many simulations took it.
+        siblings: How many simulations took any action of its node.
+        exploration: Weight of the prior against the value.
+    """
+    return value + exploration * prior * math.sqrt(siblings + 1) / (1 + visits)
+
+
+def _padded(request: PlanRequest) -> list[list[int]]:
+    """The warm start of every world, filled up to the horizon with -1."""
+    padded = torch.full((request.state.batch_size, request.horizon), -1)
+    if request.warm_start is not None:
+        padded[:, : request.warm_start.shape[1]] = request.warm_start
+    return padded.tolist()

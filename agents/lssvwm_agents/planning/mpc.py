@@ -12,21 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lssvwm_agents.planning.protocols import Budget, Imaginer, Planner
+from lssvwm_agents.planning.protocols import Budget, Imaginer, Planner, PlanRequest
 from lssvwm_models.data.segments import to_uint8
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.utils.checks import check_at_least
 
-Frames = NDArray[np.uint8]  # (..., H, W, C)
+FrameArray = NDArray[np.uint8]  # (..., H, W, C)
 
 
-class Rememberer(Imaginer, Protocol):
+class ObservingImaginer(Imaginer, Protocol):
     """A world to plan in that also takes in real frames, such as a `SimulatorCore`."""
 
     def initial_memory(self, num_worlds: int) -> WorldModelState:
         """The memory of worlds that have seen nothing."""
 
-    def update_memory(self, memory: WorldModelState, obs: Frames, act: Tensor, is_first: Tensor) -> WorldModelState:
+    def update_memory(self, memory: WorldModelState, obs: FrameArray, act: Tensor, is_first: Tensor) -> WorldModelState:
         """Take real frames into a memory; see `SimulatorCore.update_memory`."""
 
 
@@ -81,22 +82,24 @@ class MPCAgent:
 
     def __init__(
         self,
-        core: Rememberer,
+        core: ObservingImaginer,
         planner: Planner,
         horizon: int,
         budget: Budget,
         seed: int = 0,
         replan_every: int = 1,
     ) -> None:
-        for name, number in {"replan_every": replan_every, "horizon": horizon}.items():
-            if number < 1:
-                raise ValueError(f"{name} is {number}; expected at least 1")
-        self.core, self.planner, self.horizon, self.budget = core, planner, horizon, budget
-        self.seed, self.replan_every = seed, replan_every
+        self.core = core
+        self.planner = planner
+        self.horizon = horizon
+        self.budget = budget
+        self.seed = seed
+        self.replan_every = replan_every
+        check_at_least(self, replan_every=1, horizon=1)
 
     def predict(
         self,
-        observation: Frames,
+        observation: FrameArray,
         state: MPCState | None = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
@@ -117,7 +120,7 @@ class MPCAgent:
             ValueError: If `observation` is no batch of frames, or `state` is of another number of worlds.
         """
         B = self._check(observation, state)
-        state = self._blank(B) if state is None else state
+        state = self._initial_state(B) if state is None else state
         first = state.memory.age == 0
         if episode_start is not None:
             first = first | torch.as_tensor(np.asarray(episode_start, bool), device=first.device)
@@ -134,43 +137,63 @@ class MPCAgent:
 
         So an agent can take over in the middle of an episode: `predict` then wants the frame that the action led to.
         """
-        return replace(self._blank(memory.batch_size), memory=memory, action=action)
+        return replace(self._initial_state(memory.batch_size), memory=memory, action=action)
 
-    def foresee(self, state: MPCState) -> Frames:
+    def predict_frames(self, state: MPCState) -> FrameArray:
         """Imagine the frames (B, H, W, C) that the actions just chosen lead to."""
         frame, _ = self.core.imagine(state.memory, state.action, state.keys)
         return to_uint8(frame.obs)
 
     def _replanned(self, state: MPCState, over: Tensor, first: Tensor) -> MPCState:
         """New plans where the old one is `over`; at the first frame of an episode, without what was left of it."""
-        plan, length, value = state.plan.clone(), state.length.clone(), state.value.clone()
-        left, imagined = torch.where(first, 0, state.length - state.used), state.imagined_steps.clone()
+        plan = state.plan.clone()
+        length = state.length.clone()
+        value = state.value.clone()
+        imagined = state.imagined_steps.clone()
         keys = fold(state.keys, state.decisions)
-        for rest in left[over].unique().tolist():  # plans are warmed by what is left of them: as much in all of a batch
+        left = torch.where(first, 0, state.length - state.used)
+        for rest in left[over].unique().tolist():  # all of a batch have as long a warm start
             rows = (over & (left == rest)).nonzero().flatten()
             steps = state.used[rows, None] + torch.arange(rest, device=over.device)
-            kept = state.plan[rows[:, None], steps] if rest else None
-            found = self.planner.plan(self.core, state.memory[rows], self.horizon, self.budget, keys[rows], kept)
-            length[rows] = h = found.actions.shape[1]
-            plan[rows, :h], value[rows] = found.actions, found.value
+            warm_start = state.plan[rows[:, None], steps] if rest else None
+            request = PlanRequest(self.core, state.memory[rows], self.horizon, self.budget, keys[rows], warm_start)
+            found = self.planner.plan(request)
+            h = found.actions.shape[1]
+            length[rows] = h
+            plan[rows, :h] = found.actions
+            value[rows] = found.value
             imagined[rows] += found.imagined_steps / len(rows)
-        used, decisions = torch.where(over, 0, state.used), state.decisions + over
         return replace(
-            state, plan=plan, length=length, value=value, used=used, decisions=decisions, imagined_steps=imagined
+            state,
+            plan=plan,
+            length=length,
+            value=value,
+            used=torch.where(over, 0, state.used),
+            decisions=state.decisions + over,
+            imagined_steps=imagined,
         )
 
-    def _blank(self, num_worlds: int) -> MPCState:
+    def _initial_state(self, num_worlds: int) -> MPCState:
         """The state of an agent that has seen and done nothing."""
-        space, memory = self.core.action_space, self.core.initial_memory(num_worlds)
-        device, discrete = memory.age.device, isinstance(space, gym.spaces.Discrete)
-        lead, dtype = (num_worlds,), torch.long if discrete else torch.float32
-        action = torch.zeros(*lead, *(space.shape or ()), dtype=dtype, device=device)
-        plan = torch.zeros(*lead, self.horizon, *(space.shape or ()), dtype=dtype, device=device)
-        none = torch.zeros(lead, dtype=torch.long, device=device)
-        keys = fold(self.seed + torch.arange(num_worlds, device=device), 0)
-        return MPCState(memory, action, plan, none, none.float(), none, keys, none, none.float())
+        space = self.core.action_space
+        memory = self.core.initial_memory(num_worlds)
+        device = memory.age.device
+        dtype = torch.long if isinstance(space, gym.spaces.Discrete) else torch.float32
+        shape = space.shape or ()
+        none = torch.zeros(num_worlds, dtype=torch.long, device=device)
+        return MPCState(
+            memory=memory,
+            action=torch.zeros(num_worlds, *shape, dtype=dtype, device=device),
+            plan=torch.zeros(num_worlds, self.horizon, *shape, dtype=dtype, device=device),
+            length=none,
+            value=none.float(),
+            used=none,
+            keys=fold(self.seed + torch.arange(num_worlds, device=device), 0),
+            decisions=none,
+            imagined_steps=none.float(),
+        )
 
-    def _check(self, observation: Frames, state: MPCState | None) -> int:
+    def _check(self, observation: FrameArray, state: MPCState | None) -> int:
         """The number of worlds."""
         if observation.dtype != np.uint8 or observation.ndim != 4:
             raise ValueError(
@@ -191,7 +214,7 @@ class EpisodeRecord:
 
     Attributes:
         frames: (T + 1, H, W, C) uint8, the real frames.
-        foreseen: (T, H, W, C) uint8; `foreseen[t]` was imagined for `frames[t + 1]` before acting.
+        predicted_frames: (T, H, W, C) uint8; `predicted_frames[t]` was imagined for `frames[t + 1]` before acting.
         actions: (T,) int64, or (T, A) float32.
         rewards: (T,) float32.
         terminated: Whether the episode ended by itself; otherwise it was truncated.
@@ -200,8 +223,8 @@ class EpisodeRecord:
         imagined_steps: Frames imagined for planning.
     """
 
-    frames: Frames
-    foreseen: Frames
+    frames: FrameArray
+    predicted_frames: FrameArray
     actions: NDArray[Any]
     rewards: NDArray[np.float32]
     terminated: bool
@@ -221,13 +244,20 @@ def run_episode(agent: MPCAgent, env: gym.Env[Any, Any], seed: int | None = None
             f"env has the action space {env.action_space}; the model was trained on {agent.core.action_space}"
         )
     obs, _ = env.reset(seed=seed)
-    frames, foreseen, actions, rewards, values, seconds = [obs], [], [], [], [], []
-    state, terminated, truncated = None, False, False
+    frames = [obs]
+    predicted_frames = list[FrameArray]()
+    actions = list[Any]()
+    rewards = list[float]()
+    values = list[float]()
+    seconds = list[float]()
+    state: MPCState | None = None
+    terminated = False
+    truncated = False
     while not (terminated or truncated):
         began = time.perf_counter()
         action, state = agent.predict(obs[None], state)
         seconds.append(time.perf_counter() - began)
-        foreseen.append(agent.foresee(state)[0])
+        predicted_frames.append(agent.predict_frames(state)[0])
         actions.append(action[0])
         values.append(float(state.value[0]))
         obs, reward, terminated, truncated, _ = env.step(action[0])
@@ -236,7 +266,7 @@ def run_episode(agent: MPCAgent, env: gym.Env[Any, Any], seed: int | None = None
     assert state is not None  # every episode has a step
     return EpisodeRecord(
         frames=np.stack(frames),
-        foreseen=np.stack(foreseen),
+        predicted_frames=np.stack(predicted_frames),
         actions=np.array(actions),
         rewards=np.array(rewards, np.float32),
         terminated=terminated,

@@ -7,13 +7,14 @@ plan and leave each step its own distribution, as the coloured noise of iCEM doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
-from lssvwm_models.execution.noise import fold, frame_noise
 from torch import Tensor
+
+from lssvwm_models.execution.noise import fold, frame_noise
 
 
 class Proposal(Protocol):
@@ -23,15 +24,19 @@ class Proposal(Protocol):
         """N plans, long (B, N, H) or float (B, N, H, A): a function of the keys (B,)."""
 
     def refit(self, plans: Tensor, weights: Tensor, smoothing: float) -> Self:
-        """Move towards plans (B, N, H...) by weights (B, N), which sum to 1, or to 0 where nothing is known."""
+        """Move towards plans (B, N, H...) by weights (B, N).
+
+        The weights of a world sum to 1, or to 0: then nothing is known there, and its distribution stays.
+        `smoothing` is the share of the old distribution that is kept.
+        """
 
     def mode(self) -> Tensor:
         """The most likely plan, (B, H) or (B, H, A)."""
 
 
 @dataclass(frozen=True)
-class Categorical:
-    """Discrete actions.
+class CategoricalProposal:
+    """Plans of discrete actions.
 
     Attributes:
         probs: (B, H, n), the distribution of the action at each step.
@@ -42,22 +47,23 @@ class Categorical:
     persistence: float
 
     def sample(self, keys: Tensor, num_plans: int) -> Tensor:
-        """See `Proposal.sample`. Numbers become actions by the inverse of each step's own distribution."""
+        """See `Proposal.sample`. Random numbers become actions by the inverse of each step's own distribution."""
         B, H, _ = self.probs.shape
         bits = fold(keys.unsqueeze(1), torch.arange(2 * num_plans * H, device=keys.device))
-        level, dice = (((bits >> 40) & 0xFFFFFF).float() / 2**24).view(B, 2, num_plans, H).unbind(1)
-        drawn_at = torch.where(dice < self.persistence, 0, torch.arange(H, device=keys.device)).cummax(-1).values
-        level = level.gather(-1, drawn_at)
+        # 24 of the 64 bits, as many as a float32 holds exactly.
+        uniform = (((bits >> 40) & 0xFFFFFF).float() / 2**24).view(B, 2, num_plans, H)
+        fresh, repeats = uniform.unbind(1)
+        source = torch.where(repeats < self.persistence, 0, torch.arange(H, device=keys.device)).cummax(-1).values
+        quantile = fresh.gather(-1, source)
         cdf = self.probs.cumsum(-1)
         cdf = cdf / cdf[..., -1:]  # exactly 1 from the last possible action on, or rounding would draw impossible ones
-        return (level.unsqueeze(-1) >= cdf.unsqueeze(1)).sum(-1)
+        return (quantile.unsqueeze(-1) >= cdf.unsqueeze(1)).sum(-1)
 
-    def refit(self, plans: Tensor, weights: Tensor, smoothing: float) -> Categorical:
+    def refit(self, plans: Tensor, weights: Tensor, smoothing: float) -> CategoricalProposal:
         """See `Proposal.refit`."""
-        chosen = F.one_hot(plans, self.probs.shape[-1]).float()
-        share = torch.einsum("bn,bnha->bha", weights, chosen)
-        known = (weights.sum(1) > 0).view(-1, 1, 1)
-        return Categorical(torch.where(known, torch.lerp(share, self.probs, smoothing), self.probs), self.persistence)
+        one_hot = F.one_hot(plans, self.probs.shape[-1]).float()
+        share = torch.einsum("bn,bnha->bha", weights, one_hot)
+        return replace(self, probs=_moved(self.probs, share, weights, smoothing))
 
     def mode(self) -> Tensor:
         """See `Proposal.mode`."""
@@ -65,12 +71,12 @@ class Categorical:
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """Continuous actions, clipped to a box.
+class GaussianProposal:
+    """Plans of continuous actions, clipped to a box.
 
     Attributes:
         mean, std: (B, H, A).
-        low, high: (A,).
+        low, high: (A,), bounds of the box.
         persistence: Correlation in [0, 1) of the noise of one step with that of the next.
     """
 
@@ -84,22 +90,28 @@ class Gaussian:
         """See `Proposal.sample`."""
         shape = (num_plans, *self.mean.shape[1:])
         fresh = frame_noise(keys, torch.zeros_like(keys), shape)  # (B, N, H, A)
-        noise, rho = [fresh[:, :, 0]], self.persistence
-        for step in fresh[:, :, 1:].unbind(2):
+        rho = self.persistence
+        noise = [fresh[:, :, 0]]
+        for step in fresh[:, :, 1:].unbind(2):  # an AR(1) process, whose every step is a standard normal
             noise.append(rho * noise[-1] + (1 - rho**2) ** 0.5 * step)
         return (self.mean.unsqueeze(1) + self.std.unsqueeze(1) * torch.stack(noise, 2)).clamp(self.low, self.high)
 
-    def refit(self, plans: Tensor, weights: Tensor, smoothing: float) -> Gaussian:
+    def refit(self, plans: Tensor, weights: Tensor, smoothing: float) -> GaussianProposal:
         """See `Proposal.refit`."""
         mean = torch.einsum("bn,bnha->bha", weights, plans)
         std = torch.einsum("bn,bnha->bha", weights, (plans - mean.unsqueeze(1)) ** 2).sqrt()
-        known = (weights.sum(1) > 0).view(-1, 1, 1)
-        mean, std = (
-            torch.where(known, torch.lerp(new, old, smoothing), old)
-            for new, old in ((mean, self.mean), (std, self.std))
+        return replace(
+            self,
+            mean=_moved(self.mean, mean, weights, smoothing),
+            std=_moved(self.std, std, weights, smoothing),
         )
-        return Gaussian(mean, std, self.low, self.high, self.persistence)
 
     def mode(self) -> Tensor:
         """See `Proposal.mode`."""
         return self.mean
+
+
+def _moved(old: Tensor, new: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """Parameters (B, H, ...) between old and new ones, in the worlds where some plan has weight."""
+    known = (weights.sum(1) > 0).view(-1, 1, 1)
+    return torch.where(known, torch.lerp(new, old, smoothing), old)

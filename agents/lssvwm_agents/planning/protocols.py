@@ -1,7 +1,8 @@
-"""What all planners have in common: where they imagine, what they may spend, and what they find."""
+"""What planners have in common: where they imagine, what they are asked, what they may spend, what they find."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
+from lssvwm_models.utils.checks import check_at_least
 
-Value = Callable[[Tensor], Tensor]
-"""What is still to be earned from where features (N, F) were seen, (N,)."""
+ValueFunction = Callable[[Tensor], Tensor]
+"""The expected return (N,) from where features (N, F) were seen."""
 
 
 class Imaginer(Protocol):
@@ -48,36 +50,79 @@ class Budget:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        given = {"imagined_steps": self.imagined_steps, "seconds": self.seconds}
-        if all(limit is None for limit in given.values()):
+        limits = {"imagined_steps": self.imagined_steps, "seconds": self.seconds}
+        if all(limit is None for limit in limits.values()):
             raise ValueError("a budget needs imagined_steps, seconds, or both: without them a search never ends")
-        for name, limit in given.items():
+        for name, limit in limits.items():
             if limit is not None and limit <= 0:
                 raise ValueError(f"{name} is {limit}; expected more than 0")
 
 
-class Meter:
-    """Reads off a budget while it is spent."""
+class BudgetTracker:
+    """How much of a budget is left. The clock runs from when it is made."""
 
     def __init__(self, budget: Budget) -> None:
-        self._budget, self._began, self._spent = budget, time.perf_counter(), 0
+        self._budget = budget
+        self._began = time.perf_counter()
+        self._spent = 0
 
     def affordable(self, wanted: int, each: int) -> int:
-        """How many of `wanted` tries of `each` imagined steps can still be paid for; at least one in the first round.
+        """How many of `wanted` rollouts of `each` imagined steps are still affordable; at least one in the first round.
 
         Raises:
-            ValueError: If there are too few imagined steps for a single try.
+            ValueError: If there are too few imagined steps for a single rollout.
         """
-        steps, seconds = self._budget.imagined_steps, self._budget.seconds
+        steps = self._budget.imagined_steps
+        seconds = self._budget.seconds
         if steps is not None and not self._spent and steps < each:
-            raise ValueError(f"imagined_steps is {steps}; expected at least {each}, what a single try takes")
+            raise ValueError(f"imagined_steps is {steps}; expected at least {each}, what a single rollout takes")
         if seconds is not None and self._spent and time.perf_counter() - self._began >= seconds:
             return 0
         return wanted if steps is None else min(wanted, (steps - self._spent) // each)
 
     def spend(self, steps: int) -> None:
-        """Note that steps were imagined, or would have been."""
+        """Count steps that were imagined, or would have been but for plans that begin alike."""
         self._spent += steps
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a planner is asked: the best plan for each of B worlds.
+
+    Attributes:
+        core: Where to imagine.
+        state: The B worlds as they are now; it is left as it is.
+        horizon: H, actions per plan.
+        budget: What may be spent.
+        keys: (B,) long, one per world: all candidates and dreams follow from it.
+        warm_start: (B, h <= H) or (B, h, A), what one of the candidates begins with, usually the rest of an earlier
+            plan. Where nothing is worth more, it is kept.
+
+    Raises:
+        ValueError: If these do not fit one another.
+    """
+
+    core: Imaginer
+    state: WorldModelState
+    horizon: int
+    budget: Budget
+    keys: Tensor
+    warm_start: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least(self, horizon=1)
+        B = self.state.batch_size
+        if self.keys.shape != (B,):
+            raise ValueError(f"keys has shape {tuple(self.keys.shape)}; expected ({B},), one for each world of state")
+        if self.warm_start is None:
+            return
+        shape = tuple(self.warm_start.shape)
+        action = self.core.action_space.shape or ()
+        if len(shape) < 2 or shape[1] > self.horizon or shape != (B, shape[1], *action):
+            raise ValueError(
+                f"warm_start has shape {shape}; expected {(B, f'at most {self.horizon}', *action)}, "
+                "the first actions for each world of state"
+            )
 
 
 @dataclass(frozen=True)
@@ -99,32 +144,65 @@ class PlanResult:
 class Planner(Protocol):
     """Finds actions that are worth the most in imagination."""
 
-    def plan(
-        self,
-        core: Imaginer,
-        state: WorldModelState,
-        horizon: int,
-        budget: Budget,
-        keys: Tensor,
-        warm_start: Tensor | None = None,
-    ) -> PlanResult:
-        """Plan for every world of `state`, which is left as it is.
+    def plan(self, request: PlanRequest) -> PlanResult:
+        """Plan for every world of a request.
 
         A world's plan is a function of its memory and its key. So planning for B worlds together finds what planning
         for them one after the other would.
 
-        Args:
-            core: Where to imagine.
-            state: B worlds as they are now.
-            horizon: H, actions per plan.
-            budget: What may be spent.
-            keys: (B,) long, one per world: all candidates and dreams follow from it.
-            warm_start: (B, h <= H) or (B, h, A), what one of the candidates begins with, usually the rest of an earlier
-                plan. Where nothing is worth more, it is kept.
+        Raises:
+            ValueError: If the request does not fit the planner.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """What the planners that search have in common.
+
+    Attributes:
+        gamma: Discount per step, in (0, 1]. Below 1, of two plans with the same reward the quicker one wins.
+        persistence: How strongly a step is like the one before, in [0, 1); see `lssvwm_agents.planning.proposals`.
+        action_probs: Prior probability of each discrete action, for actions that are seldom of use. None: all alike.
+        value: Value function at the horizon; None: nothing is earned beyond it.
+
+    Raises:
+        ValueError: If one of them is out of range.
+    """
+
+    gamma: float = 0.99
+    persistence: float = 0.5
+    action_probs: tuple[float, ...] | None = None
+    value: ValueFunction | None = None
+
+    def __post_init__(self) -> None:
+        check_discount(self.gamma)
+        if not 0 <= self.persistence < 1:
+            raise ValueError(f"persistence is {self.persistence}; expected a share in [0, 1)")
+        probs = self.action_probs
+        if probs is not None and (min(probs, default=-1) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-4)):
+            raise ValueError(f"action_probs is {probs}; expected probabilities that sum to 1")
+
+    def action_prior(self, space: gym.spaces.Discrete) -> Tensor:
+        """The prior probability of each action, (n,).
 
         Raises:
-            ValueError: If the arguments do not fit one another.
+            ValueError: If `action_probs` has another number of entries.
         """
+        n = int(space.n)
+        probs = self.action_probs
+        if probs is not None and len(probs) != n:
+            raise ValueError(f"action_probs has {len(probs)} entries; expected {n}, one for each action of the model")
+        return torch.tensor(probs or (1 / n,) * n)
+
+
+def check_discount(gamma: float) -> None:
+    """Refuse discounts outside (0, 1].
+
+    Raises:
+        ValueError: Naming what came.
+    """
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma is {gamma}; expected a discount in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -137,7 +215,12 @@ class Returns:
 
 @torch.no_grad()
 def imagined_returns(
-    core: Imaginer, state: WorldModelState, plans: Tensor, keys: Tensor, gamma: float, value: Value | None = None
+    core: Imaginer,
+    state: WorldModelState,
+    plans: Tensor,
+    keys: Tensor,
+    gamma: float,
+    value: ValueFunction | None = None,
 ) -> Returns:
     """The discounted sum of rewards while the episode is likely to go on.
 
@@ -151,7 +234,7 @@ def imagined_returns(
         plans: Long (B, N, H), or float (B, N, H, A): N plans of H actions for each world.
         keys: (B,) long, one per world; see `lssvwm_models.execution.noise`.
         gamma: Discount per step.
-        value: What is still to be earned after the last step; None: nothing.
+        value: Value function after the last step; None: nothing is earned beyond it.
 
     Raises:
         ValueError: If `plans` or `keys` are not for B worlds.
@@ -162,14 +245,17 @@ def imagined_returns(
             f"plans has shape {tuple(plans.shape)} and keys {tuple(keys.shape)}; state holds {B} worlds, so "
             f"expected ({B}, plans, horizon) and ({B},)"
         )
-    N, imagined = plans.shape[1], 0
+    N = plans.shape[1]
+    imagined = 0
     world = torch.arange(B, device=plans.device)  # of each dream
     dream = world.repeat_interleave(N)  # which of the dreams each plan has come to
-    returns, weight = torch.zeros(B * N, device=plans.device), torch.ones(B * N, device=plans.device)
-    for act in plans.flatten(0, 1).unbind(1):
-        dream, parent, act = _branches(dream, act)
-        frame, state = core.imagine(state[parent], act, keys[world[parent]])
-        world, imagined = world[parent], imagined + len(parent)
+    returns = torch.zeros(B * N, device=plans.device)
+    weight = torch.ones(B * N, device=plans.device)
+    for actions in plans.flatten(0, 1).unbind(1):
+        dream, parent, act = _branches(dream, actions)
+        world = world[parent]
+        frame, state = core.imagine(state[parent], act, keys[world])
+        imagined += len(parent)
         returns = returns + weight * frame.rew[dream]
         weight = weight * gamma * (1 - frame.term_prob[dream])
     if value is not None:

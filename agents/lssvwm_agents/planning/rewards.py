@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import Final
 
 import gymnasium as gym
 import numpy as np
@@ -12,21 +13,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lssvwm_agents.planning.mpc import Rememberer
+from lssvwm_agents.planning.mpc import ObservingImaginer
 from lssvwm_models.data.segments import to_frames
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
 
-PATCH = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
-SAME = 0.1  # squares that differ by less than this on average, of a range of 2, are the same
-SURE = 0.075  # squares that become what was expected of them but for this were known
+PATCH: Final = 8  # side in pixels of the squares in which frames are compared: the tiles of MiniGrid
+DIFFERENCE: Final = 0.1  # squares that differ by less than this on average, of a range of 2, are the same
+SURPRISE: Final = 0.075  # squares that differ by less from what was expected of them were known
 
 
-class OtherReward(ABC):
+class RewardWrapper(ABC):
     """The world of a core, with another reward."""
 
-    def __init__(self, core: Rememberer) -> None:
+    def __init__(self, core: ObservingImaginer) -> None:
         self.core = core
 
     @abstractmethod
@@ -53,8 +54,8 @@ class OtherReward(ABC):
         return self.core.update_memory(memory, obs, act, is_first)
 
 
-class TowardsGoal(OtherReward):
-    """It pays to get to a moment that looks like a picture.
+class TowardsGoal(RewardWrapper):
+    """It pays to get to where it looks like a picture.
 
     The reward of a step is what it adds to the likeness, so that plans are worth the likeness they end with, less what
     they begin with; reaching the goal ends the episode and pays 1 more. What the world itself pays does not count.
@@ -65,23 +66,25 @@ class TowardsGoal(OtherReward):
         reached: Likeness from which the goal counts as reached.
     """
 
-    def __init__(self, core: Rememberer, goal: NDArray[np.uint8], reached: float = 0.99) -> None:
+    def __init__(self, core: ObservingImaginer, goal: NDArray[np.uint8], reached: float = 0.99) -> None:
         super().__init__(core)
-        self.goal, self.reached = to_frames(goal), reached
+        self.goal = to_frames(goal)
+        self.reached = reached
 
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         """See `SimulatorCore.imagine`."""
         frame, after = self.core.imagine(memory, act, keys)
-        now, before = self.likeness(frame.obs), self.likeness(self.decode(memory))
-        reached = (now >= self.reached).float()
-        return replace(frame, rew=now - before + reached, term_prob=reached), after
+        likeness = self.likeness(frame.obs)
+        reached = (likeness >= self.reached).float()
+        gain = likeness - self.likeness(self.decode(memory))
+        return replace(frame, rew=gain + reached, term_prob=reached), after
 
     def likeness(self, obs: Tensor) -> Tensor:
         """The share of squares that frames (B, C, H, W) in [-1, 1] have in common with the goal, (B,)."""
-        return 1 - differing(obs, self.goal.to(obs.device)).float().mean((1, 2))
+        return 1 - differing_patches(obs, self.goal.to(obs.device)).float().mean((1, 2))
 
 
-class Curious(OtherReward):
+class Curious(RewardWrapper):
     """Besides what the world pays, it pays to see squares of a frame that the memory does not know.
 
     A planner that dreams with one key takes what it dreams of unseen places for the truth, and never looks: in
@@ -95,27 +98,27 @@ class Curious(OtherReward):
         weight: What a square pays. More than the task pays: look first.
     """
 
-    def __init__(self, core: Rememberer, weight: float = 2.0) -> None:
+    def __init__(self, core: ObservingImaginer, weight: float = 2.0) -> None:
         super().__init__(core)
         self.weight = weight
 
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         """See `SimulatorCore.imagine`."""
         frame, after = self.core.imagine(memory, act, keys)
-        unknown = _decided(frame)
-        asked = unknown.flatten(1).any(1).nonzero().flatten()
-        if len(asked):
-            again, _ = self.core.imagine(memory[asked], act[asked], fold(keys[asked], 1))
-            unknown[asked] &= _decided(again)
+        unknown = _surprising(frame)
+        worlds = unknown.flatten(1).any(1).nonzero().flatten()
+        if len(worlds):  # what another key does not decide on either: most worlds are spared the second dream
+            again, _ = self.core.imagine(memory[worlds], act[worlds], fold(keys[worlds], 1))
+            unknown[worlds] &= _surprising(again)
         return replace(frame, rew=frame.rew + self.weight * unknown.float().sum((1, 2))), after
 
 
-def _decided(frame: Prediction) -> Tensor:
-    """Which squares did not become what was expected of them."""
-    return differing(frame.obs, frame.decode(frame.expected), SURE)
+def _surprising(frame: Prediction) -> Tensor:
+    """Which squares did not become what was expected of them, bool (B, H / 8, W / 8)."""
+    return differing_patches(frame.obs, frame.decode(frame.expected), SURPRISE)
 
 
-def differing(a: Tensor, b: Tensor, by: float = SAME) -> Tensor:
+def differing_patches(a: Tensor, b: Tensor, by: float = DIFFERENCE) -> Tensor:
     """Which squares of frames (B, C, H, W) in [-1, 1] differ, by so much on average, bool (B, H / 8, W / 8)."""
     pixels = (a - b).abs().mean(1)  # (B, H, W)
     return F.avg_pool2d(pixels, PATCH, ceil_mode=True, count_include_pad=False) >= by  # at the edge, what there is

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from itertools import count
 
 import gymnasium as gym
 import torch
-from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.state import WorldModelState
 from torch import Tensor
 
-from lssvwm_agents.planning.proposals import Categorical, Gaussian, Proposal
-from lssvwm_agents.planning.protocols import Budget, Imaginer, Meter, PlanResult, Value, imagined_returns
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """What every planner here is told.
-
-    Attributes:
-        gamma: Discount per step, in (0, 1]. Below 1, of two plans with the same reward the quicker one wins.
-        persistence: How strongly a step is like the one before, in [0, 1); see `lssvwm_agents.planning.proposals`.
-        action_probs: Probability of each discrete action, for actions that are seldom of use. None: all alike.
-        value: What is still to be earned at the horizon; None: nothing.
-
-    Raises:
-        ValueError: If one of them is out of range.
-    """
-
-    gamma: float = 0.99
-    persistence: float = 0.5
-    action_probs: tuple[float, ...] | None = None
-    value: Value | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma is {self.gamma}; expected a discount in (0, 1]")
-        if not 0 <= self.persistence < 1:
-            raise ValueError(f"persistence is {self.persistence}; expected a share in [0, 1)")
-        probs = self.action_probs
-        if probs is not None and (min(probs, default=-1) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-4)):
-            raise ValueError(f"action_probs is {probs}; expected probabilities that sum to 1")
+from lssvwm_agents.planning.proposals import CategoricalProposal, GaussianProposal, Proposal
+from lssvwm_agents.planning.protocols import (
+    BudgetTracker,
+    PlanRequest,
+    PlanResult,
+    SearchSettings,
+    imagined_returns,
+)
+from lssvwm_models.execution.noise import fold
+from lssvwm_models.utils.checks import check_at_least
 
 
 @dataclass(frozen=True)
@@ -55,56 +31,55 @@ class RandomShooting(SearchSettings):
     The others are those of `SearchSettings`.
 
     Raises:
-        ValueError: If one of them is out of range; from `plan` if `action_probs` or `warm_start` do not fit.
+        ValueError: If one of them is out of range; from `plan` if `action_probs` do not fit.
     """
 
     num_samples: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples is {self.num_samples}; expected at least 1")
+        check_at_least(self, num_samples=1)
 
-    def plan(
-        self,
-        core: Imaginer,
-        state: WorldModelState,
-        horizon: int,
-        budget: Budget,
-        keys: Tensor,
-        warm_start: Tensor | None = None,
-    ) -> PlanResult:
+    def plan(self, request: PlanRequest) -> PlanResult:
         """See `Planner.plan`."""
-        proposal, meter, imagined = self._prior(core, state, horizon), Meter(budget), 0
-        draws, dreams = fold(keys, 0), fold(keys, 1)
-        kept, value = warm_start, None
+        proposal = self._initial_proposal(request)
+        tracker = BudgetTracker(request.budget)
+        sample_keys = fold(request.keys, 0)
+        dream_keys = fold(request.keys, 1)
+        best = request.warm_start
+        value: Tensor | None = None
+        imagined = 0
         for iteration in count():
-            if not (num_plans := meter.affordable(self.num_samples, horizon)):
+            num_plans = tracker.affordable(self.num_samples, request.horizon)
+            if not num_plans:
                 break
-            plans = with_first(proposal.sample(fold(draws, iteration), num_plans), kept)
-            found = imagined_returns(core, state, plans, dreams, self.gamma, self.value)
-            kept, value = _best(plans, found.value)
-            meter.spend(num_plans * horizon)
-            imagined += found.imagined_steps
-            proposal = self._improved(proposal, plans, found.value)
-        assert kept is not None and value is not None  # there is at least one round
-        return PlanResult(kept, value, imagined)
+            plans = with_beginning(proposal.sample(fold(sample_keys, iteration), num_plans), best)
+            returns = imagined_returns(request.core, request.state, plans, dream_keys, self.gamma, self.value)
+            best, value = _best(plans, returns.value)
+            tracker.spend(num_plans * request.horizon)
+            imagined += returns.imagined_steps
+            proposal = self._refitted(proposal, plans, returns.value)
+        assert best is not None and value is not None  # there is at least one round
+        return PlanResult(best, value, imagined)
 
-    def _prior(self, core: Imaginer, state: WorldModelState, horizon: int) -> Proposal:
+    def _initial_proposal(self, request: PlanRequest) -> Proposal:
         """The distribution of plans before anything is known."""
-        if horizon < 1:
-            raise ValueError(f"horizon is {horizon}; expected at least 1 action per plan")
-        space, lead, device = core.action_space, (state.batch_size, horizon), state.age.device
+        space = request.core.action_space
+        device = request.state.age.device
+        lead = (request.state.batch_size, request.horizon)
         if isinstance(space, gym.spaces.Discrete):
-            return Categorical(action_prior(space, self.action_probs).to(device).expand(*lead, -1), self.persistence)
+            probs = self.action_prior(space).to(device).expand(*lead, -1)
+            return CategoricalProposal(probs, self.persistence)
         assert isinstance(space, gym.spaces.Box)
         if self.action_probs is not None:
             raise ValueError(f"action_probs is {self.action_probs}, but the actions are no numbered ones: {space}")
-        low, high = (torch.as_tensor(bound, dtype=torch.float32, device=device) for bound in (space.low, space.high))
-        middle, spread = ((low + high) / 2).expand(*lead, -1), ((high - low) / 2).expand(*lead, -1)
-        return Gaussian(middle, spread, low, high, self.persistence)
+        low = torch.as_tensor(space.low, dtype=torch.float32, device=device)
+        high = torch.as_tensor(space.high, dtype=torch.float32, device=device)
+        mean = ((low + high) / 2).expand(*lead, -1)
+        std = ((high - low) / 2).expand(*lead, -1)
+        return GaussianProposal(mean, std, low, high, self.persistence)
 
-    def _improved(self, proposal: Proposal, plans: Tensor, returns: Tensor) -> Proposal:
+    def _refitted(self, proposal: Proposal, plans: Tensor, returns: Tensor) -> Proposal:
         """The distribution that the next round draws from, given plans (B, N, H...) and their returns (B, N)."""
         return proposal
 
@@ -138,7 +113,7 @@ class CEM(RandomShooting):
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}; expected a share in [0, 1)")
 
-    def _improved(self, proposal: Proposal, plans: Tensor, returns: Tensor) -> Proposal:
+    def _refitted(self, proposal: Proposal, plans: Tensor, returns: Tensor) -> Proposal:
         best_other = returns.topk(min(self.num_elites + 1, returns.shape[1])).values[:, -1:]
         elite = (returns > best_other).float()  # (B, N)
         return proposal.refit(plans, elite / elite.sum(1, keepdim=True).clamp(min=1), self.smoothing)
@@ -162,41 +137,18 @@ class MPPI(RandomShooting):
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; expected more than 0")
 
-    def _improved(self, proposal: Proposal, plans: Tensor, returns: Tensor) -> Proposal:
+    def _refitted(self, proposal: Proposal, plans: Tensor, returns: Tensor) -> Proposal:
         spread = returns.std(1, keepdim=True, correction=0)
         weights = (returns / (self.temperature * spread).clamp(min=1e-8)).softmax(1)
         return proposal.refit(plans, weights * (spread > 1e-8), smoothing=0.0)
 
 
-def action_prior(space: gym.spaces.Discrete, probs: tuple[float, ...] | None) -> Tensor:
-    """The probability of each action, (n,).
-
-    Raises:
-        ValueError: If their number is another.
-    """
-    n = int(space.n)
-    if probs is not None and len(probs) != n:
-        raise ValueError(f"action_probs has {len(probs)} entries; expected {n}, one for each action of the model")
-    return torch.tensor(probs or (1 / n,) * n)
-
-
-def with_first(plans: Tensor, beginning: Tensor | None) -> Tensor:
-    """Plans (B, N, H...), the first of which begins with the actions (B, h...).
-
-    Raises:
-        ValueError: If these do not fit.
-    """
+def with_beginning(plans: Tensor, beginning: Tensor | None) -> Tensor:
+    """Plans (B, N, H...), the first of which begins with the actions (B, h...)."""
     if beginning is None:
         return plans
-    B, _, H = plans.shape[:3]
-    h = beginning.shape[1] if beginning.dim() > 1 else H + 1
-    if h > H or beginning.shape != (B, h, *plans.shape[3:]):
-        raise ValueError(
-            f"warm_start has shape {tuple(beginning.shape)}; expected {(B, f'at most {H}', *plans.shape[3:])}, "
-            "the first actions for each world of state"
-        )
     plans = plans.clone()
-    plans[:, 0, :h] = beginning
+    plans[:, 0, : beginning.shape[1]] = beginning
     return plans
 
 

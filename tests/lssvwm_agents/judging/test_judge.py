@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
-import lssvwm_agents.judging.judge as module
 import pytest
+
+import lssvwm_agents.judging.judge as module
 from lssvwm_agents.judging.judge import JudgeConfig, judge
 from lssvwm_agents.judging.outcomes import Outcome
 from lssvwm_agents.learning.imagination import ImaginationConfig
 from lssvwm_agents.learning.imagine import ImagineConfig, imagine
 from lssvwm_agents.planning.mpc import EpisodeRecord
 from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig, bundled_policy
-
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
 
@@ -75,8 +75,9 @@ def test_a_film_shows_the_very_episode_whose_promise_was_broken(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played, filmed = [], list[EpisodeRecord]()
-    play, run_episode = module.play, module.run_episode
-    monkeypatch.setattr(module, "play", lambda *a: played.extend(new := play(*a)) or new)
+    play = module.play_episodes
+    run_episode = module.run_episode
+    monkeypatch.setattr(module, "play_episodes", lambda *a: played.extend(new := play(*a)) or new)
     monkeypatch.setattr(module, "run_episode", lambda *a: filmed.append(run_episode(*a)) or filmed[-1])
     real_summary = module.summary
 
@@ -97,8 +98,9 @@ def test_a_film_shows_the_very_episode_whose_promise_was_broken(
 def test_an_episode_is_the_same_whoever_plays_beside_it(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played, play = list[Outcome](), module.play
-    monkeypatch.setattr(module, "play", lambda *a: played.extend(new := play(*a)) or new)
+    played = list[Outcome]()
+    play = module.play_episodes
+    monkeypatch.setattr(module, "play_episodes", lambda *a: played.extend(new := play(*a)) or new)
     for num_envs in (1, 2, 3):
         judge(
             JudgeConfig(
@@ -139,5 +141,5 @@ def test_the_bundled_policy_is_followed_unless_another_is_named(
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="no policy comes with this library for Chess-v0"):
         bundled_policy("Chess-v0")
-    with pytest.raises(ValueError, match="episodes is 0"):
+    with pytest.raises(ValueError, match="episodes=0 must be at least 1"):
         JudgeConfig("toy", Path("out"), "cem", episodes=0)

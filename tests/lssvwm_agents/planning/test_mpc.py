@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from lssvwm_agents import CEM, Budget, EpisodeRecord, MPCAgent, PlanResult, run_episode
-from lssvwm_models.memory.state import WorldModelState
+from lssvwm_agents import CEM, Budget, EpisodeRecord, MPCAgent, PlanRequest, PlanResult, run_episode
 from tests.lssvwm_agents.room import DOWN, RIGHT, SIZE, WAIT, RealRoom, Room, picture
 
 
@@ -24,12 +23,11 @@ class Script:
         self.ages: list[int] = []
         self.warm_starts: list[list[int] | None] = []
 
-    def plan(
-        self, core: Any, state: WorldModelState, horizon: int, budget: Budget, keys: Any, warm_start: Any = None
-    ) -> PlanResult:
-        self.ages += state.age.tolist()
-        self.warm_starts += [None] * len(keys) if warm_start is None else warm_start.tolist()
-        return PlanResult(self.actions.expand(len(keys), -1), torch.ones(len(keys)), 10)
+    def plan(self, request: PlanRequest) -> PlanResult:
+        self.ages += request.state.age.tolist()
+        B = len(request.keys)
+        self.warm_starts += [None] * B if request.warm_start is None else request.warm_start.tolist()
+        return PlanResult(self.actions.expand(B, -1), torch.ones(B), 10)
 
 
 def scripted(*actions: int, replan_every: int = 1) -> tuple[MPCAgent, Script]:
@@ -50,7 +48,7 @@ def test_an_agent_with_a_true_model_goes_straight_to_the_goal(replan_every: int)
     record = run_episode(cem_agent(replan_every=replan_every), RealRoom())
     assert record.terminated and record.rewards.tolist() == [0] * 7 + [1]
     assert sorted(record.actions.tolist()) == [RIGHT] * 4 + [DOWN] * 4
-    assert np.array_equal(record.foreseen, record.frames[1:])
+    assert np.array_equal(record.predicted_frames, record.frames[1:])
     assert record.values[0] == pytest.approx(0.99**7)
     assert 0 < record.imagined_steps <= 4 * 640 * -(-8 // min(replan_every, 10))
 
@@ -59,14 +57,14 @@ def test_an_agent_with_a_true_model_goes_straight_to_the_goal(replan_every: int)
 def test_surprises_are_met_by_planning_again(replan_every: int) -> None:
     record = run_episode(cem_agent(replan_every=replan_every), RealRoom(slippery=True))
     assert record.terminated
-    assert not np.array_equal(record.foreseen, record.frames[1:])
+    assert not np.array_equal(record.predicted_frames, record.frames[1:])
 
 
 def test_an_episode_that_cannot_be_won_is_truncated() -> None:
     record = run_episode(cem_agent(), RealRoom(walls={(3, 4), (4, 3)}, limit=12))
     assert not record.terminated and len(record.actions) == 12
     assert record.frames.shape == (13, SIZE, SIZE, 3) and record.frames.dtype == np.uint8
-    assert record.foreseen.shape == (12, SIZE, SIZE, 3) and record.foreseen.dtype == np.uint8
+    assert record.predicted_frames.shape == (12, SIZE, SIZE, 3) and record.predicted_frames.dtype == np.uint8
     assert record.values.shape == record.rewards.shape == record.seconds.shape == (12,)
 
 
@@ -137,7 +135,7 @@ def test_observations_that_are_no_frames_are_refused(obs: NDArray[Any]) -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="replan_every is 0; expected at least 1"):
+    with pytest.raises(ValueError, match="replan_every=0 must be at least 1"):
         cem_agent(replan_every=0)
     with pytest.raises(ValueError, match=r"Discrete\(3\); the model was trained on Discrete\(5\)"):
         run_episode(cem_agent(), RealRoom(actions=3))

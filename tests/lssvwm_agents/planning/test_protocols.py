@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lssvwm_agents import Budget, imagined_returns
-from lssvwm_agents.planning.protocols import Meter
 
-from tests.lssvwm_agents.room import DOWN, GOAL, LEFT, RIGHT, UP, WAIT, Room, keys, room_state
+from lssvwm_agents import Budget, PlanRequest, imagined_returns
+from lssvwm_agents.planning.protocols import BudgetTracker, SearchSettings, check_discount
+from tests.lssvwm_agents.room import DOWN, GOAL, LEFT, RIGHT, UP, WAIT, Room, keys, request, room_state
 
 
 def test_nothing_is_earned_after_the_end() -> None:
@@ -55,19 +55,19 @@ def test_plans_for_other_worlds_are_refused(shape: tuple[int, ...], count: int) 
 
 
 def test_steps_are_spent_to_the_last_whole_plan() -> None:
-    meter = Meter(Budget(imagined_steps=105))
+    tracker = BudgetTracker(Budget(imagined_steps=105))
     plans = []
-    while wanted := meter.affordable(4, each=10):
+    while wanted := tracker.affordable(4, each=10):
         plans.append(wanted)
-        meter.spend(wanted * 10)
+        tracker.spend(wanted * 10)
     assert plans == [4, 4, 2]
 
 
 def test_a_clock_that_has_run_out_still_allows_one_round() -> None:
-    meter = Meter(Budget(seconds=1e-9))
-    assert meter.affordable(4, each=10) == 4
-    meter.spend(40)
-    assert meter.affordable(4, each=10) == 0
+    tracker = BudgetTracker(Budget(seconds=1e-9))
+    assert tracker.affordable(4, each=10) == 4
+    tracker.spend(40)
+    assert tracker.affordable(4, each=10) == 0
 
 
 def test_budgets_that_buy_nothing_are_refused() -> None:
@@ -75,5 +75,64 @@ def test_budgets_that_buy_nothing_are_refused() -> None:
         Budget()
     with pytest.raises(ValueError, match="seconds is 0; expected more than 0"):
         Budget(seconds=0)
-    with pytest.raises(ValueError, match="imagined_steps is 9; expected at least 10, what a single try takes"):
-        Meter(Budget(imagined_steps=9)).affordable(4, each=10)
+    with pytest.raises(ValueError, match="imagined_steps is 9; expected at least 10, what a single rollout takes"):
+        BudgetTracker(Budget(imagined_steps=9)).affordable(4, each=10)
+
+
+@pytest.mark.parametrize("spent, left", [(0, 3), (20, 3), (70, 3), (71, 2), (80, 2), (90, 1), (91, 0), (100, 0)])
+def test_a_rollout_is_affordable_while_all_its_steps_are(spent: int, left: int) -> None:
+    tracker = BudgetTracker(Budget(imagined_steps=100))
+    tracker.spend(spent)
+    assert tracker.affordable(3, each=10) == left
+
+
+def test_a_budget_of_a_single_rollout_is_enough() -> None:
+    assert BudgetTracker(Budget(imagined_steps=10)).affordable(4, each=10) == 1
+
+
+def test_the_clock_counts_from_when_the_search_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    tracker = BudgetTracker(Budget(imagined_steps=1000, seconds=2.0))
+    tracker.spend(10)
+    now[0] = 101.9
+    assert tracker.affordable(4, each=10) == 4
+    now[0] = 102.0
+    assert tracker.affordable(4, each=10) == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 11), (2, 10), (10,), (1, 10, 2)])
+def test_a_warm_start_that_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"warm_start has shape .*expected \(1, 'at most 10'\)"):
+        request(warm_start=torch.zeros(shape).long())
+
+
+def test_a_warm_start_has_the_shape_of_actions() -> None:
+    box = Room(kind="box")
+    request(room=box, warm_start=torch.zeros(1, 10, 2))
+    with pytest.raises(ValueError, match=r"expected \(1, 'at most 10', 2\)"):
+        request(room=box, warm_start=torch.zeros(1, 3))
+
+
+def test_requests_that_ask_for_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="horizon=0 must be at least 1"):
+        request(horizon=0)
+    with pytest.raises(ValueError, match=r"keys has shape \(3,\); expected \(1,\)"):
+        PlanRequest(Room(), room_state((0, 0)), 1, Budget(1), keys(3))
+
+
+@pytest.mark.parametrize("gamma", [0.0, -0.5, 1.01])
+def test_discounts_are_above_0_and_up_to_1(gamma: float) -> None:
+    with pytest.raises(ValueError, match="expected a discount in"):
+        check_discount(gamma)
+
+
+def test_settings_at_their_bounds_are_taken() -> None:
+    SearchSettings(gamma=1.0, persistence=0.0, action_probs=(0.0, 1.0))
+    SearchSettings(action_probs=(0.33333, 0.33333, 0.33333))  # as people write thirds
+
+
+def test_without_a_prior_all_actions_are_alike() -> None:
+    assert SearchSettings().action_prior(Room().action_space).tolist() == pytest.approx([0.2] * 5)
+    prior = (0.5, 0.1, 0.1, 0.1, 0.2)
+    assert SearchSettings(action_probs=prior).action_prior(Room().action_space).tolist() == pytest.approx(prior)

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lssvwm_agents import CEM, MCTS, Budget, Curious, Planner, TowardsGoal
+from lssvwm_agents import CEM, MCTS, Budget, Curious, Planner, PlanRequest, TowardsGoal
+from lssvwm_agents.planning.rewards import differing_patches
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
 from tests.lssvwm_agents.room import DOWN, LEFT, RIGHT, WAIT, Cell, LargeRoom, keys, room_state
@@ -55,7 +56,7 @@ def test_only_the_likeness_counts_and_reaching_it_ends_the_episode() -> None:
 @pytest.mark.parametrize("planner", [CEM(), MCTS(gamma=0.7)])
 def test_planners_reach_a_picture(planner: Planner) -> None:
     core = TowardsGoal(LargeRoom(), picture((2, 1)))
-    result = planner.plan(core, room_state((0, 0)), 6, Budget(imagined_steps=1500), keys())
+    result = planner.plan(PlanRequest(core, room_state((0, 0)), 6, Budget(imagined_steps=1500), keys()))
     assert sorted(result.actions[0, :3].tolist()) == [RIGHT, RIGHT, DOWN]
 
 
@@ -76,3 +77,39 @@ def test_what_one_noise_alone_does_not_know_pays_nothing() -> None:
 def test_the_reward_of_the_world_still_counts() -> None:
     frame, _ = Curious(LargeRoom(reward=3.0)).imagine(room_state((4, 3)), torch.tensor([DOWN]), keys())
     assert frame.rew.tolist() == [3] and frame.term_prob.tolist() == [1]
+
+
+def test_squares_differ_by_a_tenth_on_average() -> None:
+    black = torch.zeros(1, 3, 16, 16)
+    other = black.clone()
+    other[:, :, :8, :8] = 0.101
+    other[:, :, :8, 8:] = 0.099
+    other[:, 0, 8:, 8:] = -0.4  # in one of three channels
+    assert differing_patches(black, other).tolist() == [[[True, False], [False, True]]]
+    assert differing_patches(black, other, 0.05).tolist() == [[[True, True], [False, True]]]
+
+
+def test_squares_that_a_frame_cuts_off_count_by_what_is_there_of_them() -> None:
+    black = torch.zeros(1, 3, 9, 9)
+    other = black.clone()
+    other[:, :, 8, 8] = 0.101
+    assert differing_patches(black, other).tolist() == [[[False, False], [False, True]]]
+
+
+def test_curiosity_pays_two_for_each_square_unless_told_otherwise() -> None:
+    frame, _ = Curious(DarkRoom(reward=0.0)).imagine(room_state((3, 3)), torch.tensor([RIGHT]), keys())
+    assert frame.rew.tolist() == [2 * 2.0]
+
+
+def test_what_another_noise_does_not_know_either_is_asked_only_where_something_was_unknown() -> None:
+    room = DarkRoom(reward=0.0)
+    Curious(room).imagine(room_state((0, 0), (3, 3), (1, 1)), torch.tensor([RIGHT] * 3), torch.tensor([5, 6, 7]))
+    assert room.imagined == 4 and room.keys_seen[0].tolist() == [5, 6, 7] and len(room.keys_seen[1]) == 1
+    assert room.keys_seen[1].item() not in (5, 6, 7)
+
+
+def test_a_goal_is_reached_from_a_likeness_on() -> None:
+    for reached, ends in ((23 / 25, 1.0), (0.93, 0.0)):
+        core = TowardsGoal(LargeRoom(), picture((2, 1)), reached)
+        frame, _ = core.imagine(room_state((0, 0)), torch.tensor([WAIT]), keys())
+        assert frame.term_prob.tolist() == [ends]

@@ -12,8 +12,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
@@ -21,10 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from lssvwm_agents.policies.actor_critic import (
     ActorCritic,
     ActorCriticConfig,
-    Categorical,
     Critic,
-    TanhGaussian,
-    lambda_returns,
 )
 from lssvwm_env.envs.sb3 import LSSVWMVecEnv
 from lssvwm_env.envs.wrappers import MemoryFeatures
@@ -49,51 +44,6 @@ def features(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(*shape, WIDTH)).astype(np.float32)
 
 
-# --- lambda returns ---
-
-
-def drawn(seed: int, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rewards and continuations (H, 3), and values (H + 1, 3)."""
-    rng = torch.Generator().manual_seed(seed)
-    rew, values = (torch.randn(n, 3, generator=rng, dtype=torch.float64) for n in (steps, steps + 1))
-    return rew, torch.rand(steps, 3, generator=rng, dtype=torch.float64), values
-
-
-@settings(deadline=None)
-@given(seed=st.integers(0, 1000), steps=st.integers(1, 8), gamma=st.floats(0, 1), lambda_=st.floats(0, 1))
-def test_lambda_returns_are_the_mean_of_n_step_returns(seed: int, steps: int, gamma: float, lambda_: float) -> None:
-    rew, cont, values = drawn(seed, steps)
-
-    def n_step(t: int, n: int) -> torch.Tensor:
-        total, weight = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
-        for k in range(t, t + n):
-            total, weight = total + weight * rew[k], weight * gamma * cont[k]
-        return total + weight * values[t + n]
-
-    for t, found in enumerate(lambda_returns(rew, cont, values, gamma, lambda_)):
-        longest = steps - t
-        shares = [(1 - lambda_) * lambda_ ** (n - 1) for n in range(1, longest)] + [lambda_ ** (longest - 1)]
-        torch.testing.assert_close(found, sum(s * n_step(t, n + 1) for n, s in enumerate(shares)))
-
-
-def test_lambda_0_is_one_step_and_lambda_1_the_discounted_sum() -> None:
-    rew, cont, values = drawn(0, 4)
-    torch.testing.assert_close(lambda_returns(rew, cont, values, 0.9, 0.0), rew + 0.9 * cont * values[1:])
-    rew, one = torch.tensor([1.0, 2.0, 3.0]), torch.ones(3)
-    returns = lambda_returns(rew, one, torch.tensor([7.0, 7.0, 7.0, 10.0]), 0.5, 1.0)
-    assert returns.tolist() == [1 + 1 + 0.75 + 1.25, 2 + 1.5 + 2.5, 3 + 5.0]
-
-
-def test_nothing_counts_after_an_end() -> None:
-    rew, cont, values = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 0.0, 1.0]), torch.full((4,), 100.0)
-    assert lambda_returns(rew, cont, values, 1.0, 1.0)[:2].tolist() == [3.0, 2.0]
-
-
-def test_values_must_be_one_more_than_rewards() -> None:
-    with pytest.raises(ValueError, match=r"rew has shape \(3,\), .* values \(3,\); expected"):
-        lambda_returns(torch.zeros(3), torch.zeros(3), torch.zeros(3), 1.0, 1.0)
-
-
 # --- the critic ---
 
 
@@ -102,7 +52,7 @@ def test_a_new_critic_expects_nothing_and_a_new_policy_prefers_nothing() -> None
         made = ActorCritic(ActorCriticConfig(WIDTH, space))
         feats = torch.from_numpy(features(4))
         torch.testing.assert_close(made.critic(feats), torch.zeros(4), atol=1e-4, rtol=0)
-        assert (made.policy(feats).spread() > 0.95).all()
+        assert (made.policy(feats).normalized_entropy() > 0.95).all()
 
 
 def test_the_critic_s_targets_have_the_mean_of_the_returns() -> None:
@@ -117,6 +67,17 @@ def test_the_critic_s_targets_have_the_mean_of_the_returns() -> None:
     assert ((targets > 1e-6).sum(-1) <= 2).all()
 
 
+def test_returns_out_of_reach_count_as_the_farthest_bin() -> None:
+    critic = Critic(1, 8, 1, reach=3.0)
+    assert critic.bins[[0, 32, 64]].tolist() == pytest.approx([-3.0, 0.0, 3.0])
+    critic.mlp = torch.nn.Sequential(torch.nn.Identity())
+    logits = torch.randn(4, 65, generator=torch.Generator().manual_seed(0))
+    beyond = critic.loss(logits, torch.tensor([-9.0, -3.0, 3.0, 9.0]))
+    log_prob = logits.log_softmax(-1)
+    expected = -torch.stack([log_prob[0, 0], log_prob[1, 0], log_prob[2, 64], log_prob[3, 64]])
+    torch.testing.assert_close(beyond, expected, atol=1e-4, rtol=0)
+
+
 def test_win_or_lose_is_worth_the_mean_of_the_two() -> None:
     torch.manual_seed(0)
     critic, feats = Critic(1, 16, 1, reach=147), torch.ones(2, 1)
@@ -128,46 +89,25 @@ def test_win_or_lose_is_worth_the_mean_of_the_two() -> None:
     assert critic(feats)[0].item() == pytest.approx(0.5, abs=0.02)
 
 
-# --- the policy ---
-
-
-def test_entropy_of_squashed_vectors_is_that_of_samples() -> None:
-    parameters = torch.tensor([[0.0, 0.8, 0.0, 0.5], [1.5, -0.4, -3.0, -1.0]])
-    policy = TanhGaussian(parameters)
-    many = TanhGaussian(parameters.repeat_interleave(100_000, 0))
-    u = many.sample(torch.Generator().manual_seed(0))
-    log_density = many.log_prob(u) - (1 - u.tanh().square()).log().sum(-1)
-    torch.testing.assert_close(policy.entropy(), -log_density.view(2, -1).mean(-1), atol=0.02, rtol=0)
-    assert policy.spread()[0] > 0.8 > policy.spread()[1] > 0
-
-
-def test_log_prob_of_choices_is_that_of_the_gaussian() -> None:
-    policy = TanhGaussian(torch.randn(4, 6))
-    u = torch.randn(4, 3)
-    torch.testing.assert_close(
-        policy.log_prob(u), torch.distributions.Normal(policy.mean, policy.std).log_prob(u).sum(-1)
-    )
-
-
-def test_discrete_choices_come_as_often_as_they_are_likely() -> None:
-    made = random_actor_critic()
-    policy = made.policy(torch.from_numpy(features(1)).expand(20_000, -1))
-    share = torch.nn.functional.one_hot(policy.sample(torch.Generator().manual_seed(0)), 3).float().mean(0)
-    chance = torch.stack([policy.log_prob(torch.full((20_000,), i))[0].exp() for i in range(3)])
-    torch.testing.assert_close(share, chance, atol=0.02, rtol=0)
-    assert chance.sum().item() == pytest.approx(1) and chance.min() >= 0.01 / 3
-    assert policy.entropy()[0].item() == pytest.approx(-float((chance * chance.log()).sum().detach()), abs=1e-5)
-    assert policy.spread()[0].item() == pytest.approx(policy.entropy()[0].item() / math.log(3), abs=1e-5)
-
-
-def test_noise_stands_for_choices_as_likely_as_they_should_be() -> None:
-    policy = Categorical(torch.tensor([[0.0, 2.0, 1.0]]).expand(4000, 3))
-    share = policy.drawn(torch.randn(4000, generator=torch.Generator().manual_seed(0))).bincount(minlength=3) / 4000
-    torch.testing.assert_close(share, policy.probs[0], atol=0.02, rtol=0)
-    assert policy.drawn(torch.full((4000,), 40.0)).max() == 2 and policy.drawn(torch.full((4000,), -40.0)).min() == 0
-
-
 # --- predict ---
+
+
+def test_raw_actions_fill_the_box_from_bound_to_bound() -> None:
+    made = ActorCritic(ActorCriticConfig(WIDTH, BOX))
+    raw = torch.tensor([[0.0, 0.0], [50.0, 50.0], [-50.0, -50.0], [0.5, -0.5]])
+    middle = 0.5 + math.tanh(0.5) / 2
+    expected = torch.tensor([[0.0, 4.0], [1.0, 6.0], [-1.0, 2.0], [-1 + 2 * middle, 6 - 4 * middle]])
+    torch.testing.assert_close(made.to_actions(raw), expected)
+    assert ActorCritic(ActorCriticConfig(WIDTH, DISCRETE)).to_actions(torch.tensor([2, 0])).tolist() == [2, 0]
+
+
+def test_actions_that_are_not_the_likeliest_are_drawn_from_the_policy() -> None:
+    made = random_actor_critic()
+    feats = np.repeat(features(1), 20_000, 0)
+    shares = np.bincount(made.predict(feats)[0], minlength=3) / 20_000
+    probs = made.policy(torch.from_numpy(feats[:1])).probs[0]
+    np.testing.assert_allclose(shares, probs.detach().numpy(), atol=0.02)
+    assert made.predict(feats[:1], deterministic=True)[0] == probs.argmax()
 
 
 @pytest.mark.parametrize("space", [DISCRETE, BOX])
@@ -297,8 +237,10 @@ def test_features_of_another_simulator_are_refused(toy_simulator: Simulator, tmp
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"width": 0}, "width is 0; expected at least 1"),
-        ({"feature_dim": 0}, "feature_dim is 0"),
+        ({"width": 0}, "width=0 must be at least 1"),
+        ({"feature_dim": 0}, "feature_dim=0 must be"),
+        ({"depth": 0}, "depth=0 must be"),
+        ({"reach": 0.0}, "reach is 0.0; expected more than 0"),
         ({"action_space": BOX | {"high": math.inf}}, "expected Discrete, or a Box of vectors with finite bounds"),
         ({"action_space": BOX | {"shape": [2, 2], "low": 0, "high": 1}}, "a Box of vectors"),
     ],
