@@ -94,6 +94,17 @@ def test_a_seed_is_a_dream(core: SimulatorCore, seed: int):
     assert (frames[:, 0] != frames[:, 2]).any((1, 2, 3)).all()
 
 
+def test_seeds_mean_the_same_dreams_in_every_release(core: SimulatorCore, toy_simulator: Simulator):
+    """Golden numbers: saved states, recorded episodes and published tables hang on them."""
+    core.reset([0, 1, 2], [0, 1, 2**63 - 1])
+    streams = [-7295063088267293789, 4412704970879388956, -5106724654946333537]
+    assert core.keys.tolist() == streams
+    children = core.fork(3).keys.tolist()
+    assert children[:3] == [streams[0], -3287169272993224912, -164981558574639357] and children[::3] == streams
+    first = [obs.tobytes() for obs in toy_simulator.starts.obs]
+    assert [first.index(core.start(seed)[0].tobytes()) for seed in range(6)] == [1, 0, 0, 3, 3, 1]
+
+
 def test_seeds_reach_every_start(core: SimulatorCore, toy_simulator: Simulator):
     seen = {core.reset([0], [seed]).numpy().tobytes() for seed in range(40)}
     assert seen == {obs[-1].tobytes() for obs in toy_simulator.starts.obs}
@@ -227,6 +238,17 @@ def test_forks_leave_their_parent_and_one_another_alone(toy_simulator: Simulator
     assert n == 1 or (dreamed[-1, 0] != dreamed[-1, 1]).any()
 
 
+def test_worlds_can_be_split_from_one_another(core: SimulatorCore):
+    core.reset([0, 1, 2], [1, 2, 3])
+    memory = core.memory
+    alone = core.split()
+    assert [child.num_envs for child in alone] == [1, 1, 1] and all(child.model is core.model for child in alone)
+    for i, child in enumerate(alone):
+        assert same(child.memory, memory[[i]]) and torch.equal(child.keys, core.keys[[i]])
+        child.step([i])
+    assert core.memory is memory and core.num_envs == 3
+
+
 def test_worlds_must_begin(toy_simulator: Simulator):
     core = SimulatorCore(toy_simulator, 2)
     core.reset([1], [0])
@@ -298,6 +320,42 @@ def test_uncertainty_samples_are_none_or_several(toy_simulator: Simulator, numbe
         SimulatorCore(toy_simulator, 1, uncertainty_samples=number)
 
 
+def test_another_device_gets_a_copy_of_the_model(toy_simulator: Simulator):
+    core = SimulatorCore(toy_simulator, 2, device="meta")
+    assert core.memory.latents.device == core.keys.device == core.device == torch.device("meta")
+    assert core.model is not toy_simulator.model and toy_simulator.model.device == torch.device("cpu")
+    assert SimulatorCore(toy_simulator, 2).model is toy_simulator.model
+
+
+@pytest.mark.parametrize(("denoising_steps", "steps"), [(1, 2), (2, 2), (3, 3)])
+def test_uncertainty_needs_two_denoising_steps_and_takes_the_dreams_own_if_more(
+    toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch, denoising_steps: int, steps: int
+):
+    core = SimulatorCore(toy_simulator, 1, denoising_steps, uncertainty_samples=4)
+    core.reset([0], [0])
+    called: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        core.model, "uncertainty", lambda memory, act, keys, *how: called.append(how) or torch.tensor([0.25])
+    )
+    step = core.step([0])
+    assert called == [(4, steps)] and step.info()["uncertainty"].tolist() == [0.25]
+
+
+def test_a_world_ends_with_more_than_even_odds(core: SimulatorCore, monkeypatch: pytest.MonkeyPatch):
+    core.reset([0, 1, 2], [1, 2, 3])
+    prediction, memory = core.imagine(core.memory, torch.tensor([0, 0, 0]), core.keys)
+    odds = torch.tensor([0.49, 0.5, 0.51])
+    monkeypatch.setattr(core, "imagine", lambda *worlds: (replace(prediction, term_prob=odds), memory))
+    assert core.step([0, 0, 0]).terminated.tolist() == [False, False, True]
+
+
+def test_worlds_of_a_state_can_be_picked(core: SimulatorCore):
+    core.reset([0, 1, 2], [1, 2, 3])
+    state = core.save_state()
+    assert torch.equal(state[[2, 0]].keys, state.keys[[2, 0]]) and same(state[[2, 0]].memory, state.memory[[2, 0]])
+    assert core.save_state(include_rng=False)[[0]].keys is None
+
+
 def test_denoising_steps_change_the_dream(toy_simulator: Simulator):
     frames = []
     for steps in (None, 1, 2):
@@ -335,7 +393,7 @@ def test_a_context_as_long_as_the_longest_trained_one_needs_no_wanting(core: Sim
 def test_bfloat16_dreams_nearly_the_same_and_leaves_states_as_they_are(
     toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(precision, "knows_bf16", lambda kind: True)  # even if it has to be emulated
+    monkeypatch.setattr(precision, "supports_bf16", lambda kind: True)  # even if it has to be emulated
     exact, rounded = (SimulatorCore(toy_simulator, 2, bf16=bf16) for bf16 in (False, True))
     for core in (exact, rounded):
         core.reset([0, 1], [1, 2])
@@ -355,7 +413,10 @@ def test_a_world_from_nothing_takes_time_to_settle(toy_simulator: Simulator, mon
     imagine = core.model.imagine
     monkeypatch.setattr(core.model, "imagine", lambda *args, **kw: steps.append(args[3]) or imagine(*args, **kw))
     shown = core.reset([1, 0], [1, 2], [None, context(3)])
-    assert steps == [FIRST_FRAME_STEPS] and core.memory.age.tolist() == [3, 1]
+    assert steps == [FIRST_FRAME_STEPS] == [16] and core.memory.age.tolist() == [3, 1]
     assert torch.equal(shown[0], core.frames()[1])
     core.step([0, 0])
     assert steps[1:] == [1]
+    slow = SimulatorCore(toy_simulator, 1, denoising_steps=17)
+    slow.reset([0], [0], [None])
+    assert steps[2:] == [17]  # never fewer than the dream itself takes

@@ -6,9 +6,11 @@ import builtins
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
+import pygame
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
@@ -16,7 +18,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import lssvwm_env
-from lssvwm_env.envs.env import LSSVWMEnv
+from lssvwm_env.envs.env import LSSVWMEnv, _Window
+from lssvwm_env.envs.observations import observation_space
 from lssvwm_env.simulator.simulator import Simulator
 
 
@@ -116,6 +119,21 @@ def test_goes_on_from_a_lived_episode(env: LSSVWMEnv):
     assert env.core.memory.age.tolist() == [7] and np.array_equal(env.render(), later[-1])
 
 
+@pytest.mark.parametrize("start", [0, 4, np.int64(2)])
+def test_begins_at_a_start_of_the_users_choice(env: LSSVWMEnv, start: int):
+    obs, _ = env.reset(options={"start": start})
+    assert np.array_equal(obs, env.simulator.starts.obs[start][-1])
+
+
+def test_features_reach_the_bounds_of_their_space_and_no_further(env: LSSVWMEnv):
+    space = observation_space(env.simulator, "features")
+    width = env.simulator.config.model.feature_dim
+    assert space.shape == (width,) and space.dtype == np.float32
+    one_is_all = torch.nn.functional.one_hot(torch.arange(width), width).float() * 1e6
+    extreme = float(env.simulator.model.features.norm(one_is_all).abs().max())
+    assert space.high.max() == pytest.approx(extreme, rel=1e-4) and np.array_equal(space.low, -space.high)
+
+
 def test_long_contexts_must_be_wanted(env: LSSVWMEnv):
     with pytest.raises(ValueError, match=r"context has 9 frames, .*at most 8.*set allow_long_context to True"):
         env.reset(options={"context": context(9)})
@@ -127,6 +145,12 @@ def test_long_contexts_must_be_wanted(env: LSSVWMEnv):
     ("options", "message"),
     [
         ({"contxt": 1}, r"unknown keys \['contxt'\]; known are allow_long_context, context, start"),
+        ({"start": 5}, r"options\['start'\] is 5; expected 'nothing', or a number from 0 to 4"),
+        ({"start": -1}, r"options\['start'\] is -1"),
+        ({"start": True}, r"options\['start'\] is True"),
+        ({"start": 1.0}, r"options\['start'\] is 1.0"),
+        ({"context": (1, 2, 3)}, r"options\['context'\] is a tuple; expected a pair"),
+        ({"context": context(2), "start": 0}, "both a context and a start"),
         ({"context": 3}, r"options\['context'\] is a int; expected a pair"),
         ({"context": (1, 2)}, r"context obs is int64 \(\); expected uint8 \(T, 64, 64, 3\)"),
         ({"context": (context(2)[0], [0, 7])}, r"context act\[1:\] has the values \[7\]"),
@@ -196,8 +220,19 @@ def test_forks_are_environments_of_their_own(env: LSSVWMEnv):
     assert env.core.memory is memory and np.array_equal(env.render(), now)
     assert np.array_equal(env.step(2)[0], first) and not np.array_equal(first, second)
     forks[2].reset(seed=5)
+    assert forks[0].np_random is not forks[1].np_random is not env.np_random
+    assert forks[0].action_space is not env.action_space and forks[0].observation_space == env.observation_space
     with pytest.raises(ValueError, match="n=0 must be at least 1"):
         env.fork(0)
+
+
+def test_forks_are_what_their_parent_is(toy_simulator: Simulator):
+    env = LSSVWMEnv(toy_simulator, observation="both", denoising_steps=2, uncertainty_samples=2, bf16=True)
+    env.reset(seed=0)
+    fork = env.fork(2)[1]
+    assert (fork.core.denoising_steps, fork.core.uncertainty_samples, fork.core.bf16) == (2, 2, True)
+    obs, *_, info = fork.step(0)
+    assert obs in fork.observation_space and info["uncertainty"] > 0
 
 
 def test_users_may_write_into_what_they_get(env: LSSVWMEnv):
@@ -209,8 +244,6 @@ def test_users_may_write_into_what_they_get(env: LSSVWMEnv):
 
 
 def test_shows_a_window(toy_simulator: Simulator):
-    import pygame
-
     env = LSSVWMEnv(toy_simulator, render_mode="human")
     obs, _ = env.reset(seed=0)
     assert env.render() is None
@@ -220,6 +253,18 @@ def test_shows_a_window(toy_simulator: Simulator):
     env.close()
     env.close()
     assert not pygame.display.get_init()
+
+
+def test_frames_are_shown_at_their_pace_and_never_smaller_than_they_are(toy_simulator: Simulator):
+    assert LSSVWMEnv.metadata == {"render_modes": ["rgb_array", "human"], "render_fps": 10}
+    window = _Window(600, 20)
+    frame = np.random.default_rng(0).integers(0, 256, (600, 20, 3), np.uint8)
+    paces: list[int] = []
+    window._clock = SimpleNamespace(tick=paces.append)
+    window.show(frame, 10)
+    shown = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+    assert np.array_equal(shown, frame) and paces == [10]
+    window.close()
 
 
 def test_says_how_to_get_a_window(toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch):

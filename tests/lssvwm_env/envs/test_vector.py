@@ -92,13 +92,16 @@ def test_resets_can_be_left_to_the_user(mortal: Simulator):
     ours = LSSVWMVectorEnv(mortal, B, LIMIT, AutoresetMode.DISABLED)
     theirs = SyncVectorEnv([lambda: single(mortal)] * B, autoreset_mode=AutoresetMode.DISABLED)
     ours.reset(seed=7), theirs.reset(seed=7)
+    resets = 0
     for actions in ACTIONS:
         step = ours.step(actions)
         assert_alike(step, theirs.step(actions))
         if (ended := step[2] | step[3]).any():
+            resets += 1
             with pytest.raises(gym.error.ResetNeeded, match="worlds that have ended"):
                 ours.step(actions)
             assert_alike(ours.reset(options={"reset_mask": ended}), theirs.reset(options={"reset_mask": ended}))
+    assert resets
 
 
 def test_it_is_a_dummy_vec_env_of_single_worlds(mortal: Simulator):
@@ -144,6 +147,16 @@ def test_make_vec_makes_it(toy_simulator: Simulator, tmp_path: Path):
     assert lssvwm_env.LSSVWMVectorEnv is LSSVWMVectorEnv and lssvwm_env.LSSVWMVecEnv is LSSVWMVecEnv
 
 
+def test_long_contexts_are_wanted_world_by_world(toy_simulator: Simulator):
+    env = LSSVWMVectorEnv(toy_simulator, 2)
+    frames = rng.integers(0, 256, (9, 64, 64, 3), np.uint8)
+    long = {"context": (frames, np.zeros(9, int))}
+    env.reset(seed=1, options=[long | {"allow_long_context": True}, {"start": 0}])
+    assert env.core.memory.age.tolist() == [9, 3]
+    with pytest.raises(ValueError, match="context has 9 frames"):
+        env.reset(seed=1, options=[long, {"allow_long_context": True}])
+
+
 def test_tensors_stay_tensors(mortal: Simulator):
     arrays, tensors = (LSSVWMVectorEnv(mortal, B, observation="both", to_numpy=numpy) for numpy in (True, False))
     (obs, _), (same, _) = arrays.reset(seed=1), tensors.reset(seed=1)
@@ -165,6 +178,55 @@ def test_moments_are_kept_and_corrected(mortal: Simulator):
     assert np.array_equal(env.observe(real, ACTIONS[:2].T), real[:, -1])
 
 
+def test_a_moment_that_is_loaded_goes_on_even_if_its_world_had_ended_since(toy_simulator: Simulator):
+    env = LSSVWMVectorEnv(toy_simulator, 2, max_episode_steps=1)
+    env.reset(seed=1)
+    state = env.save_state()
+    assert env.step([0, 1])[3].all()
+    env.load_state(state)
+    *_, infos = env.step([0, 1])  # and no reset, as after an end
+    assert infos["_term_prob"].all() and env.core.memory.age.tolist() == [4, 4]
+
+
+def test_episodes_are_as_long_as_the_simulator_says_or_the_user(toy_simulator: Simulator):
+    assert LSSVWMVectorEnv(toy_simulator).max_episode_steps == toy_simulator.config.horizon
+    assert LSSVWMVectorEnv(toy_simulator, max_episode_steps=1).max_episode_steps == 1
+    with pytest.raises(ValueError, match="max_episode_steps=0 must be at least 1"):
+        LSSVWMVectorEnv(toy_simulator, max_episode_steps=0)
+
+
+def test_frames_are_rendered_on_demand(toy_simulator: Simulator):
+    env = LSSVWMVectorEnv(toy_simulator, 2, render_mode="rgb_array", observation="features")
+    assert env.metadata["render_modes"] == ["rgb_array"] and env.metadata["render_fps"] == 10
+    env.reset(seed=1)
+    env.step([0, 1])
+    shown = env.render()
+    assert isinstance(shown, tuple) and np.array_equal(np.stack(shown), env.core.frames())
+    shown[0][:] = 0
+    assert np.array_equal(np.stack(env.render()), env.core.frames())
+    assert LSSVWMVectorEnv(toy_simulator, 2).render() is None
+
+
+def test_sb3_asks_the_worlds_for_what_they_share(toy_simulator: Simulator):
+    env = LSSVWMVecEnv(toy_simulator, 3, 7)
+    assert env.get_attr("max_episode_steps") == [7, 7, 7] and env.get_attr("max_episode_steps", [0, 2]) == [7, 7]
+    assert env.env_is_wrapped(gym.Wrapper) == [False] * 3 and env.env_is_wrapped(gym.Wrapper, 1) == [False]
+    assert env.get_images() == [None] * 3
+    shown = LSSVWMVecEnv(toy_simulator, 2, 7, "rgb_array")
+    shown.seed(0)
+    assert np.array_equal(np.stack(shown.get_images()), np.zeros((2, 64, 64, 3)))
+    assert np.array_equal(shown.reset(), np.stack(shown.get_images())) and shown.reset_infos == [{}, {}]
+
+
+def test_sb3_chooses_where_worlds_begin(toy_simulator: Simulator):
+    env = LSSVWMVecEnv(toy_simulator, 2)
+    env.set_options({"start": 3})
+    first = env.reset()
+    assert (first == toy_simulator.starts.obs[3, -1]).all()
+    env.seed(5)
+    assert not np.array_equal(env.reset(), first)  # options are for one reset
+
+
 def test_worlds_begin_where_they_are_told(mortal: Simulator):
     env = LSSVWMVectorEnv(mortal, B)
     starts = mortal.starts.obs[:, -1]
@@ -184,6 +246,9 @@ def test_worlds_begin_where_they_are_told(mortal: Simulator):
         ({"options": {"start": 9}}, r"options\['start'\] is 9; expected 'nothing', or a number from 0 to 4"),
         ({"options": {"start": 1, "context": (1, 2)}}, "both a context and a start"),
         ({"options": {"reset_mask": np.zeros(3, bool)}}, "not all False"),
+        ({"options": {"reset_mask": np.ones(2, bool)}}, r"expected bool \(3,\)"),
+        ({"options": {"reset_mask": np.ones(3, int)}}, r"expected bool \(3,\)"),
+        ({"options": {"reset_mask": [True] * 3}}, r"expected bool \(3,\)"),
         ({"options": {"contexts": 1}}, r"unknown keys \['contexts'\]"),
     ],
 )
