@@ -32,8 +32,8 @@ INLINE: Final = re.compile(r"`(?P<line>(?:lssvwm|python) [^`]* --[^`]*)`")
 
 # Options of `lssvwm` that cost time, and what they become; None: they are left out.
 SHORTER: Final[dict[str, str | None]] = {
-    "--frames": "120",
-    "--frames-per-round": "120",
+    "--frames": "80",
+    "--frames-per-round": "80",
     "--rounds": "1",
     "--steps": "2",
     "--head-sequences": "4",
@@ -62,6 +62,9 @@ ADDED: Final = {
 }
 # Numbers in Python that cost time.
 TEXT: Final = {
+    "range(100)": "range(5)",
+    "range(30)": "range(3)",
+    "fork(16)": "fork(2)",
     "total_timesteps=20_000": "total_timesteps=32",
     "total_timesteps=200_000": "total_timesteps=32",
     '"MlpPolicy", worlds': '"MlpPolicy", worlds, n_steps=2, batch_size=32',
@@ -78,6 +81,7 @@ NOT_RUN: Final = {
     ". .venv/bin/activate": "changes the reader's shell",
     "pip install": "would change this environment",
     "hf auth login": "wants an account",
+    "gymnasium.utils.play": "waits for a player",
     "push_to_hub": "wants an account",
     "from_pretrained": "wants the network",
     "ale_py": "ale-py is no dependency of the tests",
@@ -186,6 +190,7 @@ def test_what_a_page_says_works(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # or processes that commands start do not find the modules of a page
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     names: dict[str, Any] = {"__name__": "page"}
     for language, more, body in blocks(page):
