@@ -248,7 +248,8 @@ class SimulatorCore:
 
         Args:
             memory: Of any number N of worlds, such as `self.memory.repeat_interleave(n)`.
-            act: Long (N,) or float (N, A). keys: (N,) long; worlds that share one differ by their actions alone.
+            act: Long (N,) or float (N, A).
+            keys: (N,) long; worlds that share one differ by their actions alone.
         """
         with self._precision():
             return self.model.imagine(memory, act, keys, self.denoising_steps, recorded=self._recorded)
@@ -264,7 +265,8 @@ class SimulatorCore:
 
         Args:
             memory: Of any number N of worlds, such as `initial_memory(N)`.
-            obs: Real frames, uint8 (N, T, H, W, C). act: The actions that led to them, long (N, T) or float (N, T, A).
+            obs: Real frames, uint8 (N, T, H, W, C).
+            act: The actions that led to them, long (N, T) or float (N, T, A).
             is_first: (N, T) bool; the memory is emptied before such a frame.
         """
         with self._precision():

@@ -1,7 +1,7 @@
 """The simulators that have a Gymnasium id: bundled ones, the user's own, and those of installed packages.
 
-Their `config.json` is all that is read, so importing this stays cheap. For the ways to get an id, see "Adding a world"
-and "Sharing a simulator" in CONTRIBUTING.md.
+Their `config.json` is all that is read, so importing this stays cheap. For the ways to get an id, see
+docs/how-to/share.md.
 """
 
 from __future__ import annotations

@@ -135,7 +135,8 @@ class ActorCritic(nn.Module):
 
         Args:
             observation: Features (B, F) or (F,); or a dict that has them under "features".
-            state, episode_start: Ignored: the features remember.
+            state: Ignored: the features remember.
+            episode_start: Ignored, too.
             deterministic: Take the likeliest action; else draw one, from a stream that `set_random_seed` begins.
 
         Returns:

@@ -31,7 +31,7 @@ class DatasetSpec:
         preprocessing: What was done to the frames, in words.
         policy: Who acted.
         seed: Base seed of the collection.
-        split: "train" or "test".
+        split: "train", "validation" or "test".
         episode_length: Most frames in one episode, the first included.
         frames: Frames asked for; whole episodes make it a little more.
         shard_frames: Frames asked for per shard.

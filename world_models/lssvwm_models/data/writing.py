@@ -41,7 +41,11 @@ def write_dataset(
         env_id: What the episodes are of. Where it is the id of an environment, `lssvwm compare` can collect more.
         action_space: As in `DatasetSpec`, e.g. `{"type": "Discrete", "n": 7}`.
         env_kwargs: What `make_real` takes beside `env_id` to make this environment.
-        preprocessing, policy, seed, split, command: As in `DatasetSpec`.
+        preprocessing: What was done to the frames, in words.
+        policy: Who acted.
+        seed: Of the collection.
+        split: As in `DatasetSpec`.
+        command: What makes the dataset again.
 
     Raises:
         DatasetError: If the folder is not empty.

@@ -94,7 +94,8 @@ class WorldModel(nn.Module):
         """Take real frames into the memory, in parallel over each temporal block.
 
         Args:
-            obs: (B, T, C, H, W) in [-1, 1]. act: (B, T) or (B, T, A), the action that led to each frame.
+            obs: (B, T, C, H, W) in [-1, 1].
+            act: (B, T) or (B, T, A), the action that led to each frame.
             is_first: (B, T) bool; the memory is emptied before such a frame.
             pose: (B, T, 3) of the eye where it is known, on the axes of `state.pose`, or of the first frames (see
                 `data.segments.relative_pose`); otherwise odometry estimates it.
@@ -127,9 +128,12 @@ class WorldModel(nn.Module):
         """Generate the next frame of every world: of one that has seen nothing, the first of an episode.
 
         Args:
-            act: (B,) or (B, A). rng: (B,) long, one key per world (see `noise`): the same state, action and key give
-                the same frame. steps: denoising steps. pose: (B, 3) of the eye in the next frame where it is known, on
-                the axes of `state.pose`; otherwise odometry estimates it. recorded: replays steps that it has recorded.
+            act: (B,) or (B, A).
+            rng: (B,) long, one key per world (see `noise`): the same state, action and key give the same frame.
+            steps: denoising steps.
+            pose: (B, 3) of the eye in the next frame where it is known, on the axes of `state.pose`; otherwise odometry
+                estimates it.
+            recorded: replays steps that it has recorded.
         """
         self._check_ahead(state, act, rng)
         self._check_placed(pose)
@@ -189,8 +193,11 @@ class WorldModel(nn.Module):
         """How far samples of the next frame of every world are from each other.
 
         Args:
-            act, rng: as for `imagine`. samples: of each frame, at least 2. steps: denoising steps, at least 2, as a
-                single step from pure noise gives the mean of all frames that are possible.
+            act: as for `imagine`.
+            rng: as for `imagine`.
+            samples: of each frame, at least 2.
+            steps: denoising steps, at least 2, as a single step from pure noise gives the mean of all frames that are
+                possible.
 
         Returns:
             (B,) the standard deviation over samples, root mean square over pixels, as a share of full brightness.
