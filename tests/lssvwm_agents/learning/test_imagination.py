@@ -13,7 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lssvwm_agents.learning.imagination import ImaginationConfig, ImaginationTrainer, context_ends, largest_return
+from lssvwm_agents.learning.imagination import (
+    ImaginationConfig,
+    ImaginationTrainer,
+    ImaginedRollout,
+    context_ends,
+    largest_return,
+)
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.simulator.simulator import Simulator
@@ -148,6 +154,76 @@ def test_a_policy_that_is_too_sure_is_made_less_so(dataset: EpisodeDataset, tmp_
     assert lines(tmp_path / "0.7")[-1]["entropy_coef"] > 10 * lines(tmp_path / "0.0")[-1]["entropy_coef"]
 
 
+# --- what is learned of a dream ---
+
+
+def rollout(rew: list[float], cont: list[float], worlds: int = 32) -> ImaginedRollout:
+    """The same steps in every world, from the left end to the right; the agent stays where it is."""
+    steps = len(rew)
+    feats = torch.eye(CELLS)[: steps + 1, None].expand(-1, worlds, -1).contiguous()
+    raw = torch.full((steps, worlds), WAIT)
+    return ImaginedRollout(feats, raw, *(torch.tensor(x)[:, None].expand(-1, worlds) for x in (rew, cont)))
+
+
+def test_small_advantages_are_left_as_they_are_and_large_ones_scaled_by_the_range_of_returns(
+    dataset: EpisodeDataset, tmp_path: Path
+) -> None:
+    """New critics expect nothing, so that advantages are returns; of these, 5 % may be above the range."""
+    made = trainer(tmp_path, dataset, gamma=1.0, lambda_=1.0)
+    small = rollout([0.0, 0.1, 0.2], [1.0, 1.0, 1.0])  # returns 0.3, 0.3, 0.2: a range of 0.1
+    targets = made._targets(small)
+    assert made.scale == pytest.approx(0.1)
+    torch.testing.assert_close(targets.advantages[:, 0], torch.tensor([0.3, 0.3, 0.2]))
+    made.scale = 0.0
+    large = rollout([0.0, 10.0, 20.0], [1.0, 1.0, 1.0])
+    targets = made._targets(large)
+    assert made.scale == pytest.approx(10.0)
+    torch.testing.assert_close(targets.advantages[:, 0], torch.tensor([3.0, 3.0, 2.0]))
+
+
+def test_the_range_of_returns_is_averaged_over_updates(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset, gamma=1.0, lambda_=1.0)
+    made._targets(rollout([0.0, 10.0, 20.0], [1.0, 1.0, 1.0]))
+    made.step = 1
+    made._targets(rollout([0.0, 110.0, 20.0], [1.0, 1.0, 1.0]))
+    assert made.scale == pytest.approx(0.99 * 10 + 0.01 * 110)
+
+
+def test_few_large_returns_are_outside_of_the_range(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset, gamma=1.0, lambda_=1.0)
+    plain = rollout([0.0, 10.0, 20.0], [1.0, 1.0, 1.0])
+    rew = plain.rew.clone()
+    rew[2, 0] = 1000.0  # in one of 32 worlds
+    made._targets(plain._replace(rew=rew))
+    assert made.scale == pytest.approx(10.0)
+
+
+def test_steps_count_by_the_chance_that_the_world_was_still_there(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset, gamma=0.5, lambda_=1.0)
+    targets = made._targets(rollout([1.0, 2.0, 4.0], [1.0, 0.5, 0.25]))
+    assert targets.alive[:, 0].tolist() == [1.0, 1.0, 0.5]  # the end comes with the frame after a step
+    assert targets.returns[:, 0].tolist() == [1 + 0.5 * (2 + 0.25 * 4), 2 + 0.25 * 4, 4.0]
+
+
+def test_the_least_spread_declines_and_what_is_missing_weighs_the_entropy(
+    dataset: EpisodeDataset, tmp_path: Path
+) -> None:
+    made = trainer(tmp_path, dataset, updates=100, spread=(0.5, 0.1), entropy_coef=0.01)
+    assert [made.config.least_spread(update) for update in (0, 50, 100)] == pytest.approx([0.5, 0.3, 0.1])
+    made.step = 50
+    assert made._entropy_coef(0.3) == made._entropy_coef(0.9) == pytest.approx(0.01)
+    assert made._entropy_coef(0.1) == pytest.approx(0.01 + 1.0 * 0.2)
+
+
+def test_the_slow_critic_follows_with_every_gradient(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset, slow=0.75, passes=1, minibatches=1)
+    expected = made.slow_critic.state_dict()["mlp.0.weight"].clone()
+    for _ in range(3):
+        made.train_step()
+        expected.lerp_(made.actor_critic.state_dict()["critic.mlp.0.weight"], 0.25)
+    torch.testing.assert_close(made.slow_critic.state_dict()["mlp.0.weight"], expected)
+
+
 # --- dreams ---
 
 
@@ -237,10 +313,14 @@ def test_what_it_cost_is_counted(dataset: EpisodeDataset, tmp_path: Path) -> Non
     assert last["seconds"] > 0
 
 
-def test_training_leaves_the_global_stream_alone(dataset: EpisodeDataset, tmp_path: Path) -> None:
-    before = torch.get_rng_state()
-    trainer(tmp_path, dataset, updates=1).run()
-    assert torch.equal(torch.get_rng_state(), before)
+def test_training_neither_reads_nor_moves_the_global_streams(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    before = torch.get_rng_state().tolist(), repr(np.random.get_state())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        one = trainer(tmp_path / "one", dataset, updates=1).run()
+    other = trainer(tmp_path / "other", dataset, updates=1).run()
+    assert (torch.get_rng_state().tolist(), repr(np.random.get_state())) == before
+    assert one.sha256() == other.sha256()
 
 
 def test_it_dreams_in_simulators(toy_simulator: Simulator, toy_box_simulator: Simulator, tmp_path: Path) -> None:

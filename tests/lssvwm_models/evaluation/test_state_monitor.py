@@ -73,7 +73,26 @@ def test_the_regulariser_is_strengthened_outside_the_band_and_weakened_inside_wi
     strong = weak = 1.0
     for _ in range(100):
         strong, weak = steered(strong, drifting), steered(weak, inside)
-    assert (weak, strong) == LIMITS
+    assert (weak, strong) == LIMITS == (1 / 32, 32.0)
+
+
+def test_the_strength_goes_by_half_and_no_further_than_its_limits():
+    inside, outside = {"state/0/rms": 1.0}, {"state/0/rms": 2.1}
+    assert steered(2.0, outside) == 3.0 and steered(3.0, inside) == 2.0
+    assert steered(30.0, outside) == 32.0 and steered(0.04, inside) == 1 / 32
+    assert steered(1.0, outside, rate=4.0) == 4.0 and steered(1.0, inside, rate=4.0) == 0.25
+
+
+@pytest.mark.parametrize(("value", "raised"), [(0.49, True), (0.5, False), (2.0, False), (2.01, True)])
+@pytest.mark.parametrize("name", ["rms", "drift"])
+def test_the_band_goes_from_half_to_double(name, value, raised):
+    metrics = {"state/0/rms": 1.0, "state/0/drift": 1.0} | {f"state/0/{name}": value}
+    assert (steered(1.0, metrics) > 1) == raised
+
+
+def test_one_layer_outside_the_band_is_enough():
+    metrics = {"state/0/rms": 1.0, "state/1/rms": 9.0, "state/2/rms": 1.0}
+    assert steered(1.0, metrics) == 1.5
 
 
 def test_states_can_be_plotted():

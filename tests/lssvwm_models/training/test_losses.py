@@ -4,8 +4,8 @@ import torch
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.model.config import NetworkConfig
 from lssvwm_models.training.head_training import head_inputs
-from lssvwm_models.training.losses import world_model_loss
-from lssvwm_models.training.objective import ObjectiveConfig
+from lssvwm_models.training.losses import block_losses, event_losses, world_model_loss
+from lssvwm_models.training.objective import ObjectiveConfig, noisy_streams
 from tests.lssvwm_models.random_worlds import MODEL, batch, make
 
 
@@ -218,3 +218,66 @@ def test_truncation_without_scans_is_refused():
     model = make(network=NetworkConfig(d_model=32, block_sizes=(4,), map_layers=(), memory="attention"))
     with pytest.raises(ValueError, match=r"truncation=0.5 .* memory='attention'; set truncation=0"):
         world_model_loss(model, batch(T=4), rng(), ObjectiveConfig(truncation=0.5))
+
+
+# What counts how much.
+
+
+def test_rare_events_count_by_their_share_and_frames_that_do_not_count_do_not():
+    feats = torch.randn(1, 6, MODEL.config.feature_dim, generator=rng())
+    rew = torch.tensor([[0.0, 2.0, 0.0, 0.0, 0.0, 1.0]])
+    terminated = torch.tensor([[False, False, True, False, False, False]])
+    where = torch.tensor([[True, True, True, True, False, False]])
+    found = event_losses(MODEL.reward, MODEL.termination, feats, rew, terminated, where, share=0.25)
+    for name, each in {
+        "reward_loss": MODEL.reward.loss(feats, rew)[0],
+        "termination_loss": MODEL.termination.loss(feats, terminated)[0],
+    }.items():
+        expected = 2 * (0.25 * each[[1, 2]].mean() + 0.75 * each[[0, 3]].mean())
+        torch.testing.assert_close(found[name], expected)
+    halves = event_losses(MODEL.reward, MODEL.termination, feats, rew, terminated, where)
+    each = MODEL.reward.loss(feats, rew)[0]
+    torch.testing.assert_close(halves["reward_loss"], each[[1, 2]].mean() + each[[0, 3]].mean())
+
+
+def test_where_there_are_no_events_the_others_count_as_before():
+    feats = torch.randn(1, 3, MODEL.config.feature_dim, generator=rng())
+    nothing = torch.zeros(1, 3)
+    found = event_losses(MODEL.reward, MODEL.termination, feats, nothing, nothing > 0, nothing == 0)
+    torch.testing.assert_close(found["reward_loss"], MODEL.reward.loss(feats, nothing).mean())
+
+
+def test_every_part_of_the_loss_has_its_weight():
+    objective = ObjectiveConfig(recall=0.3, state_moments=0.7, perceptual=0.2)
+    _, logs = world_model_loss(MODEL, batch(T=4), rng(), objective)
+    weights = {"recall_loss": 0.3, "moments_loss": 0.7, "perceptual_loss": 0.2}
+    parts = {name: float(value) for name, value in logs.items() if name != "loss"}
+    assert parts.keys() == {"frame_loss", "reward_loss", "termination_loss"} | weights.keys()
+    expected = sum(weights.get(name, 1.0) * value for name, value in parts.items())
+    assert float(logs["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_blocks_count_by_their_frames():
+    data = batch(T=6)  # a block of four, and one of two
+    objective = ObjectiveConfig(pure_noise=1.0, state_moments=0.0)
+    blocks = [logs["frame_loss"] for _, logs in block_losses(MODEL, data, rng(), objective)]
+    latents = MODEL.tokenizer.encode(data.obs)
+    streams = noisy_streams(latents, objective, rng())  # the same noise
+    state = MODEL.initial_state(2)
+    expected = []
+    for frames in (slice(4), slice(4, 6)):
+        part = data[frames]
+        noisy = streams.latents[:, frames], streams.tau[:, frames]
+        state, tokens, *_ = MODEL.commit(state, latents[:, frames], part.act, part.is_first, part.pose, noisy)
+        error = (MODEL.network.denoised(tokens[:, :, 1]) - latents[:, frames]).square() * MODEL.tokenizer.importance()
+        expected.append(error.mean() * part.act.shape[1] / 6)
+    torch.testing.assert_close(torch.stack(blocks), torch.stack(expected).detach())
+
+
+def test_the_noise_is_a_function_of_the_generator_alone():
+    data = batch(T=9)
+    objective = ObjectiveConfig(recall=1.0, truncation=0.5, context_noise=0.2)
+    before = torch.get_rng_state()
+    one, same, other = (world_model_loss(MODEL, data, rng(seed), objective)[0] for seed in (3, 3, 4))
+    assert one == same != other
+    assert torch.equal(torch.get_rng_state(), before)

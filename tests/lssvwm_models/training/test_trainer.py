@@ -1,4 +1,5 @@
 import json
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -387,3 +388,57 @@ def test_runs_from_before_muon_go_on_with_adamw_alone(dataset, tmp_path):
         again.train_step()
     weights = zip(trainer.model.parameters(), resumed.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in weights)
+
+
+def streams():
+    """The global streams of chance."""
+    return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()
+
+
+def test_training_neither_reads_nor_moves_the_global_streams(dataset, tmp_path):
+    every = {
+        "objective": ObjectiveConfig(context_noise=0.2, recall=0.1, truncation=0.5),
+        "checkpoint_blocks": True,
+        "steps": 2,
+        "eval_every": 2,
+        "lengths": (8,),
+    }
+    model = replace(model_config(dataset), block_frames=4)
+    weights = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            before = streams()
+            trainer = Trainer(config(tmp_path / str(seed), **every), model, dataset)
+            assert streams() == before
+            trained = trainer.run()
+            assert streams() == before
+            weights.append(trained.state_dict())
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+
+
+def test_training_leaves_the_number_of_threads_to_the_commands(dataset, tmp_path):
+    assert torch.get_num_threads() == 1  # of all tests
+    Trainer(config(tmp_path, threads=2), model_config(dataset), dataset).train_step()
+    assert torch.get_num_threads() == 1
+
+
+def test_the_averaged_weights_are_those_of_every_step_with_a_short_memory_at_first(dataset, tmp_path):
+    trainer = Trainer(config(tmp_path, ema=0.2, lr=1e-2), model_config(dataset), dataset)
+    name = "network.out.weight"
+    expected = trainer.model.state_dict()[name].clone()
+    for decay in (2 / 11, 0.2, 0.2):
+        trainer.train_step()
+        expected.lerp_(trainer.model.state_dict()[name], 1 - decay)
+    torch.testing.assert_close(trainer.ema.state_dict()[name], expected)
+
+
+def test_the_learning_rate_of_every_step_is_that_of_the_schedule(dataset, tmp_path):
+    trainer = Trainer(config(tmp_path, steps=4, warmup=2, cooldown=0.5, lr=0.1), model_config(dataset), dataset)
+    rates = []
+    for _ in range(4):
+        logged = trainer.train_step()["lr"]
+        assert trainer.optimizers[0].param_groups[0]["lr"] == logged
+        rates.append(logged)
+    assert rates == pytest.approx([0.05, 0.1, 0.1, 0.05])
