@@ -32,7 +32,9 @@ class Room:
         self.discrete = kind == "discrete"
         box = gym.spaces.Box(-1, 1, (2,), np.float32)
         self.action_space = gym.spaces.Discrete(len(MOVES)) if self.discrete else box
-        self.reward, self.term_prob, self.luck = reward, term_prob, luck
+        self.reward = reward
+        self.term_prob = term_prob
+        self.luck = luck
         self.keys_seen: list[Tensor] = []
         self.imagined = 0
 
@@ -54,7 +56,8 @@ class Room:
         luck = self.luck * (keys % 1000).float()
         after = make_state(cell, memory.age + 1)
         feats = torch.zeros(len(cell), 1)
-        paid, ended = self.reward * at_goal + luck, self.term_prob * at_goal
+        paid = self.reward * at_goal + luck
+        ended = self.term_prob * at_goal
         return Prediction(self.decode(after), self.decode(after), paid, ended, feats, lambda obs: obs), after
 
     def decode(self, memory: WorldModelState) -> Tensor:
@@ -79,13 +82,16 @@ class RealRoom(gym.Env[NDArray[np.uint8], np.int64]):
     def __init__(
         self, walls: set[Cell] | None = None, slippery: bool = False, limit: int = 40, actions: int = len(MOVES)
     ) -> None:
-        self.walls, self.slippery, self.limit = walls or set(), slippery, limit
+        self.walls = walls or set()
+        self.slippery = slippery
+        self.limit = limit
         self.action_space = gym.spaces.Discrete(actions)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        self.cell, self.time = (0, 0), 0
+        self.cell = (0, 0)
+        self.time = 0
         return picture(self.cell), {}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:

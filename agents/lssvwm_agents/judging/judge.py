@@ -220,4 +220,6 @@ def print_report(report: dict[str, Any]) -> None:
         table.add_row("seconds per decision", f"{seconds['mean']:.2f}", f"at most {seconds['most']:.2f}")
     if report.get("rank_correlation") is not None:
         table.add_row("promised and paid: rank correlation", f"{report['rank_correlation']:.2f}", "")
+    if recorded := report.get("training", {}).get("recorded_by"):
+        table.caption = f"learned from {report['training']['recorded_frames']:,} real frames: {recorded}"
     Console().print(table)

@@ -13,6 +13,7 @@ import tyro
 from lssvwm_agents.learning.imagination import POLICY, ImaginationConfig, ImaginationTrainer
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.real.policies import policy_words
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
@@ -79,6 +80,7 @@ def write_report(
     report = {
         "command": command_line,
         "recorded_frames": len(trainer.dataset),
+        "recorded_by": policy_words(trainer.dataset.spec.policy),
         "imagined_steps": imagined_steps,
         "minutes": round(seconds / 60, 1),
         "data_hash": trainer.dataset.hash(),

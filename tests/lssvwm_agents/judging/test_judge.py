@@ -31,7 +31,9 @@ def folder(toy_simulator: Simulator, tmp_path: Path) -> str:
     return str(tmp_path / "toy")
 
 
-def test_from_recorded_episodes_to_a_policy_that_is_judged(folder: str, tmp_path: Path) -> None:
+def test_from_recorded_episodes_to_a_policy_that_is_judged(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = collect(CollectConfig(WORLD, tmp_path / "data", frames=60, workers=1))
     training = ImaginationConfig(
         tmp_path / "run", updates=2, num_dreams=4, refresh=2, horizon=2, width=8, minibatches=1
@@ -47,6 +49,8 @@ def test_from_recorded_episodes_to_a_policy_that_is_judged(folder: str, tmp_path
     assert "--policy" in report["command"] and len(report["lengths"]["won"]) + len(report["lengths"]["lost"]) == 3
     assert report["training"]["imagined_steps"] == 2 * 4 * 2 and report["training"]["recorded_frames"] == len(data)
     assert report["training"]["command"].startswith("lssvwm imagine")
+    assert report["training"]["recorded_by"] == "wander policy (wander is a script that knows the map)"
+    assert "wander is a script that knows the map" in " ".join(capsys.readouterr().out.split())
     assert iio.imread(tmp_path / "out" / "promises.png").ndim == 3
     films = list((tmp_path / "out").glob("overpromised-*.gif"))
     assert len(films) == min(1, len(report["overpromised"]))
@@ -74,7 +78,8 @@ def test_who_dreams_with_one_step_has_nothing_to_find_out(folder: str, tmp_path:
 def test_a_film_shows_the_very_episode_whose_promise_was_broken(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played, filmed = [], list[EpisodeRecord]()
+    played = []
+    filmed = list[EpisodeRecord]()
     play = module.play_episodes
     run_episode = module.run_episode
     monkeypatch.setattr(module, "play_episodes", lambda *a: played.extend(new := play(*a)) or new)

@@ -59,7 +59,8 @@ def test_broken_promises_are_found() -> None:
 
 
 def test_whoever_is_done_leaves_the_batch() -> None:
-    walker, limits = Walker(), iter([2, 5, 40])
+    walker = Walker()
+    limits = iter([2, 5, 40])
     outcomes = play_episodes(walker, lambda: RealRoom(limit=next(limits)), [0, 1, 2])
     assert walker.asked == [3, 3, 2, 2, 2, 1, 1, 1]
     assert [o.success for o in outcomes] == [False, False, True] and [len(o.rewards) for o in outcomes] == [2, 5, 8]

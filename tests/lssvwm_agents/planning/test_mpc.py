@@ -98,7 +98,9 @@ def test_worlds_side_by_side_are_played_as_alone() -> None:
     starts = [[True, False, False], [True, False, True], [True, True, False]]
 
     def play(worlds: list[int], seed: int) -> list[list[int]]:
-        agent, state, played = cem_agent(seed, replan_every=2), None, []
+        agent = cem_agent(seed, replan_every=2)
+        state = None
+        played = []
         for t in range(3):
             seen = np.stack([picture(cells[w][t]) for w in worlds])
             actions, state = agent.predict(seen, state, np.array([starts[w][t] for w in worlds]))

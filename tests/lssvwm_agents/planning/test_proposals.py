@@ -23,7 +23,8 @@ def test_impossible_actions_are_never_drawn() -> None:
 
 
 def gaussian(mean: float = 0.0, std: float = 1.0, persistence: float = 0.5, bound: float = 9.0) -> GaussianProposal:
-    shape, limit = (1, 6, 2), torch.full((2,), bound)
+    shape = (1, 6, 2)
+    limit = torch.full((2,), bound)
     return GaussianProposal(torch.full(shape, mean), torch.full(shape, std), -limit, limit, persistence)
 
 
@@ -31,7 +32,8 @@ def test_gaussian_plans_follow_each_step_s_distribution_and_persist() -> None:
     plans = gaussian(mean=1.0, std=2.0).sample(torch.tensor([3]), 20_000)[0]  # (N, H, A)
     torch.testing.assert_close(plans.mean(0), torch.full((6, 2), 1.0), atol=0.05, rtol=0)
     torch.testing.assert_close(plans.std(0), torch.full((6, 2), 2.0), atol=0.05, rtol=0)
-    first, second = plans[:, 2, 0], plans[:, 3, 0]
+    first = plans[:, 2, 0]
+    second = plans[:, 3, 0]
     assert torch.corrcoef(torch.stack([first, second]))[0, 1].item() == pytest.approx(0.5, abs=0.03)
 
 

@@ -40,7 +40,8 @@ def test_plans_of_a_world_share_its_key_and_what_begins_alike_is_dreamt_once() -
 
 def test_dreaming_shared_beginnings_once_changes_no_return() -> None:
     plans = torch.randint(5, (3, 50, 8), generator=torch.Generator().manual_seed(0))
-    room, state = Room(reward=1.0, term_prob=0.3, luck=1e-3), room_state((0, 0), (3, 3), (4, 3))
+    room = Room(reward=1.0, term_prob=0.3, luck=1e-3)
+    state = room_state((0, 0), (3, 3), (4, 3))
     together = imagined_returns(room, state, plans, keys(3), 0.9)
     for n in range(50):
         alone = imagined_returns(room, state, plans[:, n : n + 1], keys(3), 0.9)

@@ -80,7 +80,8 @@ def test_returns_out_of_reach_count_as_the_farthest_bin() -> None:
 
 def test_win_or_lose_is_worth_the_mean_of_the_two() -> None:
     torch.manual_seed(0)
-    critic, feats = Critic(1, 16, 1, reach=147), torch.ones(2, 1)
+    critic = Critic(1, 16, 1, reach=147)
+    feats = torch.ones(2, 1)
     optimizer = torch.optim.Adam(critic.parameters(), 1e-2)
     for _ in range(300):
         optimizer.zero_grad()
@@ -123,7 +124,8 @@ def test_predict_gives_actions_of_the_space(space: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("space", [DISCRETE, BOX])
 def test_the_likeliest_actions_are_the_same_every_time_and_others_by_seed(space: dict[str, Any]) -> None:
-    made, feats = random_actor_critic(space), features(50)
+    made = random_actor_critic(space)
+    feats = features(50)
     best = [made.predict(feats, deterministic=True)[0] for _ in range(2)]
     assert np.array_equal(*best)
     runs = []
@@ -217,7 +219,8 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_files_are_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    made, path = random_actor_critic(), tmp_path / "policy.safetensors"
+    made = random_actor_critic()
+    path = tmp_path / "policy.safetensors"
     config = {"feature_dim": WIDTH, "action_space": DISCRETE, "width": 16} | changes
     save_file(made.state_dict(), path, {"format": "lssvwm-actor-critic", "config": json.dumps(config)})
     with pytest.raises(ValueError, match=message):
