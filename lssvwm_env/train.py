@@ -25,6 +25,7 @@ from lssvwm_models.evaluation.state_monitor import state_png
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.config import WorldModelConfig, preset
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
+from lssvwm_models.utils.checks import check_at_least
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 
@@ -55,9 +56,7 @@ class TrainConfig:
     denoising_steps: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("starts", "start_frames", "horizon", "denoising_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check_at_least(self, starts=1, start_frames=1, horizon=1, denoising_steps=1)
         if self.start_frames > max(self.training.lengths):
             raise ValueError(
                 f"start_frames={self.start_frames}, but the longest of lengths={self.training.lengths} is less: "
@@ -77,15 +76,15 @@ def train(config: TrainConfig) -> Simulator:
     opening_frames(dataset, config.starts, config.start_frames)  # refuses before hours of training
     sizes = model_config(dataset, config.preset)
     if (init := config.training.init) is not None and (init.parent / CONFIG).is_file():
-        begun = read_simulator_config(init.parent / CONFIG)[1].model
-        sizes = replace(begun, view=sizes.view, action=sizes.action)  # motions are numbered by the data
-    asked = max(config.training.lengths)
+        initial = read_simulator_config(init.parent / CONFIG)[1].model
+        sizes = replace(initial, view=sizes.view, action=sizes.action)  # motions are numbered by the data
+    sequence = max(config.training.lengths)
     longest = int(episode_lengths(dataset).max())
-    if asked > longest:
+    if sequence > longest:
         print(
-            f"Sequences of {asked} frames run over the ends of episodes, the longest of which has {longest}: nothing "
-            "is remembered from one to the next, so no memory is trained for longer than that. If it should be, "
-            "collect with a larger --episode-length."
+            f"Sequences of {sequence} frames run over the ends of episodes, the longest of which has {longest}: "
+            "nothing is remembered from one to the next, so no memory is trained for longer than that. If it should "
+            "be, collect with a larger --episode-length."
         )
     trainer = Trainer(config.training, sizes, dataset)
     model = trainer.run()
@@ -109,9 +108,9 @@ def train(config: TrainConfig) -> Simulator:
     )
     folder = config.training.out / "simulator"
     if (folder / CURVES).is_file():
-        made = Simulator.load(folder)
-        if (made.weights_sha256, made.config) == (simulator.weights_sha256, simulator.config):
-            return made  # nothing new to say, and its card may hold measurements
+        earlier = Simulator.load(folder)
+        if (earlier.weights_sha256, earlier.config) == (simulator.weights_sha256, simulator.config):
+            return earlier  # nothing new to say, and its card may hold measurements
     simulator.save(folder, card(simulator, trainer, config))
     metrics = trainer.folder.metrics()
     write_bytes(folder / CURVES, curves_png(metrics))

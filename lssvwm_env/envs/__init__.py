@@ -1,1 +1,6 @@
-"""One core with three faces: `gymnasium.Env`, `VectorEnv` and Stable-Baselines3's `VecEnv`."""
+"""Simulators as environments: here a trained model becomes something to step in.
+
+`core.py` moves B simulated worlds at once and is the only module that asks the model for frames. Three faces show it as
+others expect: `env.py` as `gymnasium.Env`, `vector.py` as Gymnasium's `VectorEnv`, `sb3.py` as Stable-Baselines3's
+`VecEnv`; they share `observations.py` and `actions.py` and dream the same. `wrappers.py` has Gymnasium wrappers.
+"""

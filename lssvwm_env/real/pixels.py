@@ -118,10 +118,10 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Act, `frame_skip` times unless the episode ends before; see `gymnasium.Env.step`."""
-        taken = self._actions.to_env(action)
+        env_action = self._actions.to_env(action)
         total = 0.0
         for _ in range(self._skip):
-            obs, reward, terminated, truncated, info = self.env.step(taken)
+            obs, reward, terminated, truncated, info = self.env.step(env_action)
             total += float(reward)
             if terminated or truncated:
                 break
@@ -210,12 +210,12 @@ def _makes_an_env(maker: Any) -> bool:
     Names and arguments are also read from the files of datasets and simulators, which may be strangers': nothing else
     may be called.
     """
-    made = maker
+    kind = maker
     if not isinstance(maker, type):  # what it returns; its parameters may be of types that only type checkers import
-        said = SimpleNamespace(__annotations__={"return": getattr(maker, "__annotations__", {}).get("return")})
+        signature = SimpleNamespace(__annotations__={"return": getattr(maker, "__annotations__", {}).get("return")})
         try:
-            made = get_type_hints(said, globalns=getattr(maker, "__globals__", {}))["return"]
+            kind = get_type_hints(signature, globalns=getattr(maker, "__globals__", {}))["return"]
         except (TypeError, NameError):
             return False
-    made = get_origin(made) or made
-    return isinstance(made, type) and issubclass(made, gym.Env)
+    kind = get_origin(kind) or kind
+    return isinstance(kind, type) and issubclass(kind, gym.Env)

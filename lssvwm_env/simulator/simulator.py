@@ -53,6 +53,7 @@ from lssvwm_env.utils.provenance import package_versions
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
+from lssvwm_models.utils.checks import check_at_least
 from lssvwm_models.utils.files import write_atomic, write_bytes
 
 
@@ -334,9 +335,7 @@ def _check(simulator: Simulator) -> None:
     action = simulator.config.model.action
     if differences := list(_differences(asdict(config.model), asdict(simulator.model.config), "config.model")):
         raise ValueError("; ".join(differences))
-    for name in ("trained_length", "horizon", "denoising_steps"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}; expected at least 1")
+    check_at_least(config, trained_length=1, horizon=1, denoising_steps=1)
     space = space_from_json(config.observation_space, "observation_space")
     if space != simulator.observation_space:
         raise ValueError(f"observation_space is {space}, but the model makes {simulator.observation_space}")

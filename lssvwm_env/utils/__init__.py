@@ -1,1 +1,1 @@
-"""JSON with types, commands as text, provenance."""
+"""JSON with types, commands as text, devices by name, provenance."""

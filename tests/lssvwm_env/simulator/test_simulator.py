@@ -149,7 +149,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep unknown field": (edit_network(depth=3), r"config.model.network has the unknown field depth"),
     "wrong type": (edit_config(horizon="long"), r"config.horizon is 'long'; expected int"),
     "wrong item": (edit_network(block_sizes=[4, "2"]), r"config.model.network.block_sizes\[1\] is '2'; expected int"),
-    "bad number": (edit_config(horizon=0), r"horizon is 0; expected at least 1"),
+    "bad number": (edit_config(horizon=0), r"horizon=0 must be at least 1"),
     "bad network": (edit_network(block_sizes=[4, 3]), r"describes no world model: block_sizes has 3"),
     "no patch": (edit_model(patch=0), r"config.json is damaged, or of another release"),
     "other network": (edit_network(window=5), r"blocks.0.attention.kernels: found .*\(1, 32, .*, expected .*\(6, 32, "),
