@@ -12,14 +12,13 @@ from typing import Literal
 import gymnasium as gym
 import numpy as np
 import tyro
-from lssvwm_models.data.episodes import Episode
-from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.data.writing import write_dataset
-from lssvwm_models.training.trainer import TrainingConfig
 
 import lssvwm_env
 from lssvwm_env.evaluation.compare import CompareConfig, compare
 from lssvwm_env.train import TrainConfig, train
+from lssvwm_models.data import DatasetOrigin, Episode, write_dataset
+from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.training.trainer import TrainingConfig
 
 
 class Catch(gym.Env):
@@ -103,9 +102,11 @@ def main(args: Args) -> None:
     data = write_dataset(
         args.out / "data",
         (record(Catch(), seed) for seed in seeds),
-        env_id="bring_your_own:Catch",  # module:name, by which `compare` makes it again
-        action_space={"type": "Discrete", "n": 3},
-        policy="uniform",
+        DatasetOrigin(
+            env_id="bring_your_own:Catch",  # module:name, by which `compare` makes it again
+            action_space={"type": "Discrete", "n": 3},
+            policy="uniform",
+        ),
     )
     training = TrainingConfig(args.out / "run", steps=args.steps, lengths=(4, 8), validation=0.1, head_sequences=256)
     train(TrainConfig(data.folder, training, args.preset, start_frames=2, horizon=8))

@@ -23,7 +23,7 @@ from lssvwm_env.real.flat_actions import FlatActions
 from lssvwm_env.real.pixels import Framing, make_real
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_from_json, space_to_json
-from lssvwm_models.data import NO_SEED, Episode, EpisodeDataset, write_dataset
+from lssvwm_models.data import NO_SEED, DatasetOrigin, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.data.splits import Split
 
 ORIGIN: Final = "lssvwm_env"  # where an exported dataset says in its metadata what our own format knows beyond Minari
@@ -92,9 +92,11 @@ def import_minari(config: ImportMinariConfig) -> EpisodeDataset:
     dataset = write_dataset(
         config.out,
         _read(source, config, actions, framing, own=ORIGIN in metadata),
-        action_space=space_to_json(actions.flat),
-        command=command("import-minari", config),
-        **{name: origin[name] for name in _ORIGINS},
+        DatasetOrigin(
+            action_space=space_to_json(actions.flat),
+            command=command("import-minari", config),
+            **{name: origin[name] for name in _ORIGINS},
+        ),
     )
     print(f"{len(dataset):,} frames in {len(dataset.episode_starts):,} episodes are in {config.out}.")
     return dataset
@@ -126,14 +128,14 @@ def export_minari(config: ExportMinariConfig) -> None:
     spec = dataset.spec
     new.mkdir()
     try:
-        made = storage.MinariStorage.new(
+        written = storage.MinariStorage.new(
             new / "data",
             observation_space=space_from_json(spec.observation_space, "observation_space"),
             action_space=space_from_json(spec.action_space, "action_space"),
             env_spec=_env_spec(spec.env_id, spec.env_kwargs),
             jpeg_encoding=False,
         )
-        made.update_metadata(
+        written.update_metadata(
             {
                 "dataset_id": config.dataset_id,
                 "minari_version": minari.__version__,
@@ -142,7 +144,7 @@ def export_minari(config: ExportMinariConfig) -> None:
                 ORIGIN: {name: getattr(spec, name) for name in _ORIGINS},
             }
         )
-        made.update_episodes(_buffers(dataset))
+        written.update_episodes(_buffers(dataset))
         spaces = _minari("minari.namespace")
         if namespace is not None and namespace not in spaces.list_local_namespaces():
             spaces.create_namespace(namespace)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lssvwm_env.real.pixels import Framing
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
-from lssvwm_models.data import NO_SEED, Episode, EpisodeDataset, write_dataset
+from lssvwm_models.data import NO_SEED, DatasetOrigin, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.data.splits import Split
 
 SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif")
@@ -62,13 +62,14 @@ def import_videos(config: ImportVideosConfig) -> EpisodeDataset:
     dataset = write_dataset(
         config.out,
         (_episode(path, act, config.size) for path, act in actions.items()),
-        env_id=config.env_id,
-        action_space=space_to_json(_space(list(actions.values()))),
-        env_kwargs={"frame_size": config.size} if config.size else {},
-        preprocessing=", ".join(filter(None, ("read from videos", framing.words))),
-        policy="unknown",
-        split=config.split,
-        command=command("import-videos", config),
+        DatasetOrigin(
+            env_id=config.env_id,
+            action_space=space_to_json(_space(list(actions.values()))),
+            env_kwargs={"frame_size": config.size} if config.size else {},
+            preprocessing=", ".join(filter(None, ("read from videos", framing.words))),
+            split=config.split,
+            command=command("import-videos", config),
+        ),
     )
     print(f"{len(dataset):,} frames in {len(videos):,} episodes are in {config.out}.")
     return dataset

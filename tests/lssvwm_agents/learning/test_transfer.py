@@ -13,7 +13,7 @@ from lssvwm_agents.learning.transfer import transfer_policy, translated
 from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.simulator.simulator import Simulator
-from lssvwm_models.data import Episode, write_dataset
+from lssvwm_models.data import DatasetOrigin, Episode, write_dataset
 
 
 def trained(width: int, actions: int = 3) -> ActorCritic:
@@ -59,7 +59,7 @@ def test_an_agent_does_the_same_in_a_model_whose_features_are_stirred(toy_simula
     obs = rng.integers(0, 256, (40, 64, 64, 3), np.uint8)
     episode = Episode(obs, act, np.zeros(40, np.float32), end, end & False, 0)
     space = toy_simulator.config.action_space
-    data = write_dataset(tmp_path / "data", [episode], env_id="Toy-v0", action_space=space)
+    data = write_dataset(tmp_path / "data", [episode], DatasetOrigin("Toy-v0", space))
     other = Simulator(toy_simulator.model, toy_simulator.config, toy_simulator.starts)
     with torch.no_grad():  # the norm after it does not mind the order
         for parameter in other.model.features.mix.parameters():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lssvwm_models.data import DatasetError, DatasetSpec, Episode, EpisodeDataset, write_shard, write_spec
 from lssvwm_models.utils.files import write_atomic
 

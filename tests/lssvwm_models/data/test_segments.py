@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from lssvwm_models.data.segments import motions, random_segments, segments, to_frames, to_uint8
 
 

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lssvwm_models.data import DatasetError, Episode, EpisodeDataset, join_datasets, write_dataset, writing
+
+from lssvwm_models.data import (
+    DatasetError,
+    DatasetOrigin,
+    Episode,
+    EpisodeDataset,
+    join_datasets,
+    write_dataset,
+    writing,
+)
 
 DISCRETE = {"type": "Discrete", "n": 5}
+MINE = DatasetOrigin("Mine", DISCRETE)
 
 
 def episode(length: int, seed: int, side: int = 8) -> Episode:
@@ -29,7 +39,7 @@ EPISODES = [episode(3, 1), episode(4, 2), episode(5, 3), episode(2, 4)]
 
 def test_what_is_written_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "SHARD_FRAMES", 6)
-    dataset = write_dataset(tmp_path / "new" / "data", iter(EPISODES), env_id="Mine", action_space=DISCRETE)
+    dataset = write_dataset(tmp_path / "new" / "data", iter(EPISODES), MINE)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["data"]
     assert len(dataset.spec.shards) == 2 and dataset.spec.complete
     assert (dataset.spec.frames, dataset.spec.episode_length) == (14, 5)
@@ -46,37 +56,37 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
         raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):
-        write_dataset(tmp_path / "data", breaks(), env_id="Mine", action_space=DISCRETE)
+        write_dataset(tmp_path / "data", breaks(), MINE)
     assert not list(tmp_path.iterdir())
 
 
 def test_episodes_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must agree in obs: in the first it is uint8 \(8, 8, 3\), in number 2 uint8"):
-        write_dataset(tmp_path / "data", [EPISODES[0], episode(3, 1, 16)], env_id="Mine", action_space=DISCRETE)
+        write_dataset(tmp_path / "data", [EPISODES[0], episode(3, 1, 16)], MINE)
     with pytest.raises(ValueError, match="there are no episodes for"):
-        write_dataset(tmp_path / "data", [], env_id="Mine", action_space=DISCRETE)
+        write_dataset(tmp_path / "data", [], MINE)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "data"
     out.mkdir()  # empty, so it may be taken
-    before = write_dataset(out, EPISODES, env_id="Mine", action_space=DISCRETE).hash()
+    before = write_dataset(out, EPISODES, MINE).hash()
     with pytest.raises(DatasetError, match="is there already"):
-        write_dataset(out, EPISODES[:1], env_id="Mine", action_space=DISCRETE)
+        write_dataset(out, EPISODES[:1], MINE)
     assert EpisodeDataset(out).hash() == before
 
 
 def parts(folder: Path) -> list[EpisodeDataset]:
     """Two datasets of the same episodes as one."""
     return [
-        write_dataset(folder / name, some, env_id="Mine", action_space=DISCRETE, policy=name)
+        write_dataset(folder / name, some, DatasetOrigin("Mine", DISCRETE, policy=name))
         for name, some in (("first", EPISODES[:1]), ("second", EPISODES[1:]))
     ]
 
 
 def test_datasets_are_joined_without_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "SHARD_FRAMES", 6)
-    whole = write_dataset(tmp_path / "whole", EPISODES, env_id="Mine", action_space=DISCRETE)
+    whole = write_dataset(tmp_path / "whole", EPISODES, MINE)
     made = parts(tmp_path)
     joined = join_datasets(tmp_path / "joined", made, "make it")
     assert joined.hash() == whole.hash() and joined.spec.complete and joined.spec.command == "make it"
@@ -101,7 +111,7 @@ def test_a_join_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: pyte
 
 
 def test_datasets_that_do_not_go_together_are_not_joined(tmp_path: Path) -> None:
-    other = write_dataset(tmp_path / "other", EPISODES, env_id="Yours", action_space=DISCRETE)
+    other = write_dataset(tmp_path / "other", EPISODES, DatasetOrigin("Yours", DISCRETE))
     with pytest.raises(DatasetError, match="other has env_id 'Yours', but .*first has 'Mine': join others"):
         join_datasets(tmp_path / "joined", [*parts(tmp_path), other])
     with pytest.raises(ValueError, match="there are no datasets for .*joined; give at least one"):

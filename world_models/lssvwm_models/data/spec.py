@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,31 @@ class DatasetSpec:
     shards: list[str]
 
 
+@dataclass(frozen=True)
+class DatasetOrigin:
+    """Where episodes come from that were recorded by other means than `lssvwm collect`.
+
+    Attributes:
+        env_id: What the episodes are of. Where it is the id of an environment, `lssvwm compare` can collect more.
+        action_space: As in `DatasetSpec`, e.g. `{"type": "Discrete", "n": 7}`.
+        env_kwargs: What `make_real` takes beside `env_id` to make this environment.
+        preprocessing: What was done to the frames, in words.
+        policy: Who acted.
+        seed: Of the collection.
+        split: As in `DatasetSpec`.
+        command: What makes the dataset again.
+    """
+
+    env_id: str
+    action_space: dict[str, Any]
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    preprocessing: str = "none"
+    policy: str = "unknown"
+    seed: int = 0
+    split: str = "train"
+    command: str = ""
+
+
 def write_spec(folder: str | Path, spec: DatasetSpec) -> None:
     """Write `dataset.json` into an existing folder, whole or not at all."""
     text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(spec)}, indent=2) + "\n"
@@ -82,7 +107,7 @@ def read_spec(folder: str | Path) -> DatasetSpec:
             f"{path} has (format, version) {kind}, expected {(FORMAT, VERSION)}: collect the dataset again, "
             "or read it with the release that wrote it."
         )
-    known = {field.name for field in fields(DatasetSpec)}
-    if differing := known ^ content.keys():
+    names = {field.name for field in fields(DatasetSpec)}
+    if differing := names ^ content.keys():
         raise DatasetError(f"{path} lacks or adds the fields {sorted(differing)}: collect the dataset again.")
     return DatasetSpec(**content)

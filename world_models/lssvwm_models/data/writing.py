@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from lssvwm_models.data.episodes import Episode, EpisodeDataset, shard_name, write_shard
-from lssvwm_models.data.spec import DatasetError, DatasetSpec, write_spec
+from lssvwm_models.data.spec import DatasetError, DatasetOrigin, DatasetSpec, write_spec
 
 SHARD_FRAMES: Final = 8192
 SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split")
@@ -20,32 +20,13 @@ NO_SEED: Final = -1
 """The seed of an episode whose environment was reset with an unknown one."""
 
 
-def write_dataset(
-    folder: str | Path,
-    episodes: Iterable[Episode],
-    *,
-    env_id: str,
-    action_space: dict[str, Any],
-    env_kwargs: dict[str, Any] | None = None,
-    preprocessing: str = "none",
-    policy: str = "unknown",
-    seed: int = 0,
-    split: str = "train",
-    command: str = "",
-) -> EpisodeDataset:
+def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: DatasetOrigin) -> EpisodeDataset:
     """Write a dataset folder, whole or not at all.
 
     Args:
         folder: The folder to make; it may be there if it is empty.
         episodes: Taken one by one, and in memory a shard at a time.
-        env_id: What the episodes are of. Where it is the id of an environment, `lssvwm compare` can collect more.
-        action_space: As in `DatasetSpec`, e.g. `{"type": "Discrete", "n": 7}`.
-        env_kwargs: What `make_real` takes beside `env_id` to make this environment.
-        preprocessing: What was done to the frames, in words.
-        policy: Who acted.
-        seed: Of the collection.
-        split: As in `DatasetSpec`.
-        command: What makes the dataset again.
+        origin: Where they come from.
 
     Raises:
         DatasetError: If the folder is not empty.
@@ -68,20 +49,13 @@ def write_dataset(
         if not shards:
             raise ValueError(f"there are no episodes for {folder}; a dataset has at least one")
         spec = DatasetSpec(
-            env_id=env_id,
-            env_kwargs=env_kwargs or {},
             observation_space={"type": "Box", "low": 0, "high": 255, "shape": list(shape), "dtype": "uint8"},
-            action_space=action_space,
-            preprocessing=preprocessing,
-            policy=policy,
-            seed=seed,
-            split=split,
             episode_length=max(lengths),
             frames=sum(lengths),
             shard_frames=SHARD_FRAMES,
-            command=command,
             complete=True,
             shards=shards,
+            **asdict(origin),
         )
         write_spec(new, spec)
         if folder.exists():
@@ -108,10 +82,12 @@ def join_datasets(folder: str | Path, parts: Sequence[EpisodeDataset], command: 
     """
     if not parts:
         raise ValueError(f"there are no datasets for {folder}; give at least one")
-    specs, first = [part.spec for part in parts], parts[0]
+    specs = [part.spec for part in parts]
     for part, name in product(parts, SHARED):
-        if (other := getattr(part.spec, name)) != (known := getattr(first.spec, name)):
-            raise DatasetError(f"{part.folder} has {name} {other!r}, but {first.folder} has {known!r}: join others")
+        first = getattr(specs[0], name)
+        other = getattr(part.spec, name)
+        if other != first:
+            raise DatasetError(f"{part.folder} has {name} {other!r}, but {parts[0].folder} has {first!r}: join others")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sources = [part.folder / shard for part in parts for shard in part.spec.shards]
