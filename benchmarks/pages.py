@@ -16,9 +16,9 @@ Estimate = Mapping[str, Any]
 def bounds(estimate: Estimate, sequences: int | None = None) -> tuple[float, float]:
     """The 95 % interval of an estimate.
 
-    Where all outcomes are alike, a bootstrap draws the same outcome for ever, and its interval has no width. Records made
-    before `Tally.estimate` knew of this hold such intervals. They are replaced by the exact one (Clopper & Pearson 1934):
-    m right of m are at least 0.025 ** (1 / m).
+    Where all outcomes are alike, a bootstrap draws the same outcome for ever, and its interval has no width. Records
+    made before `Tally.estimate` knew of this hold such intervals. They are replaced by the exact one (Clopper &
+    Pearson 1934): m right of m are at least 0.025 ** (1 / m).
 
     Args:
         estimate: `value`, `low`, `high`, and `n`, the number of outcomes.
