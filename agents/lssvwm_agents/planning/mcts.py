@@ -49,16 +49,11 @@ class SearchTree(SearchGraph):
                 path[i - 1].visits += 1
                 path[i - 1].in_flight = 0
 
-    def best_plan(self, warm_start: list[int], gamma: float) -> list[int]:
+    def best_plan(self, warm_start: list[int], gamma: float, horizon: int) -> list[int]:
         """The best plan: of equals one that begins with the warm start, or as most simulations did.
-
-        Args:
-            warm_start: As many entries as the horizon; -1 where it says nothing.
-            gamma: Discount per step.
 
         The value of every node is then what the best plan pays from there.
         """
-        horizon = len(warm_start)
         for node in self.nodes:
             node.value = node.estimate
         # Value iteration, as a graph may have circles: after as many sweeps as steps, each value is that of a plan no
@@ -69,8 +64,10 @@ class SearchTree(SearchGraph):
         plan = list[int]()
         node = self.root
         while node.edges and len(plan) < horizon:
-            warm = warm_start[len(plan)] if plan == warm_start[: len(plan)] else -1
-            ranks = {action: (edge.q(gamma), action == warm, edge.visits) for action, edge in node.edges.items()}
+            ranks = {
+                action: (edge.q(gamma), [*plan, action] == warm_start[: len(plan) + 1], edge.visits)
+                for action, edge in node.edges.items()
+            }
             action = max(ranks, key=ranks.__getitem__)
             plan.append(action)
             node = node.edges[action].child
@@ -126,7 +123,7 @@ class MCTS(SearchSettings):
         prior = self.action_prior(space).tolist()
         actions = [action for action, probability in enumerate(prior) if probability > 0]
         dream_keys = fold(request.keys, 1)
-        warm_starts = _padded(request)
+        warm_starts = [[]] * request.state.batch_size if request.warm_start is None else request.warm_start.tolist()
         trees = [SearchTree(request.core, request.state, row) for row in range(request.state.batch_size)]
         trackers = [BudgetTracker(request.budget) for _ in trees]
         imagined = 0
@@ -135,7 +132,7 @@ class MCTS(SearchSettings):
             steps = list[tuple[SearchTree, Node, int]]()
             for tree, tracker, warm_start in zip(trees, trackers, warm_starts, strict=True):
                 number = tracker.affordable(self.num_leaves, len(actions))
-                selected, leaves = self._select(tree, number, warm_start, prior)
+                selected, leaves = self._select(tree, number, request.horizon, warm_start, prior)
                 tracker.spend(len(leaves) * len(actions))
                 paths += [(tree, path) for path in selected]
                 steps += [(tree, leaf, action) for leaf in leaves for action in actions]
@@ -146,7 +143,10 @@ class MCTS(SearchSettings):
                 imagined += len(steps)
             for tree, path in paths:
                 tree.backup(path, self.gamma, request.horizon)
-        plans = [tree.best_plan(start, self.gamma) for tree, start in zip(trees, warm_starts, strict=True)]
+        plans = [
+            tree.best_plan(warm_start, self.gamma, request.horizon)
+            for tree, warm_start in zip(trees, warm_starts, strict=True)
+        ]
         shortest = min(map(len, plans))
         device = request.keys.device
         return PlanResult(
@@ -156,19 +156,18 @@ class MCTS(SearchSettings):
         )
 
     def _select(
-        self, tree: SearchTree, number: int, warm_start: list[int], prior: list[float]
+        self, tree: SearchTree, number: int, horizon: int, warm_start: list[int], prior: list[float]
     ) -> tuple[list[list[Edge]], list[Node]]:
         """The paths of up to `number` simulations that run side by side, and the leaves to expand."""
         paths = list[list[Edge]]()
         leaves = list[Node]()
-        none = [-1] * len(warm_start)
         while len(paths) < number and not tree.root.solved:
-            path = self._descend(tree, none if paths else warm_start, prior)
+            path = self._descend(tree, [] if paths else warm_start, prior)
             paths.append(path)
             leaf = path[-1].child if path else tree.root
             if leaf in leaves:  # so small a tree has no others yet
                 break
-            if len(path) < len(warm_start) and not leaf.edges:
+            if len(path) < horizon and not leaf.edges:
                 leaves.append(leaf)
         return paths, leaves
 
@@ -177,8 +176,8 @@ class MCTS(SearchSettings):
         path = list[Edge]()
         node = tree.root
         while edges := open_edges(node):
-            warm = warm_start[len(path)]
-            edge = edges[warm if warm in edges else self._puct(edges, tree, prior)]
+            warm = warm_start[len(path)] if len(path) < len(warm_start) else None
+            edge = edges[warm] if warm in edges else edges[self._puct(edges, tree, prior)]
             path.append(edge)
             edge.in_flight += 1
             if edge.child.depth > node.depth + 1:  # a shorter path: more of the horizon is left below than was thought
@@ -211,11 +210,3 @@ def puct(value: float, prior: float, visits: int, siblings: int, exploration: fl
         exploration: Weight of the prior against the value.
     """
     return value + exploration * prior * math.sqrt(siblings + 1) / (1 + visits)
-
-
-def _padded(request: PlanRequest) -> list[list[int]]:
-    """The warm start of every world, filled up to the horizon with -1."""
-    padded = torch.full((request.state.batch_size, request.horizon), -1)
-    if request.warm_start is not None:
-        padded[:, : request.warm_start.shape[1]] = request.warm_start
-    return padded.tolist()

@@ -179,7 +179,7 @@ class SearchSettings:
         if not 0 <= self.persistence < 1:
             raise ValueError(f"persistence is {self.persistence}; expected a share in [0, 1)")
         probs = self.action_probs
-        if probs is not None and (min(probs, default=-1) < 0 or not math.isclose(sum(probs), 1, abs_tol=1e-4)):
+        if probs is not None and (any(p < 0 for p in probs) or not math.isclose(sum(probs), 1, abs_tol=1e-4)):
             raise ValueError(f"action_probs is {probs}; expected probabilities that sum to 1")
 
     def action_prior(self, space: gym.spaces.Discrete) -> Tensor:
@@ -271,6 +271,5 @@ def _branches(dream: Tensor, act: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     if act.is_floating_point():  # no two of them are alike
         return torch.arange(len(act), device=act.device), dream, act
-    n = int(act.max()) + 1
-    pairs, of_plan = (dream * n + act).unique(return_inverse=True)
-    return of_plan, pairs // n, pairs % n
+    pairs, of_plan = torch.stack([dream, act], 1).unique(dim=0, return_inverse=True)
+    return of_plan, pairs[:, 0], pairs[:, 1]

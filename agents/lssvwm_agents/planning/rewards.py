@@ -121,4 +121,4 @@ def _surprising(frame: Prediction) -> Tensor:
 def differing_patches(a: Tensor, b: Tensor, by: float = DIFFERENCE) -> Tensor:
     """Which squares of frames (B, C, H, W) in [-1, 1] differ, by so much on average, bool (B, H / 8, W / 8)."""
     pixels = (a - b).abs().mean(1)  # (B, H, W)
-    return F.avg_pool2d(pixels, PATCH, ceil_mode=True, count_include_pad=False) >= by  # at the edge, what there is
+    return F.avg_pool2d(pixels, PATCH, ceil_mode=True) >= by  # at the edge, what there is

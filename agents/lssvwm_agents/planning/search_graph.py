@@ -22,7 +22,7 @@ from lssvwm_models.memory.state import WorldModelState
 SAME_REWARD: Final = 0.25  # states that were reached by earning so much more or less are not the same
 
 
-@dataclass(eq=False)
+@dataclass(eq=False)  # two nodes are never equal by their contents
 class Node:
     """An imagined state.
 
@@ -52,7 +52,7 @@ class Node:
         self.value = max((edge.q(gamma) for edge in self.edges.values()), default=self.estimate)
 
 
-@dataclass(eq=False)
+@dataclass
 class Edge:
     """An action, from one node to the next.
 

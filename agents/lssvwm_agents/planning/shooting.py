@@ -47,7 +47,7 @@ class RandomShooting(SearchSettings):
         sample_keys = fold(request.keys, 0)
         dream_keys = fold(request.keys, 1)
         best = request.warm_start
-        value: Tensor | None = None
+        value = torch.empty(0)
         imagined = 0
         for iteration in count():
             num_plans = tracker.affordable(self.num_samples, request.horizon)
@@ -59,7 +59,7 @@ class RandomShooting(SearchSettings):
             tracker.spend(num_plans * request.horizon)
             imagined += returns.imagined_steps
             proposal = self._refitted(proposal, plans, returns.value)
-        assert best is not None and value is not None  # there is at least one round
+        assert best is not None  # there is at least one round
         return PlanResult(best, value, imagined)
 
     def _initial_proposal(self, request: PlanRequest) -> Proposal:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -125,6 +127,28 @@ def test_many_dreams_of_the_same_action_are_worth_their_mean_and_the_first_of_th
     luck = (room.keys_seen[0] % 1000).view(50, N) * 1e-3
     assert len(luck[0].unique()) == N and (luck[:, 0] == keys(50) % 1000 * 1e-3).all()
     torch.testing.assert_close(together.value, luck.mean(1) * (1 + 0.99 + 0.99**2))
+
+
+def test_a_policy_is_followed_without_gradients_as_one_dream_at_a_discount_of_99_percent() -> None:
+    made = policy(expects=0.5)
+    made.critic = nn.Linear(2, 1)
+    made.critic.forward = lambda cell: cell[:, 0] * made.critic.bias  # type: ignore[method-assign]
+    planner = FollowPolicy(made)
+    assert not follow(planner, seen(room_state((0, 0))), 1, 1).value.requires_grad
+    assert (planner.gamma, planner.dreams) == (0.99, 1)
+    with pytest.raises(FrozenInstanceError):
+        planner.dreams = 2  # type: ignore[misc]
+
+
+def test_a_key_stands_for_the_same_actions_in_every_release() -> None:
+    made = policy()
+    made.actor = nn.Linear(2, 5, bias=False)
+    nn.init.zeros_(made.actor.weight)  # all actions alike
+    planner = FollowPolicy(made, dreams=2)
+    room = SeeingRoom(luck=1e-3)
+    found = follow(planner, seen(room_state((0, 0), (2, 2))), 6, 12, room)
+    assert found.actions.tolist() == [[1, 2, 3, 3, 0, 0], [0, 4, 2, 0, 4, 0]]
+    torch.testing.assert_close(found.value, torch.tensor([1.304993, 0.324785]))
 
 
 def test_what_does_not_fit_is_refused() -> None:

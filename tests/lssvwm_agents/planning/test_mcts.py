@@ -207,6 +207,8 @@ def test_values_are_scaled_by_the_least_and_the_largest_seen() -> None:
     searched.min_q = -1.0
     searched.max_q = 3.0
     assert [searched.scaled(q) for q in (-1.0, 0.0, 3.0)] == [0.0, 0.25, 1.0]
+    searched.max_q = -0.5
+    assert searched.scaled(-0.75) == 0.5
     searched.max_q = -1.0
     assert searched.scaled(-1.0) == 0.0
 
@@ -228,6 +230,14 @@ def test_simulations_in_flight_count_as_losses(in_flight: int, best: int) -> Non
     searched.max_q = 1.0
     edges = {0: Edge(node(), 0.5, 1.0, visits=2), 1: Edge(node(), 1.0, 1.0, visits=2, in_flight=in_flight)}
     assert MCTS(exploration=0.1)._puct(edges, searched, [0.5, 0.5]) == best
+
+
+def test_a_single_visit_counts_in_full() -> None:
+    searched = tree()
+    searched.min_q = 0.0
+    searched.max_q = 1.0
+    edges = {0: Edge(node(), 1.0, 1.0, visits=1), 1: Edge(node(), 0.6, 1.0, visits=3)}
+    assert MCTS(exploration=1e-6)._puct(edges, searched, [0.5, 0.5]) == 0
 
 
 def test_the_first_simulations_go_where_the_prior_is_largest() -> None:
@@ -287,16 +297,26 @@ def test_the_best_plan_is_no_longer_than_the_horizon_and_ties_go_to_the_warm_sta
     searched = tree()
     for action, visits in enumerate((1, 3, 2)):
         searched.root.edges[action] = Edge(node(1), 0.0, 1.0, visits=visits)
-    assert searched.best_plan([-1, -1], 0.9) == [1]
-    assert searched.best_plan([2, -1], 0.9) == [2]
+    assert searched.best_plan([], 0.9, horizon=2) == [1]
+    assert searched.best_plan([2], 0.9, horizon=2) == [2]
+    assert searched.best_plan([2, 0], 0.9, horizon=1) == [2]
     searched.root.edges[0].reward = 0.1
-    assert searched.best_plan([2, -1], 0.9) == [0] and searched.root.value == pytest.approx(0.1)
+    assert searched.best_plan([2], 0.9, horizon=2) == [0] and searched.root.value == pytest.approx(0.1)
+
+
+def test_who_left_the_warm_start_does_not_come_back_to_it() -> None:
+    searched = tree()
+    child = node(1)
+    searched.root.edges = {0: Edge(child, 1.0, 1.0), 1: Edge(node(1), 0.0, 1.0)}
+    child.edges = {0: Edge(node(2), 0.0, 1.0, visits=1), 1: Edge(node(2), 0.0, 1.0)}
+    assert searched.best_plan([1, 1], 0.9, horizon=3) == [0, 0]
+    assert searched.best_plan([0, 1], 0.9, horizon=3) == [0, 1]
 
 
 def test_circles_are_gone_round_no_longer_than_the_horizon() -> None:
     searched = tree()
     searched.root.edges[0] = Edge(searched.root, 1.0, 1.0)
-    assert searched.best_plan([-1] * 3, 0.5) == [0, 0, 0]
+    assert searched.best_plan([], 0.5, horizon=3) == [0, 0, 0]
     assert searched.root.value == pytest.approx(1 + 0.5 + 0.25)
 
 
@@ -304,12 +324,12 @@ def test_simulations_side_by_side_expand_different_leaves() -> None:
     searched = tree()
     planner = MCTS(num_leaves=4)
     prior = [0.2] * 5
-    paths, leaves = planner._select(searched, 4, [-1] * 10, prior)
+    paths, leaves = planner._select(searched, 4, 10, [], prior)
     assert paths[0] == [] and leaves == [searched.root] and len(paths) == 2  # the second finds no other leaf
     expand(Room(), [(searched, searched.root, action) for action in range(5)], keys())
     for path in paths:
         searched.backup(path, 0.99, 10)
-    paths, leaves = planner._select(searched, 4, [DOWN, *[-1] * 9], prior)
+    paths, leaves = planner._select(searched, 4, 10, [DOWN], prior)
     assert len({id(leaf) for leaf in leaves}) == len(leaves) == 2  # right and down; the walls and waiting lead back
     assert paths[0] == [searched.root.edges[DOWN]]
 
@@ -325,3 +345,4 @@ def test_the_number_of_leaves_is_a_limit() -> None:
 
 def test_defaults_are_those_of_muzero() -> None:
     assert (MCTS().num_leaves, MCTS().exploration) == (16, 1.25)
+    assert MCTS(3).num_leaves == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from lssvwm_agents import CEM, Budget, EpisodeRecord, MPCAgent, PlanRequest, PlanResult, run_episode
+from lssvwm_models.execution.noise import fold
 from tests.lssvwm_agents.room import DOWN, RIGHT, SIZE, WAIT, RealRoom, Room, picture
 
 
@@ -22,9 +24,11 @@ class Script:
         self.actions = torch.tensor([actions])
         self.ages: list[int] = []
         self.warm_starts: list[list[int] | None] = []
+        self.keys: list[list[int]] = []
 
     def plan(self, request: PlanRequest) -> PlanResult:
         self.ages += request.state.age.tolist()
+        self.keys.append(request.keys.tolist())
         B = len(request.keys)
         self.warm_starts += [None] * B if request.warm_start is None else request.warm_start.tolist()
         return PlanResult(self.actions.expand(B, -1), torch.ones(B), 10)
@@ -93,6 +97,51 @@ def test_the_rest_of_a_plan_warms_the_next_but_not_the_next_episode() -> None:
     assert planner.ages == [1, 3, 1]  # the memory was emptied in between
 
 
+def test_a_warm_start_is_all_that_is_left_of_the_plan() -> None:
+    agent, planner = scripted(RIGHT, DOWN, WAIT)
+    _, state = agent.predict(picture((0, 0))[None])
+    agent.predict(picture((1, 0))[None], state)
+    assert planner.warm_starts == [None, [DOWN, WAIT]]
+
+
+def test_every_decision_of_every_world_has_a_key_of_its_own() -> None:
+    planner = Script(RIGHT)
+    agent = MPCAgent(Room(), planner, 10, Budget(imagined_steps=10), seed=7)
+    state = None
+    for _ in range(3):
+        _, state = agent.predict(np.stack([picture((0, 0))] * 2), state)
+    own = fold(torch.tensor([7, 8]), 0)
+    assert planner.keys == [fold(own, decision).tolist() for decision in range(3)]
+    assert state is not None and state.decisions.tolist() == [3, 3]
+
+
+def test_worlds_that_plan_together_share_what_it_costs() -> None:
+    agent, _ = scripted(RIGHT)
+    _, state = agent.predict(np.stack([picture((0, 0))] * 4))
+    assert state.imagined_steps.tolist() == [2.5] * 4
+
+
+def test_agents_begin_with_seed_0_and_plan_at_every_step() -> None:
+    agent = MPCAgent(Room(), CEM(), 10, Budget(imagined_steps=10))
+    assert (agent.seed, agent.replan_every) == (0, 1)
+
+
+def test_continuous_actions_are_acted_on() -> None:
+    agent = MPCAgent(Room(kind="box"), CEM(), 4, Budget(imagined_steps=400))
+    actions, state = agent.predict(np.stack([picture((3, 4)), picture((4, 3))]))
+    assert actions.dtype == np.float32 and actions.shape == (2, 2) and state.plan.shape == (2, 4, 2)
+    assert actions[0, 0] > 0.4 and actions[1, 1] > 0.4  # the goal is to the right of one, and below the other
+
+
+def test_what_an_agent_carries_and_thought_is_a_value() -> None:
+    agent, _ = scripted(RIGHT)
+    _, state = agent.predict(picture((0, 0))[None])
+    with pytest.raises(FrozenInstanceError):
+        state.used = state.length  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        run_episode(agent, RealRoom(limit=1)).terminated = True  # type: ignore[misc]
+
+
 def test_worlds_side_by_side_are_played_as_alone() -> None:
     cells = [[(0, 0), (1, 0), (2, 2)], [(3, 3), (3, 4), (0, 1)], [(4, 0), (4, 1), (4, 2)]]
     starts = [[True, False, False], [True, False, True], [True, True, False]]
@@ -139,6 +188,8 @@ def test_observations_that_are_no_frames_are_refused(obs: NDArray[Any]) -> None:
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="replan_every=0 must be at least 1"):
         cem_agent(replan_every=0)
+    with pytest.raises(ValueError, match="horizon=0 must be at least 1"):
+        MPCAgent(Room(), CEM(), 0, Budget(1))
     with pytest.raises(ValueError, match=r"Discrete\(3\); the model was trained on Discrete\(5\)"):
         run_episode(cem_agent(), RealRoom(actions=3))
     _, state = cem_agent().predict(picture((0, 0))[None])

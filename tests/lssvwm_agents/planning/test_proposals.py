@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -89,6 +91,12 @@ def test_plans_without_persistence_are_independent_from_step_to_step() -> None:
     halves = torch.full((1, 6, 2), 0.5)
     plans = CategoricalProposal(halves, 0.0).sample(torch.tensor([0]), 20_000)[0]
     assert (plans[:, 1:] == plans[:, :-1]).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("proposal", [CategoricalProposal(torch.full((1, 6, 3), 1 / 3), 0.5), gaussian()])
+def test_proposals_are_values(proposal: CategoricalProposal | GaussianProposal) -> None:
+    with pytest.raises(FrozenInstanceError):
+        proposal.persistence = 0.0  # type: ignore[misc]
 
 
 def test_a_box_clips_each_number_by_its_own_bounds() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 
-from lssvwm_agents import Budget, PlanRequest, imagined_returns
-from lssvwm_agents.planning.protocols import BudgetTracker, SearchSettings, check_discount
+from lssvwm_agents import Budget, PlanRequest, PlanResult, imagined_returns
+from lssvwm_agents.planning.protocols import BudgetTracker, Returns, SearchSettings, check_discount
 from tests.lssvwm_agents.room import DOWN, GOAL, LEFT, RIGHT, UP, WAIT, Room, keys, request, room_state
 
 
@@ -130,7 +132,16 @@ def test_discounts_are_above_0_and_up_to_1(gamma: float) -> None:
 
 def test_settings_at_their_bounds_are_taken() -> None:
     SearchSettings(gamma=1.0, persistence=0.0, action_probs=(0.0, 1.0))
+    with pytest.raises(TypeError, match="positional"):
+        SearchSettings(0.9)  # type: ignore[misc]
     SearchSettings(action_probs=(0.33333, 0.33333, 0.33333))  # as people write thirds
+
+
+def test_what_was_asked_and_found_is_a_value() -> None:
+    asked = request()
+    for value in (asked, asked.budget, PlanResult(keys(), keys(), 1), Returns(keys(), 1), SearchSettings()):
+        with pytest.raises(FrozenInstanceError):
+            value.imagined_steps = 2  # type: ignore[misc, union-attr]
 
 
 def test_without_a_prior_all_actions_are_alike() -> None:

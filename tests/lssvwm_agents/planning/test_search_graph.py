@@ -33,7 +33,10 @@ def grown() -> tuple[SearchGraph, Node]:
 
 def test_a_new_node_is_a_step_further_and_earned_what_it_took() -> None:
     made, first = grown()
-    assert (first.depth, first.earned, made.nodes) == (1, 0.5, [made.root, first])
+    root = made.root
+    assert (root.depth, root.earned, root.estimate, root.value, root.solved) == (0, 0, 0, 0, False)
+    assert (root.edges[0].visits, root.edges[0].in_flight) == (0, 0)
+    assert (first.depth, first.earned, made.nodes) == (1, 0.5, [root, first])
     made.add(first, 3, Edge(Node(first.memory, 0, first.frame + 0.5, estimate=7.0), 0.25, 1.0))
     second = first.edges[3].child
     assert (second.depth, second.earned, second.value) == (2, 0.75, 7.0)

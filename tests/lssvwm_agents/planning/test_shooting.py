@@ -138,6 +138,7 @@ def test_continuous_actions_are_planned_too(planner: Planner) -> None:
         ("action_probs", ()),
         ("num_elites", 0),
         ("num_elites", 64),
+        ("persistence", -0.1),
         ("smoothing", 1.0),
     ],
 )
@@ -195,12 +196,21 @@ def test_the_last_round_may_have_fewer_plans_than_elites() -> None:
     assert refitted.probs[0, 0].tolist() == [1, 0]  # type: ignore[attr-defined]
 
 
+def test_an_elite_of_one_is_enough() -> None:
+    CEM(num_samples=2, num_elites=1)
+    with pytest.raises(ValueError, match="num_elites is 2; expected 1 to num_samples - 1 = 1"):
+        CEM(num_samples=2, num_elites=2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize("temperature", [0.25, 0.5, 2.0])
-def test_mppi_weighs_plans_by_the_exponential_of_their_return_in_units_of_its_spread(temperature: float) -> None:
+def test_mppi_weighs_plans_by_the_exponential_of_their_return_in_units_of_its_spread(
+    temperature: float, scale: float
+) -> None:
     plans = torch.tensor([[[0], [1], [2]]])
-    returns = torch.tensor([[6.0, 0.0, 3.0]])  # their standard deviation is the root of 6
+    returns = scale * torch.tensor([[6.0, 0.0, 3.0]])  # their standard deviation is the root of 6
     refitted = MPPI(temperature=temperature)._refitted(stepwise(torch.full((1, 1, 3), 1 / 3)), plans, returns)
-    expected = (returns[0] / (temperature * 6**0.5)).softmax(0)
+    expected = (returns[0] / (temperature * scale * 6**0.5)).softmax(0)
     torch.testing.assert_close(refitted.probs[0, 0], expected)  # type: ignore[attr-defined]
 
 
@@ -229,6 +239,29 @@ def test_rounds_draw_other_plans_but_dream_with_the_same_noise() -> None:
 
 
 def test_defaults_are_those_of_the_papers() -> None:
+    assert RandomShooting(8).num_samples == 8
     settings = CEM()
     assert (settings.num_samples, settings.num_elites, settings.smoothing) == (64, 8, 0.2)
     assert (settings.gamma, settings.persistence, MPPI().temperature) == (0.99, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("planner", EVERY)
+def test_planners_imagine_without_gradients(planner: Planner) -> None:
+    class Watching(Room):
+        def imagine(self, memory, act, keys):
+            assert not torch.is_grad_enabled()
+            return super().imagine(memory, act, keys)
+
+    with torch.enable_grad():
+        planner.plan(request(room=Watching(), horizon=2, steps=10))
+
+
+def test_a_key_stands_for_the_same_plans_in_every_release() -> None:
+    lucky = request((2, 2), (0, 3), room=Room(luck=1e-3), horizon=5, steps=10)
+    box = request((2, 2), room=Room(kind="box"), horizon=2, steps=4)
+    shot = RandomShooting(2).plan(lucky)
+    assert shot.actions.tolist() == [[0, 0, 3, 3, 3], [2, 2, 2, 2, 2]]
+    torch.testing.assert_close(shot.value, torch.tensor([2.185844, 0.539110]))
+    torch.testing.assert_close(MCTS().plan(lucky).value, torch.tensor([0.887540, 1.051797]))
+    found = RandomShooting(2).plan(box).actions
+    torch.testing.assert_close(found, torch.tensor([[[-0.416690, 0.234425], [1.0, 0.000362]]]), atol=1e-5, rtol=0)
