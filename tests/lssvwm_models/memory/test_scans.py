@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import torch
@@ -207,3 +208,23 @@ def test_reads_of_scans_that_write_nothing_are_those_of_scans_that_do():
         torch.testing.assert_close(read.y, written.y)
         torch.testing.assert_close(read.state, state)
         assert not torch.equal(written.state, state)
+
+
+def test_a_new_scan_writes_well_and_its_heads_forget_after_four_to_a_thousand_frames():
+    for scan, written in (
+        (BlockScan(8, 64, 8, grid=4, block=2, d_state=16), 4),
+        (PlaceMap(8, 64, 8, patches=9, parts=1, map_size=4), 9),
+    ):
+        steps = scan.step_sizes(torch.zeros(scan.n_heads))
+        assert (steps >= 0.1).all() and (steps <= 1).all() and steps.std() > 0.05
+        lifetimes = 1 / (scan.A_log.exp() * steps * written)
+        torch.testing.assert_close(lifetimes, torch.logspace(math.log10(4), 3, 8), rtol=1e-3, atol=0)
+        assert (scan.D == 1).all()
+        torch.testing.assert_close(scan.step_sizes(torch.full((8,), 50.0)), 50 + scan.dt_bias)
+
+
+def test_a_new_map_looks_as_blurred_as_its_squares_are_wide():
+    scan = PlaceMap(8, 8, 4, patches=4, parts=1, map_size=4, looks_around=True)
+    assert (scan.B == 1).all() and (scan.C == 1).all()
+    x, y = scan.frequencies.unbind(-1)
+    torch.testing.assert_close(scan.look, ((x / 2).cos() * (y / 2).cos()).repeat(2))

@@ -51,7 +51,7 @@ class NetworkConfig:
 
 
 # `debug` takes seconds to train, `micro` half an hour of a CPU core (for small worlds, dreamt fast), `tiny` an hour or
-# two, `small` a GPU: it has 8 M parameters.
+# two, `small` a GPU: it has 6 M parameters.
 PRESETS: Final = {
     "debug": NetworkConfig(
         d_model=32,
