@@ -11,11 +11,11 @@ from typing import Literal
 import imageio.v3 as imageio
 import numpy as np
 import tyro
+
 from lssvwm_agents.learning.dyna import DynaConfig, Round, dyna
 from lssvwm_agents.learning.dyna_config import RoundImagination, RoundTraining
-from lssvwm_models.data.splits import SPLITS
-
 from lssvwm_env.envs.wrappers import MemoryFeatures
+from lssvwm_models.data.splits import SPLITS
 
 
 @dataclass

@@ -14,13 +14,13 @@ import imageio.v3 as imageio
 import numpy as np
 import torch
 import tyro
-from lssvwm_agents import CEM, Budget, MPCAgent, TowardsGoal
-from lssvwm_models.data.segments import to_frames
-from lssvwm_models.data.splits import SPLITS
 
+from lssvwm_agents import CEM, Budget, MPCAgent, TowardsGoal
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.real import WanderPolicy, make_real, tile_palette
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data.segments import to_frames
+from lssvwm_models.data.splits import SPLITS
 
 
 @dataclass

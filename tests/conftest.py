@@ -18,12 +18,12 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import numpy as np
 import pytest
 import torch
+
+from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel
-
-from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts
 
 torch.set_num_threads(1)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lssvwm_models.data import DatasetSpec, Episode, EpisodeDataset, write_shard, write_spec
 
 

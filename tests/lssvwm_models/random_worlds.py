@@ -1,12 +1,13 @@
 """Small world models with random weights, and random recordings for them."""
 
 import torch
+from torch import nn
+
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel
-from torch import nn
 
 VIEW = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
 DISCRETE = ActionSpec("discrete", 5)
