@@ -80,10 +80,12 @@ def precision_recall_f1(
         F1 of an event that neither happened nor was predicted is undefined: its count is 0, so its value is None.
     """
     if where is not None:
-        predicted, truth = predicted & where, truth & where
+        predicted = predicted & where
+        truth = truth & where
     hits = (predicted & truth).astype(np.float64)
-    said, happened = predicted.astype(np.float64), truth.astype(np.float64)
-    return {"precision": Tally(hits, said), "recall": Tally(hits, happened), "f1": Tally(2 * hits, said + happened)}
+    positives = predicted.astype(np.float64)
+    events = truth.astype(np.float64)
+    return {"precision": Tally(hits, positives), "recall": Tally(hits, events), "f1": Tally(2 * hits, positives + events)}
 
 
 def estimates(tallies: dict[str, Tally], view: Callable[[Tally], Tally] = lambda tally: tally) -> dict[str, Any]:
