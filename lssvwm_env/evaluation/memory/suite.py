@@ -105,6 +105,7 @@ def run_suite(
             if tasks["questions"] is None:
                 report["notes"].append(f"{world.name}: no questions, as the model does not show its surroundings")
         report["worlds"][world.name] = {"env_id": world.env_id, "env_kwargs": world.env_kwargs, **tasks}
+    report["notes"].append("the real episodes are of scripts that know the map")
     return report
 
 

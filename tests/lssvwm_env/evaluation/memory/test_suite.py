@@ -104,6 +104,7 @@ def test_an_oracle_is_perfect(recordings: Recordings) -> None:
     model: Any = Oracle(recordings)
     report = run_suite(model, recordings, TINY)
     json.dumps(report, allow_nan=False)
+    assert report["notes"] == ["the real episodes are of scripts that know the map"]
     found = tasks(report)
     assert len(found) == 2 + 1 + 2 + 2 + 2
     for name, task in found.items():
