@@ -57,7 +57,8 @@ class JudgeConfig:
         policy: An actor-critic, as `lssvwm imagine` writes it, or "bundled" for the one that comes with this library:
             followed by "policy"; planners ask its critic, and nothing else of it, what is still to be earned at the
             horizon. None: "bundled" for "policy", and for planners nothing.
-        episodes: Real episodes, of the test split.
+        episodes: Real episodes.
+        split: Of which seeds: "validation" to choose agents and settings by, "test" for numbers to publish.
         max_steps: Real steps after which an episode is given up; None: the simulator's horizon.
         horizon: Actions per plan; of a policy, steps of the dreams that say what it promises.
         imagined_steps, seconds: What a decision may cost; planners need at least one of them.
@@ -81,6 +82,7 @@ class JudgeConfig:
     agent: Literal["policy", "mcts", "cem", "mppi", "shooting", "uniform"] = "policy"
     policy: Literal["bundled"] | Path | None = None
     episodes: int = 200
+    split: Literal["validation", "test"] = "test"
     max_steps: int | None = None
     horizon: int = 12
     imagined_steps: int | None = None
@@ -100,8 +102,9 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, episodes=1, dreams=1, num_envs=1, threads=1)
-        if self.episodes > len(SPLITS["test"]):
-            raise ValueError(f"episodes is {self.episodes}; there are {len(SPLITS['test'])} seeds in the test split")
+        seeds = len(SPLITS[self.split])
+        if self.episodes > seeds:
+            raise ValueError(f"episodes is {self.episodes}; there are {seeds} seeds in the {self.split} split")
 
 
 class UniformAgent:
@@ -131,7 +134,7 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     core = SimulatorCore(simulator, 1, config.denoising_steps, bf16=config.bf16)
     file = policy_file(config, simulator.config.env_id)
     make = planning_agent(config, core, file)
-    seeds = SPLITS["test"][: config.episodes]
+    seeds = SPLITS[config.split][: config.episodes]
 
     def real() -> gym.Env[Any, Any]:
         env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
@@ -211,7 +214,9 @@ def promises_png(outcomes: list[Outcome], gamma: float) -> bytes:
 
 def print_report(report: dict[str, Any]) -> None:
     """Print what was found."""
-    table = Table("", "value", "95 % interval", title=f"{report['config']['agent']} in {report['env_id']}", box=SIMPLE)
+    config = report["config"]
+    title = f"{config['agent']} in {report['env_id']}: {config['episodes']} {config['split']} episodes"
+    table = Table("", "value", "95 % interval", title=title, box=SIMPLE)
     for name, label, unit, digits in ROWS:
         value, low, high = (f"{unit * report[name][key]:.{digits}f}" for key in ("value", "low", "high"))
         table.add_row(label, value, f"{low} to {high}")

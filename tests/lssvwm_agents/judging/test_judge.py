@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import imageio.v3 as iio
 import pytest
@@ -19,6 +20,7 @@ from lssvwm_agents.planning.mpc import EpisodeRecord
 from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig, bundled_policy
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.data.splits import SPLITS
 
 WORLD = "MiniGrid-MemoryS9-v0"
 
@@ -119,6 +121,17 @@ def test_an_episode_is_the_same_whoever_plays_beside_it(
         assert promised[i] == pytest.approx(promised[6 + i], abs=1e-4)
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_an_agent_is_chosen_on_other_layouts_than_it_is_judged_on(
+    split: Literal["validation", "test"], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = list[Outcome]()
+    play = module.play_episodes
+    monkeypatch.setattr(module, "play_episodes", lambda *a: played.extend(new := play(*a)) or new)
+    judge(JudgeConfig(folder, tmp_path / "out", "uniform", episodes=2, split=split, max_steps=2, threads=1))
+    assert [o.seed for o in played] == list(SPLITS[split][:2])
+
+
 def test_luck_is_an_agent_without_promises(folder: str, tmp_path: Path) -> None:
     report = judge(JudgeConfig(folder, tmp_path / "out", "uniform", episodes=4, max_steps=5, threads=1))
     assert report["episodes"] == 4 and "decision_seconds" not in report
@@ -148,3 +161,5 @@ def test_what_is_missing_is_named() -> None:
         bundled_policy("Chess-v0")
     with pytest.raises(ValueError, match="episodes=0 must be at least 1"):
         JudgeConfig("toy", Path("out"), "cem", episodes=0)
+    with pytest.raises(ValueError, match="there are 1073741824 seeds in the validation split"):
+        JudgeConfig("toy", Path("out"), "cem", episodes=2**30 + 1, split="validation")
