@@ -84,7 +84,7 @@ def dyna(config: DynaConfig) -> list[Report]:
             # Last: with its report a round is done, and is not begun again.
             write_bytes(file, (json.dumps(report, indent=2) + "\n").encode())
         reports.append(json.loads(file.read_text()))
-        show(reports)
+        print_reports(reports)
     return reports
 
 
@@ -238,12 +238,13 @@ def _curves(report: Report) -> dict[str, float]:
     return line | {f"seconds/{part}": seconds for part, seconds in report["seconds"].items()}
 
 
-def show(reports: list[Report]) -> None:
+def print_reports(reports: list[Report]) -> None:
     """Print a line for every round."""
     table = Table("round", "real", "dreamt", "success %", "return", f"seconds to {', '.join(PARTS)}", box=SIMPLE)
     table.title = f"{reports[0]['judged']['episodes']} {JUDGED_ON} episodes after each round, with 95 % intervals"
     for r in reports:
-        success, returned = ([r["judged"][name][key] for key in ENDS] for name in ("success", "return"))
+        success = [r["judged"]["success"][key] for key in ENDS]
+        returned = [r["judged"]["return"][key] for key in ENDS]
         table.add_row(
             str(r["round"]),
             f"{r['real_frames']:,}",

@@ -406,8 +406,11 @@ def largest_return(dataset: EpisodeDataset, gamma: float) -> float:
 
 def _check_same_shape(found: ActorCriticConfig, wanted: ActorCriticConfig) -> None:
     """Raise if weights of one actor-critic do not fit another; whose features it was trained on does not matter."""
-    theirs, ours = ({k: v for k, v in asdict(c).items() if k != "weights_sha256"} for c in (found, wanted))
-    if differing := [f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]]:
+    theirs = asdict(found)
+    ours = asdict(wanted)
+    names = [name for name in ours if name != "weights_sha256" and theirs[name] != ours[name]]
+    if names:
+        differing = [f"{name} {theirs[name]}, not {ours[name]}" for name in names]
         raise ValueError(
             f"initial has {' and '.join(differing)}: give one of the same environment, width and depth, or None"
         )

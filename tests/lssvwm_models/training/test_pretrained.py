@@ -132,6 +132,6 @@ def test_weights_of_another_model_are_refused_whole(tmp_path):
     fresh = model()
     before = {k: v.clone() for k, v in fresh.state_dict().items()}
     save_file({"network.position": torch.zeros(3, 3), "network.soul": torch.zeros(1)}, tmp_path / "w")
-    with pytest.raises(ValueError, match=r"network.soul \(1,\), which this model has not"):
+    with pytest.raises(ValueError, match=r"network.soul \(1,\), which this model does not have"):
         load_weights(fresh, tmp_path / "w")
     assert all(torch.equal(v, before[k]) for k, v in fresh.state_dict().items())

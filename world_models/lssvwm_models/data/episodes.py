@@ -136,7 +136,8 @@ def write_shard(path: str | Path, episodes: Sequence[Episode]) -> None:
     parts = [episode.arrays() for episode in episodes]
     for part in parts:
         for key in parts[0].keys() | part.keys():
-            first, other = (_signature(arrays.get(key)) for arrays in (parts[0], part))
+            first = _signature(parts[0].get(key))
+            other = _signature(part.get(key))
             if first != other:
                 raise ValueError(f"Episodes of one shard must agree in {key}; got {first} and {other}.")
     arrays: dict[str, Any] = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -176,7 +177,8 @@ class EpisodeDataset:
         self._headers = [self._checked(name) for name in self.spec.shards]
         for name, header in zip(self.spec.shards, self._headers, strict=True):
             for key in (header.keys() | self._headers[0].keys()) - {"episode_seed"}:
-                first, other = self._headers[0].get(key), header.get(key)
+                first = self._headers[0].get(key)
+                other = header.get(key)
                 if not (first and other and first[0] == other[0] and first[1][1:] == other[1][1:]):
                     raise self._damaged(name, f"{key} is {other}, but in {self.spec.shards[0]} it is {first}")
 

@@ -83,13 +83,13 @@ def random_segments(
 
 
 def relative_pose(pose: Tensor, is_first: Tensor) -> Tensor:
-    """Poses (B, T, 3) as dead reckoning gives them: from (0, 0, 0) at the first frame of every episode."""
+    """Recorded poses (B, T, 3) as dead reckoning gives them: from (0, 0, 0) at the first frame of every episode."""
     motion = ego_motion(pose[:, :-1], pose[:, 1:])
-    reckoned = [torch.zeros_like(pose[:, 0])]
+    poses = [torch.zeros_like(pose[:, 0])]
     for t in range(1, pose.shape[1]):
-        step = advance(reckoned[-1], motion[:, t - 1])
-        reckoned.append(torch.where(is_first[:, t, None], torch.zeros_like(step), step))
-    return torch.stack(reckoned, 1)
+        following = advance(poses[-1], motion[:, t - 1])
+        poses.append(torch.where(is_first[:, t, None], torch.zeros_like(following), following))
+    return torch.stack(poses, 1)
 
 
 def motions(dataset: EpisodeDataset) -> tuple[tuple[int, int, int], ...]:

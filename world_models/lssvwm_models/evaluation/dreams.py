@@ -20,7 +20,7 @@ from lssvwm_models.model.world_model import WorldModel
 
 @dataclass(frozen=True)
 class Dream:
-    """Frames that a world model made: `obs` uint8 (B, T, H, W, C), `rew` and `term_prob` float32 (B, T)."""
+    """Imagined frames: `obs` uint8 (B, T, H, W, C), `rew` and `term_prob` float32 (B, T)."""
 
     obs: NDArray[np.uint8]
     rew: NDArray[np.float32]
@@ -79,8 +79,8 @@ def dream(
         horizon: Frames to dream.
         keys: Noise keys, long (B,).
         steps: Denoising steps per frame.
-        pose: Recorded poses (B, T, 3), if places are to be told by them, as the paper's are (section 5.1), rather than
-            by what the model reckons; unused by models without a view.
+        pose: Recorded poses (B, T, 3) to move by, as the paper's models do (section 5.1), rather than by the model's
+            dead reckoning; unused by models without a view.
 
     Returns:
         `horizon` frames, the first of which is to be compared with `obs[:, context_len]`.
@@ -97,15 +97,15 @@ def dream(
     is_first = torch.zeros(len(obs), context_len, dtype=torch.bool, device=model.device)
     is_first[:, 0] = True
     context = to_frames(obs[:, :context_len]).to(model.device)
-    known = None
+    recorded = None
     if pose is not None and model.odometry is not None:
-        begun = torch.arange(context_len + horizon).expand(len(obs), -1) == 0
-        known = relative_pose(torch.from_numpy(pose[:, : context_len + horizon]).long(), begun).to(model.device)
-    seen = None if known is None else known[:, :context_len]
-    state, _ = model.observe(model.initial_state(len(obs)), context, actions[:, :context_len], is_first, seen)
+        begins = torch.arange(context_len + horizon).expand(len(obs), -1) == 0
+        recorded = relative_pose(torch.from_numpy(pose[:, : context_len + horizon]).long(), begins).to(model.device)
+    observed = None if recorded is None else recorded[:, :context_len]
+    state, _ = model.observe(model.initial_state(len(obs)), context, actions[:, :context_len], is_first, observed)
     predictions = []
     for t in range(context_len, context_len + horizon):
-        here = None if known is None else known[:, t]
+        here = None if recorded is None else recorded[:, t]
         prediction, state = model.imagine(state, actions[:, t], keys, steps, here)
         predictions.append(_on_cpu(prediction))
     return _stack(predictions)
@@ -113,7 +113,8 @@ def dream(
 
 def _on_cpu(prediction: Prediction) -> tuple[NDArray[Any], ...]:
     # Frames are kept as bytes, a quarter of their size as floats.
-    rew, term_prob = (x.float().cpu().numpy() for x in (prediction.rew, prediction.term_prob))
+    rew = prediction.rew.float().cpu().numpy()
+    term_prob = prediction.term_prob.float().cpu().numpy()
     return to_uint8(prediction.obs), rew, term_prob
 
 

@@ -36,17 +36,19 @@ def state_metrics(model: WorldModel, obs: Tensor, act: Tensor) -> dict[str, floa
     """
     is_first = torch.zeros(obs.shape[:2], dtype=torch.bool)
     is_first[:, 0] = True
-    state, found = model.initial_state(len(obs)), []
+    state = model.initial_state(len(obs))
+    states = []
     for half in (slice(obs.shape[1] // 2), slice(obs.shape[1] // 2, None)):
         state, _ = model.observe(state, *(x[:, half].to(model.device) for x in (obs, act, is_first)))
-        found.append(scan_states(model.network, state.ssm))
-    middle, end = found
+        states.append(scan_states(model.network, state.ssm))
+    middle, end = states
     return {f"state/{i}/{k}": v for i in end for k, v in health(middle[i], end[i]).items()}
 
 
 def health(middle: Tensor, end: Tensor) -> dict[str, float]:
     """What `state_metrics` says of a layer whose states (B, tubes, H, P, N) are these half-way and at the end."""
-    rms, before = (state.float().square().mean().sqrt() for state in (end, middle))
+    before = middle.float().square().mean().sqrt()
+    rms = end.float().square().mean().sqrt()
     channels = end.float().square().mean((0, 1, 4)).sqrt()  # (H, P)
     found = {
         "rms": rms,

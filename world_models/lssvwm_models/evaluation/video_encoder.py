@@ -27,7 +27,7 @@ class VideoEncoder(nn.Module):
     and the seed below. Distances between them mean something only among themselves.
 
     Attributes:
-        name: Which encoder it is; say it beside every number made with it.
+        name: Which encoder it is; it belongs beside every number computed with it.
     """
 
     def __init__(self, channels: int = 3, name: str = NAME) -> None:

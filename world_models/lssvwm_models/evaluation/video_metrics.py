@@ -66,8 +66,10 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
             f"features have shapes {tuple(a.shape)} and {tuple(b.shape)}, expected (N, D) and (M, D) with at least two "
             "clips each."
         )
-    a, b = a.detach().double().cpu(), b.detach().double().cpu()
-    cov_a, cov_b = (torch.atleast_2d(torch.cov(x.T)) for x in (a, b))
+    a = a.detach().double().cpu()
+    b = b.detach().double().cpu()
+    cov_a = torch.atleast_2d(torch.cov(a.T))
+    cov_b = torch.atleast_2d(torch.cov(b.T))
     # tr (A B)^(1/2) = tr (R B R)^(1/2) with R = A^(1/2), and R B R is symmetric: its eigenvalues are real.
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T

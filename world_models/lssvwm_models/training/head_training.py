@@ -1,4 +1,4 @@
-"""Training the heads that tell rewards and ends, by themselves, on what a finished network makes of events.
+"""Training the heads of rewards and ends by themselves, on what a finished network makes of events.
 
 Whether an end pays can depend on two things at once. From the few ends in a batch of the main training, in front of a
 network that still moves, heads learn the average of all ends, and stay there.

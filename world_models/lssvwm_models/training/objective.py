@@ -57,7 +57,7 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Streams:
-    """What the network is shown: latents (B, T, S, M, k) at noise levels tau (B, T, S); stream 0 writes the memory.
+    """What the network gets: latents (B, T, S, M, k) at noise levels tau (B, T, S); stream 0 writes the memory.
 
     `target` is the stream whose prediction is judged, `weight` (B, T) which of its frames count, and `clean` (B, T)
     which frames of stream 0 are clean enough to read reward and termination from.

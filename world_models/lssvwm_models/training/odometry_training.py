@@ -43,7 +43,8 @@ def train_odometry(model: WorldModel, dataset: EpisodeDataset, frames: int, conf
             optimizer.param_groups[0]["lr"] = lr_at(step, total)
             latents = model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
             act = torch.from_numpy(dataset.act[i + 1]).to(config.device)
-            before, after = (torch.from_numpy(dataset.pose[j]).long().to(config.device) for j in (i, i + 1))
+            before = torch.from_numpy(dataset.pose[i]).long().to(config.device)
+            after = torch.from_numpy(dataset.pose[i + 1]).long().to(config.device)
             loss = odometry.loss(latents, act, before, after, rng)
             optimizer.zero_grad()
             loss.backward()
@@ -63,8 +64,9 @@ def _chances(dataset: EpisodeDataset, candidates: NDArray[np.int64], discrete: b
     Actions that are vectors have no kinds, so there it is every motion that is drawn as often as any other.
     """
     assert dataset.pose is not None
-    ends = (torch.from_numpy(dataset.pose[j]).long() for j in (candidates, candidates + 1))
-    kinds = ego_motion(*ends)
+    before = torch.from_numpy(dataset.pose[candidates]).long()
+    after = torch.from_numpy(dataset.pose[candidates + 1]).long()
+    kinds = ego_motion(before, after)
     if discrete:
         kinds = torch.cat([kinds, torch.from_numpy(dataset.act[candidates + 1]).view(-1, 1)], 1)
     _, kind, count = kinds.unique(dim=0, return_inverse=True, return_counts=True)

@@ -41,7 +41,8 @@ class Muon(Optimizer):
     def step(self) -> None:  # type: ignore[override]
         """Move every matrix (m, n) that has a gradient by 0.2 lr max(m, n)^0.5 along its orthogonal part."""
         for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
+            lr = group["lr"]
+            momentum = group["momentum"]
             for matrix in group["params"]:
                 if matrix.grad is None:
                     continue

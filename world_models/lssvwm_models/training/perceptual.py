@@ -1,7 +1,7 @@
 """A loss that sees shapes, where squared errors see pixels: distances of feature maps (LPIPS, Zhang et al. 2018).
 
 Unlike LPIPS the features are those of a fixed random network: nothing is downloaded, and any number of channels will
-do. Random convolutions tell edges and colours apart, but know nothing of objects.
+do. Random convolutions respond to edges and colours, but know nothing of objects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def perceptual_loss(predicted: Tensor, true: Tensor) -> Tensor:
 
     Every place of a map is scaled to unit length first, so that what is there counts, and not how strong it is.
     """
-    encoder, lead = _encoder(predicted.shape[-3], predicted.device), predicted.shape[:-3]
+    encoder = _encoder(predicted.shape[-3], predicted.device)
     with torch.autocast(predicted.device.type, enabled=False):
         with torch.no_grad():
             of_true = encoder.maps(true.flatten(0, -4))
@@ -29,7 +29,7 @@ def perceptual_loss(predicted: Tensor, true: Tensor) -> Tensor:
             (F.normalize(p, dim=1) - F.normalize(t, dim=1)).square().sum(1).mean((1, 2))
             for p, t in zip(of_predicted, of_true, strict=True)
         ]
-    return torch.stack(distances).sum(0).view(lead)
+    return torch.stack(distances).sum(0).view(predicted.shape[:-3])
 
 
 @cache

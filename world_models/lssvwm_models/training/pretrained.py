@@ -57,16 +57,18 @@ def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> 
     theirs = source if isinstance(source, Mapping) else _read(Path(source))
     blocks = enumerate(network.blocks)
     scans = [(i, b.scan) for i, b in blocks if isinstance(b, Block) and isinstance(b.scan, BlockScan)]
-    taken, wrong = {}, []
+    targets: dict[str, Tensor] = {}
+    wrong: list[str] = []
     for layer, (i, scan) in enumerate(scans):
         for name in PARAMETERS:
-            key, target = f"backbone.layers.{layer}.mixer.{name}", scan.get_parameter(name)
+            key = f"backbone.layers.{layer}.mixer.{name}"
+            target = scan.get_parameter(name)
             if key not in theirs:
                 wrong.append(f"  {key}: missing; expected {tuple(target.shape)} for the scan of block {i}")
             elif theirs[key].shape != target.shape:
-                found, expected = tuple(theirs[key].shape), tuple(target.shape)
-                wrong.append(f"  {key}: {found}; expected {expected} for the scan of block {i}")
-            taken[key] = target
+                found = tuple(theirs[key].shape)
+                wrong.append(f"  {key}: {found}; expected {tuple(target.shape)} for the scan of block {i}")
+            targets[key] = target
     if wrong or not scans:
         raise ValueError(
             "this Mamba-2 does not fit the scans of the network:\n" + "\n".join(wrong or ["  there are none"]) + "\n"
@@ -74,10 +76,10 @@ def load_mamba2(network: Network, source: str | Path | Mapping[str, Tensor]) -> 
             "state_per_token * block ** 2)"
         )
     with torch.no_grad():
-        for key, target in taken.items():
-            target.copy_(theirs[key])
+        for key, parameter in targets.items():
+            parameter.copy_(theirs[key])
     layers = {i: layer for layer, (i, _) in enumerate(scans)}
-    return Pretrained(layers, tuple(sorted(key for key in theirs if key not in taken)))
+    return Pretrained(layers, tuple(sorted(key for key in theirs if key not in targets)))
 
 
 def model_from_weights(config: WorldModelConfig, file: str | Path) -> WorldModel:
@@ -103,7 +105,7 @@ def load_weights(model: WorldModel, file: str | Path) -> None:
     """
     ours = model.state_dict()
     theirs = {k: v for k, v in _read(Path(file)).items() if not k.startswith("odometry.")}
-    wrong = [f"{k} {tuple(v.shape)}, which this model has not" for k, v in theirs.items() if k not in ours]
+    wrong = [f"{k} {tuple(v.shape)}, which this model does not have" for k, v in theirs.items() if k not in ours]
     wrong += [
         f"{k} {tuple(v.shape)}, which is {tuple(ours[k].shape)} in this model"
         for k, v in theirs.items()

@@ -220,8 +220,7 @@ class Trainer(TrainingLoop):
 
     def status(self, metrics: dict[str, float]) -> str:
         """What the progress bar says."""
-        loss, speed, length = metrics["loss"], metrics["frames_per_second"], metrics["length"]
-        return f"loss {loss:.3f}  {speed:.0f} frames/s  length {length:.0f}"
+        return "loss {loss:.3f}  {frames_per_second:.0f} frames/s  length {length:.0f}".format(**metrics)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; see `TrainingLoop`."""

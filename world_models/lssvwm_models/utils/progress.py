@@ -1,4 +1,4 @@
-"""The bar that trainings show."""
+"""The progress bar of trainings."""
 
 from __future__ import annotations
 

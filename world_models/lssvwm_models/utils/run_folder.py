@@ -29,10 +29,12 @@ class RunFolder:
     def __init__(self, folder: Path, config: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        text, otherwise = (json.dumps(c, indent=2, default=str) + "\n" for c in (config, defaults or {}))
+        text = json.dumps(config, indent=2, default=str) + "\n"
         path = folder / "config.json"
         if path.exists():
-            self._refuse_other(*(_flat(json.loads(t)) for t in (path.read_text(), text, otherwise)))
+            # Compared as they look in the file: there a tuple is a list, and a path a string.
+            as_written = json.loads(json.dumps(defaults or {}, default=str))
+            self._refuse_other(_flat(json.loads(path.read_text())), _flat(json.loads(text)), _flat(as_written))
         else:
             write_bytes(path, text.encode())
         self._events = SummaryWriter(str(folder / "tensorboard"))
