@@ -85,7 +85,8 @@ def precision_recall_f1(
     hits = (predicted & truth).astype(np.float64)
     positives = predicted.astype(np.float64)
     events = truth.astype(np.float64)
-    return {"precision": Tally(hits, positives), "recall": Tally(hits, events), "f1": Tally(2 * hits, positives + events)}
+    f1 = Tally(2 * hits, positives + events)
+    return {"precision": Tally(hits, positives), "recall": Tally(hits, events), "f1": f1}
 
 
 def estimates(tallies: dict[str, Tally], view: Callable[[Tally], Tally] = lambda tally: tally) -> dict[str, Any]:
