@@ -89,6 +89,7 @@ NOT_RUN: Final = {
 }
 # Pages whose commands take hours and build on each other's results: their arguments are parsed, nothing runs.
 PARSED: Final = {"results.md", "agents.md", "speed.md", "CARD.md"}
+OTHER_OPTIONS: Final = {"--help", "--version", "--no-deps"}  # of everything, of lssvwm, of pip
 OTHER_LANGUAGES: Final = {"", "bibtex", "toml"}  # drawings, citations, configuration
 
 
@@ -227,6 +228,22 @@ def test_commands_in_the_text_of_a_page_can_be_parsed(page: Path, program: Calla
 def test_the_commands_of_a_recipe_can_be_parsed(recipe: Path, program: Callable[[str], ModuleType]) -> None:
     for line in lines_of(recipe.read_text()):
         parse(line, program)
+
+
+def test_options_that_pages_name_alone_are_options_of_a_command(
+    program: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = [getattr(import_module(room), config) for room, _, config, _ in cli._COMMANDS.values()]
+    for folder in ("benchmarks", "examples"):
+        modules = (program(name_of(path)) for path in sorted((ROOT / folder).glob("*.py")))
+        kinds += [module.Args for module in modules if hasattr(module, "Args")]
+    for kind in kinds:
+        with pytest.raises(SystemExit):
+            tyro.cli(kind, args=["--help"])
+    known = set(re.findall(r"--\w[\w.-]*", capsys.readouterr().out)) | OTHER_OPTIONS
+    for page in PAGES:
+        named = re.findall(r"`(--\w[\w.-]*)", FENCED.sub("", page.read_text()))
+        assert set(named) <= known, name_of(page)
 
 
 def test_nothing_is_excused_or_shortened_in_vain() -> None:

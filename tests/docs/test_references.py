@@ -41,7 +41,7 @@ def test_files_and_tests_that_a_page_names_are_there(page: Path) -> None:
     for path, test in re.findall(r"(?<![\w/.-])((?:\w+/)+\w+\.py)(?:::(\w+))?", page.read_text()):
         files = [root / path for root in ROOMS if (root / path).is_file()]
         assert files, f"there is no {path}"
-        assert f"def {test or ''}" in files[0].read_text() or not test, f"{path} has no {test}"
+        assert not test or f"def {test}(" in files[0].read_text(), f"{path} has no {test}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
