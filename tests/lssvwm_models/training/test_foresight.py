@@ -10,8 +10,11 @@ from lssvwm_models.training.foresight import Following, Foresight
 def batch(T=10) -> Batch:
     """Two rows: the first ends at frame 6 and pays; an episode begins at frame 3 of the second."""
     act = torch.arange(2 * T).view(2, T)
-    is_first, terminated, rew = torch.zeros(2, T).bool(), torch.zeros(2, T).bool(), torch.zeros(2, T)
-    terminated[0, 6], rew[0, 6] = True, 0.9
+    is_first = torch.zeros(2, T).bool()
+    terminated = torch.zeros(2, T).bool()
+    rew = torch.zeros(2, T)
+    terminated[0, 6] = True
+    rew[0, 6] = 0.9
     is_first[0, 7] = is_first[1, 3] = True
     return Batch(torch.zeros(2, T, 3, 1, 1), act, rew, terminated, is_first, None)
 
@@ -27,10 +30,18 @@ def test_what_follows_a_frame_ends_with_its_episode_and_with_what_was_recorded()
         [True, True, False, False],
     ]
     assert found.act[0, :2].tolist() == [5, 6] and found.act[4, :2].tolist() == [18, 19]
-    assert found.rew[0].tolist()[:2] == [0, torch.tensor(0.9).item()] and found.terminated[0, :2].tolist() == [
-        False,
-        True,
-    ]
+    torch.testing.assert_close(found.rew[0, :2], torch.tensor([0, 0.9]))
+    assert found.terminated[0, :2].tolist() == [False, True]
+
+
+def test_what_followed_some_frames_is_that_of_each():
+    row = torch.tensor([0, 0, 1])
+    frame = torch.tensor([4, 7, 0])
+    whole = Following.of(batch(), row, frame, steps=4)
+    parts = [Following.of(batch(), row[i : i + 1], frame[i : i + 1], steps=4) for i in range(3)]
+    for found in (Following.cat(parts), whole.at(torch.arange(3))):
+        assert all(torch.equal(a, b) for a, b in zip(found, whole, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.at(torch.tensor([2])), parts[2], strict=True))
 
 
 def test_features_learn_a_fact_that_decides_later():

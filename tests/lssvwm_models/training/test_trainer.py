@@ -43,13 +43,13 @@ def test_too_little_data_is_refused(dataset, tmp_path):
 
 
 def test_training_learns_and_leaves_its_records(dataset, tmp_path):
-    trainer = Trainer(config(tmp_path, steps=160, eval_every=80, lr=1e-2), model_config(dataset), dataset)
+    trainer = Trainer(config(tmp_path, steps=100, eval_every=50, lr=1e-2), model_config(dataset), dataset)
     trainer.run()
     lines = trainer.folder.metrics()
     losses = [line["frame_loss"] for line in lines if "frame_loss" in line]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     assert {line["length"] for line in lines if "length" in line} == {4, 8}
-    assert sorted(p.name for p in (tmp_path / "dreams").iterdir()) == ["000080.gif", "000160.gif"]
+    assert sorted(p.name for p in (tmp_path / "dreams").iterdir()) == ["000050.gif", "000100.gif"]
     assert list((tmp_path / "tensorboard").iterdir())
     assert json.loads((tmp_path / "config.json").read_text())["data"] == dataset.hash()
     quality = [line["validation/dream_psnr"] for line in lines if "validation/frame_loss" in line]
@@ -124,7 +124,7 @@ def test_a_run_killed_while_it_learns_to_reckon_begins_again(dataset, tmp_path, 
 
 
 def test_the_heads_are_trained_last_on_a_network_that_stays_as_it_is(dataset, tmp_path):
-    changes = {"head_steps": 300, "head_sequences": 300, "lr": 1e-2}
+    changes = {"head_steps": 250, "head_sequences": 200, "lr": 1e-2}
     trainer = Trainer(config(tmp_path, **changes), model_config(dataset), dataset)
     before = {name: tensor.clone() for name, tensor in trainer.ema.state_dict().items()}
     trainer.fit_heads()
@@ -140,7 +140,7 @@ def test_the_heads_are_trained_last_on_a_network_that_stays_as_it_is(dataset, tm
 
 
 def test_heads_without_evidence_predict_events_as_rarely_as_they_are(dataset, tmp_path):
-    settings = config(tmp_path, head_steps=300, lr=1e-2)
+    settings = config(tmp_path, head_steps=200, lr=1e-2)
     trainer = Trainer(settings, model_config(dataset), dataset)
     examples = head_examples(trainer.ema, lambda i: trainer._batch(range(trainer.cut), 2, 8, i, 1.0), settings)
     tokens = examples.tokens[:1].expand_as(examples.tokens)

@@ -37,12 +37,9 @@ class Following(NamedTuple):
         later = frame[:, None] + torch.arange(1, steps + 1, device=frame.device)
         inside = later < T
         at = row[:, None], later.clamp(max=T - 1)
-        terminated = batch.terminated[at] & inside
-        # A step is valid until another episode begins or the batch ends ...
-        cut_off = (batch.is_first[at] | ~inside).cumsum(1) > 0
-        # ... and until the episode ends: the step to its end is the last one, and after an end there is none.
-        ended_before = torch.cat([batch.terminated[row, frame][:, None], terminated[:, :-1]], 1).cumsum(1) > 0
-        return Following(batch.act[at], batch.rew[at], terminated, ~(cut_off | ended_before))
+        # Steps are valid until another episode begins, as one does after every end, or the batch is over.
+        over = (batch.is_first[at] | ~inside).cumsum(1) > 0
+        return Following(batch.act[at], batch.rew[at], batch.terminated[at], ~over)
 
     @staticmethod
     def cat(parts: Sequence[Following]) -> Following:
