@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -115,3 +116,20 @@ def test_the_guard_truncates_and_takes_back_rewards(toy_simulator: Simulator):
         assert (step[3], truncated, step[4]) == (ends, False, info)
     with pytest.raises(ValueError, match="make it with uncertainty_samples=4"):
         UncertaintyGuard(gym.wrappers.TimeLimit(LSSVWMEnv(toy_simulator), 3))
+
+
+class Unsure(Noise):
+    """A dream that is always as unsure of its next frame."""
+
+    core = SimpleNamespace(uncertainty_samples=2)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._frame(), 1.0, False, False, {"uncertainty": 0.5}
+
+
+@pytest.mark.parametrize(("limit", "truncated"), [(0.49, True), (0.5, False), (None, False)])
+def test_the_guard_truncates_above_its_limit_and_takes_nothing_unless_told_to(limit: float | None, truncated: bool):
+    env = UncertaintyGuard(Unsure(gym.spaces.Discrete(2)), limit)
+    env.reset(seed=0)
+    _, reward, terminated, cut, _ = env.step(0)
+    assert (reward, terminated, cut) == (1.0, False, truncated)
