@@ -59,8 +59,7 @@ def zoo(records: Path) -> str:
             show(luck[0]) if luck else "-",
             f"[card]({SITE}/models/{name}/)",
         ])  # fmt: skip
-    header = ["id", "parameters", "bytes of state", "real frames", "success of the policy from its dreams, %",
-              "at random, %", "trained how"]  # fmt: skip
+    header = ["id", "parameters", "bytes of state", "real frames", "success, %", "at random, %", "trained how"]
     return table(header, rows)
 
 
