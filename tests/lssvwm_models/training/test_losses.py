@@ -240,6 +240,15 @@ def test_rare_events_count_by_their_share_and_frames_that_do_not_count_do_not():
     torch.testing.assert_close(halves["reward_loss"], each[[1, 2]].mean() + each[[0, 3]].mean())
 
 
+def test_a_single_event_counts_as_much_as_all_other_frames_together():
+    feats = torch.randn(1, 9, MODEL.config.feature_dim, generator=rng())
+    rew = torch.zeros(1, 9)
+    rew[0, 4] = 1.0
+    found = event_losses(MODEL.reward, MODEL.termination, feats, rew, rew < 0, rew == rew)
+    each = MODEL.reward.loss(feats, rew)[0]
+    torch.testing.assert_close(found["reward_loss"], each[4] + (each.sum() - each[4]) / 8)
+
+
 def test_where_there_are_no_events_the_others_count_as_before():
     feats = torch.randn(1, 3, MODEL.config.feature_dim, generator=rng())
     nothing = torch.zeros(1, 3)
