@@ -200,9 +200,17 @@ def test_few_large_returns_are_outside_of_the_range(dataset: EpisodeDataset, tmp
 
 def test_steps_count_by_the_chance_that_the_world_was_still_there(dataset: EpisodeDataset, tmp_path: Path) -> None:
     made = trainer(tmp_path, dataset, gamma=0.5, lambda_=1.0)
-    targets = made._targets(rollout([1.0, 2.0, 4.0], [1.0, 0.5, 0.25]))
-    assert targets.alive[:, 0].tolist() == [1.0, 1.0, 0.5]  # the end comes with the frame after a step
-    assert targets.returns[:, 0].tolist() == [1 + 0.5 * (2 + 0.25 * 4), 2 + 0.25 * 4, 4.0]
+    targets = made._targets(rollout([1.0, 2.0, 4.0], [0.5, 0.25, 1.0]))
+    assert targets.alive[:, 0].tolist() == [1.0, 0.5, 0.125]  # the end comes with the frame after a step
+    assert targets.returns[:, 0].tolist() == [1 + 0.25 * (2 + 0.125 * 4), 2 + 0.125 * 4, 4.0]
+
+
+def test_returns_are_estimated_with_the_slow_critic(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path, dataset)
+    torch.nn.init.normal_(made.actor_critic.critic.mlp[-1].weight)
+    dream = rollout([0.0, 0.0], [1.0, 1.0])
+    assert made.actor_critic.critic(dream.feats).abs().max() > 0.01
+    torch.testing.assert_close(made._targets(dream).values, torch.zeros(3, 32))  # as both were at first
 
 
 def test_the_least_spread_declines_and_what_is_missing_weighs_the_entropy(

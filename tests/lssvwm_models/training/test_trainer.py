@@ -235,14 +235,15 @@ def test_lengths_advance_when_the_loss_no_longer_falls():
 def test_the_curriculum_of_plateaus_goes_on_at_evaluations_and_ends_with_the_last_length(
     dataset, tmp_path, monkeypatch
 ):
-    changes = {"curriculum": "plateau", "steps": 9, "eval_every": 1, "lengths": (4, 8)}
+    """Longer sequences have larger losses, at first: those of the shorter ones say nothing of them."""
+    changes = {"curriculum": "plateau", "steps": 10, "eval_every": 1, "lengths": (4, 6, 8)}
     trainer = Trainer(config(tmp_path, **changes), model_config(dataset), dataset)
-    losses = iter([1.0, 0.9, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8])
+    losses = iter([1.0, 0.9, 0.9, 0.9, 2.0, 1.5, 1.5, 1.5, 0.8, 0.8])
     monkeypatch.setattr(trainer, "evaluate", lambda: {"validation/frame_loss": next(losses)})
     trainer.run()
     lengths = [line["length"] for line in trainer.folder.metrics() if "length" in line]
-    assert lengths == [4] * 5 + [8] * 4
-    assert trainer.lengths() == (4, 8)
+    assert lengths == [4] * 4 + [6] * 4 + [8] * 2
+    assert trainer.lengths() == (4, 6, 8)
     assert Trainer(config(tmp_path / "new", **changes), model_config(dataset), dataset).lengths() == (4,)
 
 
