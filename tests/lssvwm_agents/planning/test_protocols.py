@@ -60,10 +60,10 @@ def test_plans_for_other_worlds_are_refused(shape: tuple[int, ...], count: int) 
 def test_steps_are_spent_to_the_last_whole_plan() -> None:
     tracker = BudgetTracker(Budget(imagined_steps=105))
     plans = []
-    while wanted := tracker.affordable(4, each=10):
-        plans.append(wanted)
-        tracker.spend(wanted * 10)
-    assert plans == [4, 4, 2]
+    for _ in range(4):
+        plans.append(tracker.affordable(4, each=10))
+        tracker.spend(plans[-1] * 10)
+    assert plans == [4, 4, 2, 0]
 
 
 def test_a_clock_that_has_run_out_still_allows_one_round() -> None:
