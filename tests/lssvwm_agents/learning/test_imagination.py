@@ -213,6 +213,22 @@ def test_returns_are_estimated_with_the_slow_critic(dataset: EpisodeDataset, tmp
     torch.testing.assert_close(made._targets(dream).values, torch.zeros(3, 32))  # as both were at first
 
 
+@pytest.mark.parametrize(
+    ("advantage", "log_ratio", "moves"), [(1, 0.5, False), (1, -0.5, True), (-1, 0.5, True), (-1, -0.5, False)]
+)
+def test_an_action_that_is_already_much_more_or_less_probable_is_not_made_more_so(
+    dataset: EpisodeDataset, tmp_path: Path, advantage: float, log_ratio: float, moves: bool
+) -> None:
+    made = trainer(tmp_path, dataset, spread=(0.0, 0.0), entropy_coef=0.0, clip_range=0.2)
+    dream = rollout([0.0, 0.0], [1.0, 1.0])
+    targets = made._targets(dream)
+    targets = targets._replace(advantages=torch.full((2, 32), float(advantage)), log_prob=targets.log_prob - log_ratio)
+    before = [parameter.clone() for parameter in made.actor_critic.actor.parameters()]
+    made._gradient_step(dream, targets, torch.arange(32))
+    after = made.actor_critic.actor.parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) == moves
+
+
 def test_the_least_spread_declines_and_what_is_missing_weighs_the_entropy(
     dataset: EpisodeDataset, tmp_path: Path
 ) -> None:
