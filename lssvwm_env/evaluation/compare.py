@@ -305,14 +305,23 @@ def _next_frame_text(estimates: dict[str, Any]) -> str:
 
 def _cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str:
     """Write an estimate: PSNR in dB, all else in per cent."""
-    estimate = estimates.get(key)  # a control has no odometry
+    estimate = estimates.get(key)  # a control estimates no poses
     if estimate is None or estimate["value"] is None:
         return "-"
-    scale, unit = (1, "") if key == "psnr" else (100, " %")
-    value = f"{scale * estimate['value']:.1f}{unit}"
-    if not interval:
-        return value
-    return f"{value} [{scale * estimate['low']:.1f}, {scale * estimate['high']:.1f}] n={estimate['n']}"
+    write = "{:.1f}".format if key == "psnr" else _percent
+    unit = "" if key == "psnr" else " %"
+    value, low, high = (write(estimate[bound]) for bound in ("value", "low", "high"))
+    return f"{value}{unit} [{low}, {high}] n={estimate['n']}" if interval else f"{value}{unit}"
+
+
+def _percent(share: float) -> str:
+    """A share in per cent with one digit; with two where rounding would make nearly all of it all, or little none."""
+    text = f"{100 * share:.1f}"
+    if text == "100.0" and share < 1:
+        return f"{min(100 * share, 99.99):.2f}"
+    if text == "0.0" and share > 0:
+        return f"{max(100 * share, 0.01):.2f}"
+    return text
 
 
 def _print(report: dict[str, Any], config: CompareConfig) -> None:

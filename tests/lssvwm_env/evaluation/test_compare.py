@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lssvwm_env.datasets.collect import CollectConfig, collect
-from lssvwm_env.evaluation.compare import CompareConfig, compare
+from lssvwm_env.evaluation.compare import CompareConfig, _percent, compare
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, SimulatorError, Starts
 from lssvwm_models.data.splits import Split
@@ -118,3 +118,20 @@ def test_bad_configs_are_refused(tmp_path: Path) -> None:
         CompareConfig("x", tmp_path, horizon=0)
     with pytest.raises(SimulatorError):
         compare(CompareConfig("no-such-simulator", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (1.0, "100.0"),
+        (0.999999, "99.99"),
+        (0.9996, "99.96"),
+        (0.9994, "99.9"),
+        (0.0, "0.0"),
+        (1e-6, "0.01"),
+        (4e-4, "0.04"),
+        (0.5, "50.0"),
+    ],
+)
+def test_nearly_all_is_not_written_as_all(share: float, text: str) -> None:
+    assert _percent(share) == text
