@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lssvwm_models.data.batch import Batch
+from lssvwm_models.execution.noise import fold
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig, preset
 from lssvwm_models.training.losses import world_model_loss
@@ -161,3 +162,22 @@ def test_frames_are_decoded_when_somebody_looks_at_them(monkeypatch):
     assert not decoded
     assert torch.equal(prediction.obs, decode(state.latents)) and prediction.obs is prediction.obs
     assert len(decoded) == 1
+
+
+@pytest.mark.parametrize(("samples", "steps"), [(2, 2), (3, 4)])
+def test_uncertainty_is_how_far_imagined_frames_are_apart(samples, steps):
+    obs, act, is_first = sequence(4)
+    state, _ = MODEL.observe(MODEL.initial_state(2), obs, act, is_first)
+    keys = torch.tensor([7, 8])
+    frames = [MODEL.imagine(state, act[:, 0], fold(keys, i), steps)[0].obs for i in range(samples)]
+    expected = torch.stack(frames).std(0).square().mean((1, 2, 3)).sqrt() / 2  # frames are from -1 to 1
+    found = MODEL.uncertainty(state, act[:, 0], keys, samples, steps)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert (found > 0).all() and found[0] != found[1]
+
+
+@pytest.mark.parametrize(("samples", "steps"), [(1, 2), (2, 1)])
+def test_one_sample_or_one_step_cannot_disagree(samples, steps):
+    state, act = MODEL.initial_state(1), torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ValueError, match=f"samples={samples} and steps={steps} must be at least 2"):
+        MODEL.uncertainty(state, act, torch.zeros(1, dtype=torch.long), samples, steps)
