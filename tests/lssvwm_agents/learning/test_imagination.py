@@ -277,6 +277,22 @@ def test_contexts_end_anywhere_but_at_an_end(dataset: EpisodeDataset) -> None:
     assert context_ends(dataset, context=4, horizon=100)[1].tolist() == list(range(88, 95))  # of its own episode
 
 
+def test_the_end_of_the_recording_is_no_event() -> None:
+    class Frames:
+        """Two episodes of five frames, of which the first alone pays."""
+
+        folder = Path("frames")
+        terminated = np.zeros(10, bool)
+        is_first = np.arange(10) % 5 == 0
+        events = np.array([3])
+
+        def __len__(self) -> int:
+            return 10
+
+    points, eventful = context_ends(Frames(), context=1, horizon=2)
+    assert points.tolist() == list(range(10)) and eventful.tolist() == [1, 2]
+
+
 def test_a_part_of_the_contexts_is_replaced_by_every_update(dataset: EpisodeDataset, tmp_path: Path) -> None:
     made = trainer(tmp_path, dataset, event_share=1.0, start_share=0.0, num_dreams=6, refresh=2)
     pools = []

@@ -202,6 +202,15 @@ def test_saves_and_returns(env: LSSVWMEnv, tmp_path: Path):
             assert reward == pytest.approx(same_reward, abs=1e-5)
 
 
+def test_a_saved_moment_has_its_stream_unless_told_otherwise(env: LSSVWMEnv, tmp_path: Path):
+    moment = env.save_state(tmp_path / "moment")
+    ahead = env.step(1)[0]
+    for saved in (moment, tmp_path / "moment"):
+        env.reset(seed=1)
+        env.load_state(saved)
+        assert np.array_equal(env.step(1)[0], ahead)
+
+
 def test_a_new_stream_gives_a_new_future(env: LSSVWMEnv):
     state = env.save_state(include_rng=False)
     ahead = env.step(1)[0]

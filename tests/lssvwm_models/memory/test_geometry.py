@@ -79,6 +79,13 @@ def test_motions_end_in_patches_in_sight(patch, expected):
     assert motion_patches(view, 48 // patch, patch) == expected
 
 
+def test_motions_may_end_at_the_borders_of_the_frame():
+    corner = EgoView(8, 0, 0, ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, -1, 0)))
+    assert motion_patches(corner, 6, 8) == [0, 1]
+    other = EgoView(8, 5, 5, ((0, 0, 0), (-1, 0, 0), (0, 1, 0), (1, 0, 0)))
+    assert motion_patches(other, 6, 8) == [4 * 6 + 5, 5 * 6 + 5]
+
+
 def test_an_agent_out_of_sight_is_refused():
     with pytest.raises(ValueError, match="no cell in sight that a motion ends in"):
         motion_patches(EgoView(8, 9, 2, ((0, 0, 0), (1, 0, 0))), 6, 8)

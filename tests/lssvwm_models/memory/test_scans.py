@@ -228,3 +228,20 @@ def test_a_new_map_looks_as_blurred_as_its_squares_are_wide():
     assert (scan.B == 1).all() and (scan.C == 1).all()
     x, y = scan.frequencies.unbind(-1)
     torch.testing.assert_close(scan.look, ((x / 2).cos() * (y / 2).cos()).repeat(2))
+
+
+def test_what_is_read_of_a_token_is_its_value_times_the_likeness_of_keys():
+    torch.manual_seed(0)
+    scan = BlockScan(8, 8, 4, grid=1, block=1, d_state=16)
+    places, first = patch_places(None, None, 1, 1, (1, 2)), torch.zeros(1, 2).bool()
+    frames = FrameContext.of(places, 1, None, first, torch.zeros(1).long(), writes=True)
+    x = torch.randn(1, 2, 1, 1, 8)
+    with torch.no_grad():
+        scan.D.zero_()  # nothing goes past the state
+        z, value, B, C, dt = (part[0, :, 0, 0] for part in scan.in_proj(x).split(scan.split, -1))
+        likeness = (scan.B_norm(B[0]) * scan.C_norm(C[1])).sum() / 16
+        read = likeness * scan.step_sizes(dt[0])[:, None] * scan.by_head(value[0])
+        expected = scan.finished(read[None], scan.by_head(value[1:]), z[1:])
+        torch.testing.assert_close(
+            scan(x, frames, torch.zeros(scan.state_shape(1))).y[0, 1, 0], expected, rtol=1e-4, atol=1e-5
+        )

@@ -8,6 +8,7 @@ from lssvwm_models.data.batch import Batch
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, preset
+from lssvwm_models.model.mixers import CausalAttention, LocalConvolution
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.losses import world_model_loss
 
@@ -125,3 +126,19 @@ def test_every_parameter_learns(model):
     unused = {n for n, _ in model.named_parameters()} - learnt - aside
     assert not {n for n in unused if ".scan." in n or ".attention." in n}
     model.zero_grad()
+
+
+@pytest.mark.parametrize("window", [0, 3])
+def test_a_new_convolution_keeps_the_size_of_what_it_mixes(window):
+    torch.manual_seed(0)
+    convolution = LocalConvolution(64, grid=4, window=window)
+    assert convolution.kernels.shape == (window + 1, 64, 1, 3, 3)
+    assert convolution.kernels.std().item() == pytest.approx(1 / (3 * (window + 1) ** 0.5), rel=0.1)
+
+
+def test_a_new_attention_over_earlier_frames_forgets_slowly_with_some_heads():
+    attention = CausalAttention(32, 8, tokens=4, window=None, map_size=8)
+    torch.testing.assert_close(attention.log_slope.exp(), torch.linspace(0.5, 0.001, 4))
+    assert attention.nothing.shape == (2, 4, 8) and attention.nothing.std().item() < 0.2
+    assert (attention.q_bias[::2] == 1).all() and not attention.q_bias[1::2].any()
+    assert not attention.frequencies[1::2].any() and attention.frequencies[::2].any()
