@@ -245,3 +245,16 @@ def test_what_is_read_of_a_token_is_its_value_times_the_likeness_of_keys():
         torch.testing.assert_close(
             scan(x, frames, torch.zeros(scan.state_shape(1))).y[0, 1, 0], expected, rtol=1e-4, atol=1e-5
         )
+
+
+def test_what_was_read_is_joined_gated_normed_and_projected_by_token():
+    torch.manual_seed(0)
+    scan = PlaceMap(8, 6, 3, patches=8, parts=2, map_size=4)
+    y, value, z = torch.randn(5, 8, 2, 3), torch.randn(5, 8, 2, 3), torch.randn(5, 8, 6)
+    with torch.no_grad():
+        scan.D.copy_(torch.tensor([2.0, -1.0]))
+        scan.norm.weight.uniform_(0.5, 1.5)
+        gated = (y + value * torch.tensor([[2.0], [-1.0]])).flatten(2) * z * z.sigmoid()
+        normed = scan.norm.weight * gated / (gated.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        tokens = torch.stack([torch.cat([normed[:, 2 * i], normed[:, 2 * i + 1]], -1) for i in range(4)], 1)
+        torch.testing.assert_close(scan.finished(y, value, z), scan.out_proj(tokens), rtol=1e-5, atol=1e-5)
