@@ -54,7 +54,11 @@ ROOMS: Final = (
 )
 NEIGHBOURS: Final = {  # room: tests, beside those of the module itself, that a fault in it may fail
     "memory": ("lssvwm_models/memory", "lssvwm_models/model/test_world_model.py"),
-    "model": ("lssvwm_models/model", "lssvwm_models/training/test_losses.py"),
+    "model": (
+        "lssvwm_models/model",
+        "lssvwm_models/execution/test_recorded.py",
+        "lssvwm_models/training/test_losses.py",
+    ),
     "envs": ("lssvwm_env/envs",),
     "planning": ("lssvwm_agents/planning",),
     "learning": ("lssvwm_agents/learning",),

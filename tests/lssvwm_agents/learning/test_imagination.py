@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from copy import copy
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -275,6 +277,44 @@ def test_contexts_end_anywhere_but_at_an_end(dataset: EpisodeDataset) -> None:
     assert points.tolist() == list(range(3, 95))  # the last of 96 frames is the goal
     assert eventful.tolist() == [92, 93, 94]
     assert context_ends(dataset, context=4, horizon=100)[1].tolist() == list(range(88, 95))  # of its own episode
+
+
+def test_defaults_are_those_that_published_policies_learned_with() -> None:
+    defaults = asdict(ImaginationConfig(Path("runs/policy")))
+    assert defaults == {
+        "out": Path("runs/policy"),
+        "updates": 500,
+        "num_dreams": 256,
+        "horizon": 15,
+        "context": None,
+        "refresh": 16,
+        "event_share": 0.25,
+        "start_share": 0.25,
+        "passes": 3,
+        "minibatches": 4,
+        "clip_range": 0.2,
+        "gamma": 0.99,
+        "lambda_": 0.95,
+        "lr": 3e-4,
+        "clip": 1.0,
+        "slow": 0.98,
+        "entropy_coef": 3e-4,
+        "spread": (0.5, 0.1),
+        "width": 256,
+        "depth": 2,
+        "log_every": 10,
+        "eval_every": 100,
+        "seed": 0,
+    }
+
+
+def test_the_critic_reaches_twice_as_far_as_any_recorded_return(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    made = trainer(tmp_path / "one", dataset)
+    reach = made.actor_critic.config.reach
+    assert reach == pytest.approx(2 * largest_return(dataset, made.config.gamma))
+    paid = copy(dataset)
+    paid.rew = 5 * dataset.rew
+    assert trainer(tmp_path / "five", paid).actor_critic.config.reach == pytest.approx(5 * reach)
 
 
 def test_the_end_of_the_recording_is_no_event() -> None:

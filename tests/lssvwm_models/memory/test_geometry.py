@@ -1,3 +1,5 @@
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 from hypothesis import given
@@ -115,3 +117,8 @@ def test_autocast_does_not_blur_places():
     exact = place_rotation(places, frequencies)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(place_rotation(places, frequencies).cos, exact.cos)
+
+
+def test_a_view_is_a_value():
+    with pytest.raises(FrozenInstanceError):
+        EgoView(8, 4, 2, ((0, 0, 0),)).row = 5

@@ -75,3 +75,22 @@ def test_gradients_of_both_forms_agree_through_the_carried_state():
         y, state = form(*weighed(i))
         grads.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
     close(*grads)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "form"),
+    [
+        ({"T": 4, "M": 1, "R": 1}, "_masked"),  # small tubes: no states are formed
+        ({"T": 32, "M": 1, "R": 4}, "_masked"),
+        ({"T": 32, "M": 4, "R": 8}, "_carried"),
+        ({"T": 32, "M": 16, "R": 32}, "_carried"),  # large ones: one state per frame
+        ({"T": 1, "M": 1, "R": 1}, "_carried"),  # nothing to mask
+    ],
+)
+def test_the_cheaper_form_is_taken(sizes, form, monkeypatch):
+    taken = []
+    for name in ("_masked", "_carried"):
+        real = getattr(ssm, name)
+        monkeypatch.setattr(ssm, name, lambda *args, real=real, name=name: (taken.append(name), real(*args))[1])
+    frame_scan(**inputs(0, P=16, N=64, **sizes))
+    assert taken == [form]

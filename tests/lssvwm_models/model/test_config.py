@@ -1,3 +1,5 @@
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from lssvwm_models.memory.geometry import EgoView
@@ -41,3 +43,10 @@ def test_what_does_not_fit_is_refused():
         preset("huge", ACTION)
     with pytest.raises(ValueError, match="frame_size is 60, not divisible by patch 8"):
         WorldModelConfig(ACTION, frame_size=60)
+
+
+def test_configs_are_values():
+    for config in (VIEW, ACTION, PRESETS["micro"], preset("micro", ACTION, view=VIEW)):
+        hash(config)
+        with pytest.raises(FrozenInstanceError):
+            setattr(config, next(iter(vars(config))), None)

@@ -142,3 +142,24 @@ def test_a_new_attention_over_earlier_frames_forgets_slowly_with_some_heads():
     assert attention.nothing.shape == (2, 4, 8) and attention.nothing.std().item() < 0.2
     assert (attention.q_bias[::2] == 1).all() and not attention.q_bias[1::2].any()
     assert not attention.frequencies[1::2].any() and attention.frequencies[::2].any()
+
+
+def test_attention_over_earlier_frames_by_hand():
+    torch.manual_seed(0)
+    attention = CausalAttention(4, 2, tokens=3, window=None, map_size=8)  # two heads
+    q = torch.cat([torch.randn(2, 1, 2, 3, 2), attention._slope(torch.zeros(2, 1, 3, 2, 2)).transpose(2, 3)], -1)
+    seen, past = torch.randn(2, 4, 2, 2, 3, 2), torch.tensor([4, 1])  # four frames, of which the second world has one
+    found = attention._attend(q, seen, past)
+    slope = attention.log_slope.exp()
+    for world, head, token in ((0, 0, 0), (0, 1, 2), (1, 1, 1)):
+        frames = range(4 - int(past[world]), 4)
+        keys = [attention.nothing[0, head]] + [seen[world, f, 0, head, i] for f in frames for i in range(3)]
+        values = [attention.nothing[1, head]] + [seen[world, f, 1, head, i] for f in frames for i in range(3)]
+        ages = torch.tensor([0] + [4 - f for f in frames for _ in range(3)])
+        scores = torch.stack(keys) @ q[world, 0, head, token, :2] - slope[head] * ages
+        expected = scores.softmax(0) @ torch.stack(values)
+        torch.testing.assert_close(found[world, head, token], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_codes_of_places_are_no_weights(model):
+    assert not [name for name in model.state_dict() if "frequencies" in name or "motions" in name or "bins" in name]
