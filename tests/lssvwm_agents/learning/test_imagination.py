@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -474,4 +475,7 @@ def test_the_critic_reaches_twice_as_far_as_any_recorded_return(dataset: Episode
     toy = SimpleNamespace(rew=rew, is_first=first)
     assert largest_return(toy, 0.5) == pytest.approx(4 - 2 * 0.5**3)  # from the loss on, there is the gain to come
     assert largest_return(SimpleNamespace(rew=0 * rew, is_first=first), 0.5) == 1
-    assert trainer(tmp_path, dataset).actor_critic.config.reach == 2  # the corridor pays 1
+    assert trainer(tmp_path / "one", dataset).actor_critic.config.reach == 2  # the corridor pays 1
+    paid = copy(dataset)
+    paid.rew = 5 * dataset.rew
+    assert trainer(tmp_path / "five", paid).actor_critic.config.reach == 10
