@@ -125,6 +125,7 @@ def test_it_leaves_what_it_says(unbroken: Any, capsys: pytest.CaptureFixture[str
         assert line["step"] == report["real_frames"] and line["success_low"] <= line["success"] <= line["success_high"]
         simulator = Simulator.load(folder / "model" / "simulator")
         assert simulator.config.data_hash == data(out, number).hash()
+        assert simulator.config.horizon == LENGTH - 1  # steps, of as many frames as an episode has
         assert ActorCritic.load(folder / "agent" / "policy.safetensors", simulator).config.width == 16
         story = json.loads((folder / "agent" / "policy.json").read_text())
         assert story["command"].startswith("lssvwm dyna --env-id DynaCorridor-v0")

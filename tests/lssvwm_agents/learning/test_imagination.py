@@ -308,6 +308,28 @@ def test_defaults_are_those_that_published_policies_learned_with() -> None:
     }
 
 
+def test_the_least_of_everything_is_enough() -> None:
+    counts = [
+        "updates",
+        "num_dreams",
+        "horizon",
+        "context",
+        "refresh",
+        "passes",
+        "minibatches",
+        "log_every",
+        "eval_every",
+        "width",
+        "depth",
+    ]
+    shares = ["event_share", "start_share", "clip_range", "gamma", "lambda_", "slow", "entropy_coef"]
+    least = dict.fromkeys(counts, 1) | dict.fromkeys([*shares, "lr", "clip", "seed"], 0)
+    ImaginationConfig(Path("runs/policy"), **least)
+    for name in counts:
+        with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
+            ImaginationConfig(Path("runs/policy"), **least | {name: 0})
+
+
 def test_the_end_of_the_recording_is_no_event() -> None:
     class Frames:
         """Two episodes of five frames, of which the first alone pays."""

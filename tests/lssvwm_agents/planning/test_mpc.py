@@ -195,3 +195,14 @@ def test_bad_arguments_are_named() -> None:
     _, state = cem_agent().predict(picture((0, 0))[None])
     with pytest.raises(ValueError, match="observation is of 2 worlds, but state of 1"):
         cem_agent().predict(np.stack([picture((0, 0))] * 2), state)
+
+
+def test_only_worlds_whose_plan_is_over_are_planned_for_anew() -> None:
+    agent, planner = scripted(RIGHT, DOWN, WAIT)
+    frames = np.stack([picture((0, 0))] * 2)
+    state = agent.predict(frames, None, np.ones(2, bool))[1]
+    planner.warm_starts.clear()
+    again = agent._replanned(state, torch.tensor([True, False]), torch.tensor([False, False]))
+    assert planner.warm_starts == [[DOWN, WAIT]]  # what is left of the first plan; the other world has as much left
+    assert again.decisions.tolist() == [2, 1] and again.used.tolist() == [0, 1]
+    assert again.imagined_steps[0] > again.imagined_steps[1]
