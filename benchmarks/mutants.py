@@ -10,7 +10,7 @@ at once and would flatter the tests; of a number only its successor. Annotations
 The sample is fixed: mutants are ranked by a hash of what they change and of the seed, so that work on one function
 leaves the sample of all others as it is. Each is tried in a copy of the repository, against the tests of its module and
 of its neighbours (`NEIGHBOURS`). All go into `results.json`; a second run keeps what was killed, unless its module has
-changed since, and tries survivors again. What one writes there as the "reason" of a survivor is kept.
+changed since, and tries survivors again. Why a survivor may live stands in `mutants_reasons.json`, by its identity.
 """
 
 import ast
@@ -42,6 +42,7 @@ from rich.table import Table
 from lssvwm_models.utils.files import write_bytes
 
 REPOSITORY: Final = Path(__file__).parents[1]
+REASONS: Final = Path(__file__).with_name("mutants_reasons.json")
 COPIED: Final = ("agents", "benchmarks", "examples", "lssvwm_env", "tests", "world_models", "pyproject.toml")
 IMPORT_ROOTS: Final = ("world_models", ".", "agents")
 PLUGIN: Final = ("-p", "_hypothesis_pytestplugin", "--hypothesis-seed=0")
@@ -324,6 +325,7 @@ def main(args: Args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "results.json"
     earlier: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
+    reasons: dict[str, str] = json.loads(REASONS.read_text())
     with TemporaryDirectory() as temporary, ThreadPoolExecutor(args.jobs) as pool:
         trees: Queue[Path] = Queue()
         for job in range(args.jobs):
@@ -354,8 +356,8 @@ def main(args: Args) -> None:
             for future in as_completed(futures):
                 name = futures[future]
                 result = future.result()
-                if result["outcome"] == "survived" and "reason" in earlier.get(name, {}):
-                    result["reason"] = earlier[name]["reason"]
+                if result["outcome"] == "survived":
+                    result["reason"] = reasons.get(name, "")
                 results[name] = result
                 write_bytes(file, json.dumps(results, indent=1, sort_keys=True).encode())
                 words = f"{len(results)}/{len(mutants)} {result['outcome']:<9}{result['path']}:{result['line']}"

@@ -64,7 +64,7 @@ def test_the_same_program_is_not_tried_twice(module: ModuleType) -> None:
 
 
 def test_what_tests_notice_is_killed_and_stays_so_and_survivors_are_tried_again(
-    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = module.Args(sample=10, jobs=1, out=tmp_path / "out")
     module.main(args)
@@ -76,17 +76,19 @@ def test_what_tests_notice_is_killed_and_stays_so_and_survivors_are_tried_again(
     assert (module.REPOSITORY / "lssvwm_env/envs/clamp.py").read_text() == SOURCE
 
     for result in results.values():
-        if result["outcome"] == "survived":
-            result["reason"] = "the same function"
-        else:
+        if result["outcome"] != "survived":
             result["seconds"] = -1.0
     (args.out / "results.json").write_text(json.dumps(results))
+    survivors = [name for name, result in results.items() if result["outcome"] == "survived"]
+    (tmp_path / "reasons.json").write_text(json.dumps(dict.fromkeys(survivors, "the same function")))
+    monkeypatch.setattr(module, "REASONS", tmp_path / "reasons.json")
     module.main(args)
     again = json.loads((args.out / "results.json").read_text())
     assert {name for name, result in again.items() if result["seconds"] == -1.0} == {
         name for name, result in results.items() if result["outcome"] == "killed"
     }
     assert [result["reason"] for result in again.values() if result["outcome"] == "survived"] == ["the same function"]
+    assert "the same function" in capsys.readouterr().out
 
 
 def test_tests_that_fail_without_mutants_say_nothing(module: ModuleType, tmp_path: Path) -> None:
