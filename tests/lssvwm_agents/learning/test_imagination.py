@@ -216,7 +216,11 @@ def test_returns_are_estimated_with_the_slow_critic(dataset: EpisodeDataset, tmp
 
 
 @pytest.mark.parametrize(
-    ("advantage", "log_ratio", "moves"), [(1, 0.5, False), (1, -0.5, True), (-1, 0.5, True), (-1, -0.5, False)]
+    ("advantage", "log_ratio", "moves"),
+    [
+        *((1, 0.5, False), (1, -0.5, True), (-1, 0.5, True), (-1, -0.5, False)),
+        *((1, 0.1, True), (1, -0.1, True), (-1, 0.1, True), (-1, -0.1, True)),
+    ],
 )
 def test_an_action_that_is_already_much_more_or_less_probable_is_not_made_more_so(
     dataset: EpisodeDataset, tmp_path: Path, advantage: float, log_ratio: float, moves: bool
