@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lssvwm_models.evaluation.tally import least_share
 from lssvwm_models.utils.files import write_bytes
 
 ROOT: Final = Path(__file__).parents[1]
-_TAIL: Final = 0.025  # of each side of a 95 % interval
 
 Estimate = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ def bounds(estimate: Estimate, sequences: int | None = None) -> tuple[float, flo
     if low != high or low not in (0.0, 1.0):
         return low, high
     trials = estimate["n"] if sequences is None else min(sequences, estimate["n"])
-    least = _TAIL ** (1 / trials)
+    least = least_share(trials)
     return (least, 1.0) if low == 1.0 else (0.0, 1 - least)
 
 

@@ -43,14 +43,14 @@ class Tally:
         """
         amount = self.amount.sum(1)
         count = self.count.sum(1)
-        sequences = np.count_nonzero(count)
+        sequences = int(np.count_nonzero(count))
         if not sequences:
             return {"value": None, "low": None, "high": None, "n": 0}
         if (amount == count).all() or not amount.any():
             always = bool(amount.any())
-            doubt = 1 - _TAIL ** (1 / sequences)
-            low = 1 - doubt if always else 0.0
-            high = 1.0 if always else doubt
+            least = least_share(sequences)
+            low = least if always else 0.0
+            high = 1.0 if always else 1 - least
             return {"value": float(always), "low": low, "high": high, "n": int(count.sum())}
         picks = np.random.default_rng(0).integers(len(count), size=(_RESAMPLES, len(count)))
         amounts = amount[picks].sum(1)
@@ -63,6 +63,11 @@ class Tally:
         """The value at each of the T frames, over all sequences; None where nothing was counted."""
         pairs = zip(self.amount.sum(0), self.count.sum(0), strict=True)
         return [float(amount / count) if count else None for amount, count in pairs]
+
+
+def least_share(trials: int) -> float:
+    """The lower 95 % bound of a share that all of so many trials bear out (Clopper and Pearson 1934)."""
+    return _TAIL ** (1 / trials)
 
 
 def precision_recall_f1(
