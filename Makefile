@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/lssvwm demo --out runs/demo
 
 test: setup $(if $(filter Linux,$(shell uname -s)),mamba)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

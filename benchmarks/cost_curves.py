@@ -9,8 +9,6 @@ slows all of them alike; medians of one run are shown and written to `benchmarks
 
 import os
 
-from lssvwm_models.training.losses import world_model_loss
-
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import time
@@ -35,6 +33,7 @@ from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel
+from lssvwm_models.training.losses import world_model_loss
 
 RECORD: Final = Path(__file__).parent / "records" / "cost-curves.json"
 VIEW: Final = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
@@ -58,6 +57,7 @@ class Args:
         histories: Frames in the memory before the one that is timed.
         lengths: Of training sequences.
         most_attended: Longest sequence that full attention is trained on; longer ones take minutes each.
+        frames: Trained on in a turn, at least: enough for the moods of a machine to even out.
         size: Of the models, a preset.
         worlds: Dreamt side by side.
         rounds: Times every setting is measured; the median counts.
@@ -70,6 +70,7 @@ class Args:
     histories: tuple[int, ...] = (50, 200, 800, 2000, 5000)
     lengths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
     most_attended: int = 256
+    frames: int = 256
     size: Literal["debug", "tiny", "small"] = "tiny"
     worlds: int = 1
     rounds: int = 3
@@ -154,17 +155,19 @@ def training(args: Args) -> dict[str, Any]:
         for length in args.lengths:
             if name == "full-attention" and length > args.most_attended:
                 continue
-            work[name, length] = partial(train_steps, model, batch_of(length, args.device), frames(length) // length)
+            work[name, length] = partial(train_steps, model, batch_of(length, args.device), steps(args, length))
     seconds = timed(work, args.rounds, args.device)
     return {
-        name: {str(n): 1e3 * seconds[name, n] / frames(n) for n in args.lengths if (name, n) in seconds}
+        name: {
+            str(n): 1e3 * seconds[name, n] / (n * steps(args, n)) for n in args.lengths if (name, n) in seconds
+        }
         for name in args.models
     }
 
 
-def frames(length: int) -> int:
-    """How many a turn trains on, in sequences of that length: enough for the moods of a machine to even out."""
-    return max(256 // length, 1) * length
+def steps(args: Args, length: int) -> int:
+    """Training steps of a turn, each on one sequence of that length."""
+    return max(args.frames // length, 1)
 
 
 def main(args: Args) -> None:

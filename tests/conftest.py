@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +26,14 @@ from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Commands set how many threads torch takes, for the whole process: back to one after each test."""
+    yield
+    torch.set_num_threads(1)
+
 
 FRAMES = {"type": "Box", "low": 0, "high": 255, "shape": [64, 64, 3], "dtype": "uint8"}
 MOTIONS = ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3))

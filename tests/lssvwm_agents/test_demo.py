@@ -8,6 +8,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
+from gymnasium.wrappers import TimeLimit
 
 import lssvwm_agents.demo as module
 from lssvwm_agents.demo import DemoConfig, demo
@@ -27,6 +28,7 @@ def test_everything_is_written(
     rooms = folder_of(toy_simulator, "MiniGrid-ObjectRooms-v0", tmp_path / "rooms")
     memory = folder_of(toy_simulator, "MiniGrid-MemoryS9-v0", tmp_path / "memory")
     monkeypatch.setattr(module, "Budget", lambda imagined_steps: Budget(imagined_steps=20))
+    monkeypatch.setattr(module, "TimeLimit", lambda real, steps: TimeLimit(real, steps // 5))
     seeds = []
     play = module.run_episode
     monkeypatch.setattr(module, "run_episode", lambda *a, seed: (seeds.append(seed), play(*a, seed=seed))[1])
@@ -40,7 +42,7 @@ def test_everything_is_written(
     assert seeds == [2**30, 2**30 + 1]  # layouts that no training data were collected in
     assert len(report["plans"]) == 2
     for episode in report["plans"]:
-        assert episode["terminated"] or episode["steps"] == 60
+        assert episode["terminated"] or episode["steps"] == 12
         assert 0 < episode["imagined_steps"] <= 20 * episode["steps"]
     film = iio.imread(tmp_path / "out" / "plan.gif")
     assert film.shape[1:] == (4 * 64, 4 * (64 + 2 + 64), 3)
