@@ -14,7 +14,7 @@ def test_a_checkout_is_timed_by_its_own_packages_and_compared(program):
     assert all(v > 0 for v in speeds.values())
     twice = {k: 2 * v for k, v in speeds.items()}
     lines = against.compared({"args": {"commit": "abc"}, "speeds": {"before": speeds, "now": twice}}).splitlines()
-    assert "abc" in lines[0] and all(line.endswith("| 2.0 |") for line in lines[2:])
+    assert "abc" in lines[0] and all(line.endswith("| 2.00 |") for line in lines[2:])
 
 
 def test_packages_of_another_checkout_are_not_this_ones(program, tmp_path):
