@@ -17,7 +17,7 @@ from typing import Final
 import gymnasium as gym
 
 from lssvwm_env.simulator.folder import CONFIG, STARTS, WEIGHTS, SimulatorError, read_config
-from lssvwm_env.utils.json_types import from_json
+from lssvwm_models.utils.json_files import from_json
 
 NAMESPACE: Final = "LSSVWM"
 VARIABLE: Final = "LSSVWM_SIMULATORS"

@@ -48,13 +48,14 @@ from lssvwm_env.simulator.folder import (
     read_header,
 )
 from lssvwm_env.simulator.registry import NAMESPACE, SIMULATORS
-from lssvwm_env.utils.json_types import ActionSpace, from_json, space_from_json
+from lssvwm_env.utils.json_types import ActionSpace, space_from_json
 from lssvwm_env.utils.provenance import package_versions
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.utils.checks import check_at_least
 from lssvwm_models.utils.files import write_atomic, write_bytes
+from lssvwm_models.utils.json_files import from_json
 
 
 @dataclass(frozen=True)

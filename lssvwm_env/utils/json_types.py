@@ -1,55 +1,22 @@
-"""Dataclasses and spaces as JSON, and back. The way there is `dataclasses.asdict` for dataclasses."""
+"""Spaces as JSON, and back. For dataclasses see `lssvwm_models.utils.json_files`."""
 
 from __future__ import annotations
 
-import types
+import math
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from lssvwm_models.utils.checks import of_type, shown
+
+DTYPES: Final = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64"]
+INFINITIES: Final = ("inf", "-inf")
+MOST_NUMBERS: Final = 2**24  # of a Box, whose bounds are arrays: a frame of 2,000 by 2,000 pixels
+
 ActionSpace = gym.spaces.Discrete | gym.spaces.Box
-
-
-def from_json(hint: Any, value: Any, name: str) -> Any:
-    """Rebuild what `dataclasses.asdict` and JSON made of a value of type `hint`.
-
-    A field that is missing gets its default, if it has one: options are added over time, with defaults that change
-    nothing.
-
-    Args:
-        hint: A dataclass, tuple, dict, optional or plain type; dataclasses are rebuilt field by field.
-        value: What JSON gave.
-        name: What the value is called in errors.
-
-    Raises:
-        ValueError: If a field is unknown, missing, of another type, or refused by its dataclass.
-    """
-    origin = get_origin(hint)
-    args = get_args(hint)
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
-        hints = get_type_hints(hint)
-        needed = {f.name for f in fields(hint) if f.default is MISSING and f.default_factory is MISSING}
-        lines = [f"{name} lacks {k}" for k in sorted(needed - value.keys())]
-        lines += [f"{name} has the unknown field {k}" for k in sorted(value.keys() - hints.keys())]
-        if lines:
-            raise ValueError("; ".join(lines))
-        return hint(**{k: from_json(hints[k], v, f"{name}.{k}") for k, v in value.items()})
-    if origin in (Union, types.UnionType) and len(args) == 2 and args[1] is types.NoneType:
-        return None if value is None else from_json(args[0], value, name)
-    if origin is tuple and isinstance(value, list):
-        items = args[:1] * len(value) if args[-1] is Ellipsis else args
-        if len(items) == len(value):
-            return tuple(from_json(h, v, f"{name}[{i}]") for i, (h, v) in enumerate(zip(items, value, strict=True)))
-    if type(value) is (origin or hint) or (origin is Literal and value in args):
-        return value
-    if hint is float and type(value) is int:
-        return float(value)
-    expected = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise ValueError(f"{name} is {value!r}; expected {expected}")
 
 
 def space_from_json(description: Mapping[str, Any], name: str) -> ActionSpace:
@@ -60,17 +27,35 @@ def space_from_json(description: Mapping[str, Any], name: str) -> ActionSpace:
     """
     try:
         match description:
-            case {"type": "Discrete", "n": int(n), **rest} if not rest:
+            case {"type": "Discrete", "n": n, **rest} if not rest and of_type(int, n):
                 return gym.spaces.Discrete(n)
-            case {"type": "Box", "low": low, "high": high, "shape": shape, "dtype": dtype, **rest} if not rest:
-                lowest = np.broadcast_to(np.array(low, dtype), shape)
-                highest = np.broadcast_to(np.array(high, dtype), shape)
-                return gym.spaces.Box(lowest, highest, dtype=dtype)
+            case {"type": "Box", "low": low, "high": high, "shape": shape, "dtype": str(dtype), **rest} if not rest:
+                return _box(low, high, shape, dtype)
     except (TypeError, ValueError, AssertionError, OverflowError) as error:
-        raise ValueError(f"{name} is {description}, which is no valid space: {error}") from error
+        raise ValueError(f"{name} is {shown(description)}, which is no valid space: {error}") from error
     raise ValueError(
-        f"{name} is {description}; expected type Discrete with n, or type Box with low, high, shape and dtype"
+        f"{name} is {shown(description)}; expected type Discrete with n, or type Box with low, high, shape and dtype"
     )
+
+
+def _box(low: Any, high: Any, shape: Any, dtype: str) -> gym.spaces.Box:
+    """A Box, after a look at what it would take."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {shown(dtype)}; expected one of {', '.join(DTYPES)}")
+    if not of_type(list[int], shape) or min(shape, default=0) < 0 or math.prod(shape) > MOST_NUMBERS:
+        raise ValueError(f"shape is {shown(shape)}; expected sizes, with at most {MOST_NUMBERS:,} numbers in all")
+    lowest, highest = (np.broadcast_to(_bound(bound, dtype), shape) for bound in (low, high))
+    if (lowest > highest).any():
+        raise ValueError("low is more than high")
+    return gym.spaces.Box(lowest, highest, dtype=np.dtype(dtype).type)
+
+
+def _bound(bound: Any, dtype: str) -> NDArray[Any]:
+    numbers = np.array(bound, object)
+    kind = int if "int" in dtype else float
+    if wrong := [x for x in numbers.flat if not of_type(kind, x) and (kind is int or x not in INFINITIES)]:
+        raise ValueError(f"{shown(wrong[0])} is no bound of {dtype}")
+    return numbers.astype(dtype)
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
@@ -93,6 +78,7 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
 
 
 def _bound_to_json(bound: NDArray[Any]) -> Any:
-    """A bound of a Box: one number where all are the same."""
-    first = bound.flat[0]
-    return first.item() if (bound == first).all() else bound.tolist()
+    """A bound of a Box: one number where all are the same. JSON has no infinity: that is the text "inf", or "-inf"."""
+    same = (bound == bound.flat[0]).all()
+    numbers = np.where(np.isfinite(bound), bound.astype(object), bound.astype(str))
+    return numbers.flat[0] if same else numbers.tolist()

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from lssvwm_agents.policies.distributions import ActionDistribution, Categorical, TanhGaussian
 from lssvwm_env.simulator.simulator import Simulator, tensor_differences
-from lssvwm_env.utils.json_types import from_json, space_from_json
+from lssvwm_env.utils.json_types import space_from_json
 from lssvwm_models.utils.checks import check_at_least
 from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.utils.json_files import from_json
 from lssvwm_models.utils.two_hot import mean_bin, symexp, two_hot_loss
 
 FORMAT: Final = "lssvwm-actor-critic"
