@@ -7,14 +7,11 @@ the number of workers.
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,16 +28,22 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lssvwm_env.datasets.recording import Recorded, record, with_common_facts
 from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
-from lssvwm_models.data import DatasetError, DatasetSpec, Episode, EpisodeDataset, read_spec, write_shard, write_spec
-from lssvwm_models.data.episodes import shard_header, shard_name
-from lssvwm_models.data.spec import SPEC_FILE
+from lssvwm_env.utils.processes import CannotShare, in_processes
+from lssvwm_models.data import DatasetError, DatasetSpec, EpisodeDataset, read_spec, write_shard, write_spec
+from lssvwm_models.data.episodes import shard_header
+from lssvwm_models.data.spec import SPEC_FILE, shard_name
 from lssvwm_models.data.splits import SPLITS, Split
 from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.files import FolderLock, write_atomic
 
 POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
+_log = logging.getLogger(__name__)
+
+_Made = tuple[int, dict[str, str]]  # a shard, and in words what infos said that is not in it
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class CollectConfig:
             of 8, else 64.
         frame_skip: Times that each action is taken; rewards are summed.
         render: Record what the environment renders, not what it observes.
+        observation: The pictures' name, where observations are a dict; of dicts in it, as in "sensors/rgb".
     """
 
     env_id: str
@@ -79,6 +83,7 @@ class CollectConfig:
     size: int | None = None
     frame_skip: int = 1
     render: bool = False
+    observation: str | None = None
 
     def __post_init__(self) -> None:
         check_at_least(self, frames=1, seed=0, episode_length=2, workers=1, shard_frames=1, frame_skip=1)
@@ -88,9 +93,13 @@ class CollectConfig:
 
     def make_kwargs(self) -> dict[str, Any]:
         """What `make_real` needs beside the id to make the same environment again."""
-        framing = {"frame_size": self.size, "frame_skip": self.frame_skip, "render_frames": self.render}
-        default = {"frame_size": None, "frame_skip": 1, "render_frames": False}
-        return self.env_kwargs | {name: value for name, value in framing.items() if value != default[name]}
+        framing = {
+            "frame_size": (self.size, None),
+            "frame_skip": (self.frame_skip, 1),
+            "render_frames": (self.render, False),
+            "observation_key": (self.observation, None),
+        }
+        return self.env_kwargs | {name: value for name, (value, default) in framing.items() if value != default}
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,6 @@ class Player:
         name: Says who it is, in `dataset.json`; a collection that another one began is not gone on with.
         command: The shell command that lets it collect.
         join: Given a new environment, returns it, perhaps wrapped so that there is more to see, and who acts in it.
-            Where there is more than one worker, it must survive pickling.
     """
 
     name: str
@@ -121,10 +129,12 @@ def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDatas
 
     Raises:
         DatasetError: If the folder holds a dataset of another config, or shards of unknown origin.
-        ValueError: If the environment's spaces cannot be recorded.
+        ValueError: If the environment's spaces cannot be recorded, it breaks its promises, or another process collects
+            into the same folder.
     """
     spec = _describe(config, player)
     config.out.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(config.out)
     _check_same(config.out, spec)
 
     sizes = [min(config.shard_frames, config.frames - start) for start in range(0, config.frames, config.shard_frames)]
@@ -134,100 +144,79 @@ def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDatas
         with _progress() as progress:
             kept = config.frames - sum(sizes[shard] for shard in missing)
             task = progress.add_task(config.env_id, total=config.frames, completed=kept, kept=kept)
-            for shard in _collect_shards(config, {shard: sizes[shard] for shard in missing}, player):
+            said: dict[str, str] = {}
+            for shard, refused in _collect_shards(config, {shard: sizes[shard] for shard in missing}, player):
                 progress.advance(task, sizes[shard])
+                for name in refused.keys() - said.keys():
+                    _log.warning("%s: %s is not recorded: %s", config.env_id, name, refused[name])
+                said |= refused
+    _agree_on_facts(config.out, spec.shards)
     write_spec(config.out, replace(spec, complete=True))
+    del lock
     return EpisodeDataset(config.out)
 
 
-def record_episode(
-    env: gym.Env[Any, Any], policy: Policy, *, seed: int, rng: np.random.Generator, length: int
-) -> Episode:
-    """Play one episode and record it.
-
-    Args:
-        env: The environment; `info["pose"]` and `info["tiles"]` are recorded where it gives them.
-        policy: Who acts.
-        seed: Seed that `env` is reset with.
-        rng: Source of the policy's randomness.
-        length: Most frames, the first included; the episode is truncated there.
-
-    Returns:
-        The episode, each action and reward in the row of the frame it led to.
-    """
-    obs, info = env.reset(seed=seed)
-    policy.reset(env, rng)
-    first_action = np.zeros(env.action_space.shape or (), _action_dtype(env.action_space))
-    rows: list[tuple[Any, ...]] = [(np.array(obs), first_action, 0.0, False, False)]
-    infos = [info]
-    terminated = False
-    truncated = False
-    while not (terminated or truncated):
-        action = policy.act(env)
-        obs, reward, terminated, truncated, info = env.step(action)
-        truncated = truncated or (not terminated and len(rows) + 1 >= length)
-        rows.append((np.array(obs), action, reward, terminated, truncated))
-        infos.append(info)
-    frames, actions, rewards, ends, cuts = zip(*rows, strict=True)
-    return Episode(
-        obs=np.stack(frames),
-        act=np.stack(actions).astype(first_action.dtype),
-        rew=np.array(rewards, np.float32),
-        terminated=np.array(ends, np.bool_),
-        truncated=np.array(cuts, np.bool_),
-        seed=seed,
-        pose=np.stack([info["pose"] for info in infos]) if "pose" in infos[0] else None,
-        tiles=np.stack([info["tiles"] for info in infos]) if "tiles" in infos[0] else None,
-    )
-
-
-def _collect_shards(config: CollectConfig, sizes: dict[int, int], player: Player | None) -> Iterator[int]:
-    """Make shards with at least the given numbers of frames; yield each shard's number when it is written."""
-    make = _collect_shard if player is None else partial(_collect_shard, player=player)
-    if config.workers == 1:
-        for shard, frames in sizes.items():
-            make(config, shard, frames)
-            yield shard
-        return
-    # "spawn", as forking a process that has threads (torch) can hang.
-    workers = min(config.workers, len(sizes))
-    with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(make, config, shard, frames): shard for shard, frames in sizes.items()}
+def _collect_shards(config: CollectConfig, sizes: dict[int, int], player: Player | None) -> Iterator[_Made]:
+    """Make shards with at least the given numbers of frames, and give each as soon as it is written."""
+    make = _ShardMaker(config, sizes, player)
+    shards = list(sizes)
+    if min(config.workers, len(shards)) > 1:
         try:
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
-        finally:
-            pool.shutdown(cancel_futures=True)
+            yield from in_processes(make, shards, config.workers)
+            return
+        except CannotShare as error:
+            _log.warning("%s is collected in one process, as it cannot be taken to others: %s", config.env_id, error)
+    for shard in shards:
+        yield shard, make(shard)
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Start processes whose libraries use one thread: more would fight over the cores with other workers."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+class _ShardMaker:
+    """Collects and writes shards, also in a process that knows nothing of this program.
+
+    All of a shard follows from the base seed, the split, the shard's number and who acts.
+    """
+
+    def __init__(self, config: CollectConfig, sizes: dict[int, int], player: Player | None) -> None:
+        self._config = config
+        self._sizes = sizes
+        self._player = player
+        self._registered = dict(gym.registry)
+        module, _, name = config.env_id.partition(":")
+        self._of_program = {name: getattr(sys.modules[module], name, None)} if module == "__main__" else {}
+
+    def __call__(self, shard: int) -> dict[str, str]:
+        """Make one; returns in words what infos said that is not recorded, by name."""
+        config = self._config
+        for name, spec in self._registered.items():
+            gym.registry.setdefault(name, spec)
+        vars(sys.modules["__main__"]).update(self._of_program)
+        seeds = SPLITS[config.split]
+        rng = np.random.default_rng([config.seed, seeds.start, shard])
+        real = make_real(config.env_id, **config.make_kwargs())
+        env, policy = self._who_acts(real)
+        recorded: list[Recorded] = []
+        while sum(len(one.episode) for one in recorded) < self._sizes[shard]:
+            seed = int(rng.integers(seeds.start, seeds.stop))
+            recorded.append(record(env, policy, seed, rng, config.episode_length))
+        env.close()
+        episodes, refused = with_common_facts(recorded)
+        write_shard(config.out / shard_name(shard), episodes)
+        return refused
+
+    def _who_acts(self, real: PixelEnv | PixelMiniGrid) -> tuple[gym.Env[Any, Any], Policy]:
+        if self._player is not None:
+            return self._player.join(real)
+        return real, POLICIES[policy_name(self._config, real)]()
 
 
-def _collect_shard(config: CollectConfig, shard: int, frames: int, player: Player | None = None) -> None:
-    """Collect and write one shard; all of it follows from the base seed, the split, the shard's number and who acts."""
-    seeds = SPLITS[config.split]
-    rng = np.random.default_rng([config.seed, seeds.start, shard])
-    real = make_real(config.env_id, **config.make_kwargs())
-    env, policy = (real, POLICIES[policy_name(config, real)]()) if player is None else player.join(real)
-    episodes: list[Episode] = []
-    while frames > 0:
-        seed = int(rng.integers(seeds.start, seeds.stop))
-        episodes.append(record_episode(env, policy, seed=seed, rng=rng, length=config.episode_length))
-        frames -= len(episodes[-1])
-    env.close()
-    write_shard(config.out / shard_name(shard), episodes)
+def _agree_on_facts(folder: Path, shards: list[str]) -> None:
+    """Leave poses and tiles out of all shards that have them, if there is one that does not."""
+    headers = {shard: shard_header(folder / shard).keys() for shard in shards}
+    common = set.intersection(*map(set, headers.values()))
+    for shard in [shard for shard, keys in headers.items() if keys - common]:
+        with np.load(folder / shard) as arrays:
+            kept: dict[str, Any] = {key: arrays[key] for key in common}
+        write_atomic(folder / shard, partial(np.savez_compressed, **kept))
 
 
 def _is_written(path: Path) -> bool:
@@ -292,10 +281,6 @@ def _check_same(folder: Path, spec: DatasetSpec) -> None:
             f"{folder} holds another dataset:\n{lines}\nCollect into a new folder, delete this one, "
             f"or go on with it:\n  {found['command']}"
         )
-
-
-def _action_dtype(space: gym.Space[Any]) -> type[np.generic]:
-    return np.int64 if isinstance(space, gym.spaces.Discrete) else np.float32
 
 
 class _Speed(ProgressColumn):

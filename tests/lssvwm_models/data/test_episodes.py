@@ -76,7 +76,8 @@ def test_continuous_actions_come_back(tmp_path: Path) -> None:
     act = np.zeros((3, 2), np.float32)
     act[1:] = 0.5
     write_shard(tmp_path / "shard-00000.npz", [episode(3, act=act)])
-    write_spec(tmp_path, replace(SPEC, shards=SPEC.shards[:1]))
+    space = {"type": "Box", "low": -1.0, "high": [0.5, "inf"], "shape": [2], "dtype": "float32"}
+    write_spec(tmp_path, replace(SPEC, action_space=space, shards=SPEC.shards[:1]))
     np.testing.assert_array_equal(EpisodeDataset(tmp_path).act, act)
 
 
@@ -102,11 +103,29 @@ def test_hash_follows_content_not_sharding(folder: Path, tmp_path_factory: pytes
         ({"obs": np.zeros((3, 4, 4), np.uint8)}, r"expected uint8 \(3, any, any, 3\)"),
         ({"pose": np.zeros((3, 2), np.int32)}, r"expected int32 \(3, 3\)"),
         ({"terminated": np.array([False, True, False])}, "ends before its last frame"),
+        ({"rew": np.array([0, 0, np.nan], np.float32)}, "Episode.rew: a reward is not a finite number: nan in frame 2"),
+        ({"rew": np.array([0, -np.inf, 0], np.float32)}, "Episode.rew: a reward is not a finite .*: -inf in frame 1"),
+        ({"rew": np.array([0, 3e38, 0], np.float32)}, r"a reward is beyond 1,000,000,000: .* in frame 1"),
+        ({"act": np.array([0, 1, -1])}, "Episode.act: an action is not in any space: -1 in frame 2"),
+        ({"act": np.array([[0], [np.nan], [0]], np.float32)}, r"an action is not a finite number: \[nan\] in frame 1"),
+        ({"act": np.array([[0], [0], [-2e9]], np.float32)}, "Episode.act: an action is beyond .* in frame 2"),
+        ({"rew": [0.0, 0.0, 0.0]}, r"Episode.rew is \[0.0, 0.0, 0.0\], expected a numpy array"),
+        ({"obs": None}, "Episode.obs is None, expected frames"),
     ],
 )
 def test_wrong_episodes_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         episode(3, **changes)
+
+
+@pytest.mark.parametrize("seed", [-2, 2**63, True, 1.0, "1", None])
+def test_seeds_that_are_none_are_refused(seed: object) -> None:
+    with pytest.raises(ValueError, match=f"Episode.seed={seed!r} must be an integer from 0, or -1"):
+        replace(EPISODES[0], seed=seed)
+
+
+def test_large_numbers_that_may_be_meant_are_taken() -> None:
+    assert episode(3, rew=np.array([0, -1e9, 1e9], np.float32)).rew[2] == 1e9
 
 
 def test_empty_episode_is_refused() -> None:
@@ -125,11 +144,11 @@ def test_missing_folder_incomplete_and_missing_shard_say_what_to_do(folder: Path
     with pytest.raises(FileNotFoundError, match=r"dataset\.json is missing"):
         EpisodeDataset(folder / "elsewhere")
     write_spec(folder, replace(SPEC, complete=False))
-    with pytest.raises(DatasetError, match=r"incomplete. Finish it with:\n  collect --again"):
+    with pytest.raises(DatasetError, match=r"is incomplete: finish it.*says that it was made by 'collect --again'"):
         EpisodeDataset(folder)
     write_spec(folder, SPEC)
     (folder / "shard-00001.npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"shard-00001.npz is missing.*\n  collect --again"):
+    with pytest.raises(FileNotFoundError, match=r"shard-00001.npz is missing.*by 'collect --again'"):
         EpisodeDataset(folder)
 
 
@@ -147,7 +166,7 @@ def test_flipped_bits_are_noticed_on_reading(folder: Path) -> None:
     whole = bytearray(path.read_bytes())
     whole[inside_frames] ^= 0xFF
     path.write_bytes(whole)
-    with pytest.raises(DatasetError, match=r"shard-00001.npz.*'obs.npy'.*\n  collect --again"):
+    with pytest.raises(DatasetError, match=r"shard-00001.npz.*'obs.npy'.*by 'collect --again'"):
         _ = EpisodeDataset(folder).obs
 
 
@@ -164,8 +183,18 @@ def test_leftovers_of_a_crash_are_ignored(folder: Path) -> None:
         ("extra", np.zeros(5), r"unknown arrays \['extra'\]"),
         ("act", None, r"lacks the arrays \['act'\]"),
         ("pose", None, r"shard-00001.npz: pose is None"),
-        ("obs", np.zeros((5, 8, 8, 3), np.uint8), r"shard-00001.npz: obs is .*8, 8, 3.* but in shard-00000"),
+        (
+            "obs",
+            np.zeros((5, 8, 8, 3), np.uint8),
+            r"shard-00001.npz: frames are \(8, 8, 3\), but dataset.json says \(4, 4, 3\)",
+        ),
         ("act", np.array([{}] * 5, dtype=object), r"act is object"),
+        ("obs", np.zeros((), np.uint8), r"obs is uint8 \(\)"),
+        ("episode_seed", np.zeros((), np.int64), r"episode_seed is int64 \(\)"),
+        ("episode_seed", np.zeros(6, np.int64), "6 episodes of 5 frames"),
+        ("episode_seed", np.zeros(0, np.int64), "0 episodes of 5 frames"),
+        ("act", np.zeros((5, 2), np.float32), r"actions are float32 of shape \(2,\), .* action space is Discrete\(5\)"),
+        ("tiles", np.zeros((5, 5, 1, 3), np.uint8), r"tiles are \(5, 1\) cells, but a frame has \(4, 4\) pixels"),
     ],
 )
 def test_foreign_arrays_are_refused(folder: Path, key: str, array: np.ndarray | None, message: str) -> None:
@@ -175,6 +204,39 @@ def test_foreign_arrays_are_refused(folder: Path, key: str, array: np.ndarray | 
     with pytest.raises(DatasetError, match=message) as error:
         EpisodeDataset(folder)
     assert "collect --again" in str(error.value)
+
+
+def test_a_shard_with_more_than_the_description_says_is_not_unpacked(folder: Path) -> None:
+    path = folder / "shard-00001.npz"
+    for frames in (16, 17):  # 7 frames asked for and an episode of 10 can come to 16
+        arrays = {key: np.resize(array, (frames, *array.shape[1:])) for key, array in np.load(path).items()}
+        np.savez_compressed(path, **arrays | {"episode_seed": np.zeros(1, np.int64)})
+        if frames == 16:
+            assert len(EpisodeDataset(folder)) == 7 + 16
+    with pytest.raises(DatasetError, match="has 17 frames, but by shard_frames and episode_length less than 17"):
+        EpisodeDataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("rew", np.nan, "shard-00001.npz: a reward is not a finite number: nan in frame 3 of the shard"),
+        ("rew", np.inf, "a reward is not a finite number: inf in frame 3"),
+        ("rew", -3e38, "a reward is beyond 1,000,000,000"),
+        ("act", 5, r"shard-00001.npz: an action is not in Discrete\(5\): 5 in frame 3"),
+        ("act", -1, r"an action is not in Discrete\(5\): -1"),
+    ],
+)
+def test_impossible_numbers_of_old_files_are_named_where_they_are_read(
+    folder: Path, key: str, value: float, message: str
+) -> None:
+    path = folder / "shard-00001.npz"
+    arrays = dict(np.load(path))
+    arrays[key][3] = value
+    np.savez_compressed(path, **arrays)
+    dataset = EpisodeDataset(folder)
+    with pytest.raises(DatasetError, match=message):
+        getattr(dataset, key)
 
 
 def test_shard_that_begins_inside_an_episode_is_refused(folder: Path) -> None:
@@ -190,7 +252,7 @@ def test_shard_that_begins_inside_an_episode_is_refused(folder: Path) -> None:
         ("{", "is not JSON"),
         ("[]", r"\(format, version\) None"),
         (json.dumps({"format": "lssvwm-episodes", "version": 99}), "'lssvwm-episodes', 99"),
-        (json.dumps({"format": "lssvwm-episodes", "version": 1, "env_id": "x"}), "lacks or adds the fields"),
+        (json.dumps({"format": "lssvwm-episodes", "version": 1, "env_id": "x"}), "dataset.json lacks action_space"),
     ],
 )
 def test_foreign_descriptions_are_refused(folder: Path, content: str, message: str) -> None:

@@ -67,6 +67,17 @@ def test_episodes_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         write_dataset(tmp_path / "data", [], MINE)
 
 
+def test_actions_that_are_not_in_the_space_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"episode number 1: an action is not in Discrete\(2\): \d in frame"):
+        write_dataset(tmp_path / "data", EPISODES, DatasetOrigin("Mine", {"type": "Discrete", "n": 2}))
+    box = {"type": "Box", "low": 0, "high": 1, "shape": [2], "dtype": "float32"}
+    with pytest.raises(ValueError, match=r"actions are int64 \(\) each, but the action space is Box\(2,\)"):
+        write_dataset(tmp_path / "data", EPISODES, DatasetOrigin("Mine", box))
+    with pytest.raises(ValueError, match="episode number 2 is 'no episode'; expected an Episode"):
+        write_dataset(tmp_path / "data", [EPISODES[0], "no episode"], MINE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "data"
     out.mkdir()  # empty, so it may be taken

@@ -147,7 +147,7 @@ def numbered_episodes(folder: Path, lengths: list[int]) -> EpisodeDataset:
     spec = DatasetSpec(
         env_id="Numbers-v0",
         env_kwargs={},
-        observation_space={},
+        observation_space={"type": "Box", "low": 0, "high": 255, "shape": [4, 4, 3], "dtype": "uint8"},
         action_space={"type": "Discrete", "n": 1},
         preprocessing="none",
         policy="none",

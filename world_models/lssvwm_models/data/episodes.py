@@ -21,19 +21,21 @@ A shard is an `.npz` with whole episodes laid end to end (`N` frames, `E` episod
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lssvwm_models.data.spec import SPEC_FILE, DatasetError, read_spec
+from lssvwm_models.data.spaces import action_bounds, frame_shape, in_words
+from lssvwm_models.data.spec import SPEC_FILE, DatasetError, DatasetSpec, read_spec
+from lssvwm_models.data.values import first_fault
+from lssvwm_models.utils.checks import of_type, shown
 from lssvwm_models.utils.files import write_atomic
+from lssvwm_models.utils.npz_files import ArrayHeader, npz_array, npz_headers
 
 
 class _Layout(NamedTuple):
@@ -57,8 +59,8 @@ _OPTIONAL: dict[str, tuple[_Layout, ...]] = {
 }
 _FRAME_ARRAYS = _REQUIRED | _OPTIONAL
 _SEEDS = (_Layout(np.int64),)
-
-_Header = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+NO_SEED: Final = -1
+"""The seed of an episode whose environment was reset with an unknown one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Episode:
 
     Raises:
         ValueError: If an array has another dtype, shape or length than the table above says, if the first
-            frame carries an action or a reward, or if the episode ends before its last frame.
+            frame carries an action or a reward, if the episode ends before its last frame, or if an action or a reward
+            is not finite, or beyond `lssvwm_models.data.values.MOST`.
     """
 
     obs: NDArray[np.uint8]
@@ -80,11 +83,22 @@ class Episode:
     tiles: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
+        if not of_type(int, self.seed) or not NO_SEED <= self.seed < 2**63:
+            raise ValueError(
+                f"Episode.seed={shown(self.seed)} must be an integer from 0, or {NO_SEED} if it is unknown."
+            )
+        if not isinstance(self.obs, np.ndarray) or not self.obs.ndim:
+            raise ValueError(f"Episode.obs is {shown(self.obs)}, expected frames uint8 (T, H, W, 3).")
         for key, array in self.arrays().items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"Episode.{key} is {shown(array)}, expected a numpy array.")
             if problem := _mismatch(array.dtype, array.shape, _FRAME_ARRAYS[key], len(self.obs)):
                 raise ValueError(f"Episode.{key} {problem}.")
         if len(self) == 0:
             raise ValueError("Episode is empty: it needs at least its first frame.")
+        self._check_values()
+
+    def _check_values(self) -> None:
         if self.act[0].any() or self.rew[0] != 0:
             raise ValueError(
                 f"Episode starts with action {self.act[0]} and reward {self.rew[0]}, but nothing led there: "
@@ -92,6 +106,10 @@ class Episode:
             )
         if (self.terminated | self.truncated)[:-1].any():
             raise ValueError("Episode ends before its last frame: split it where terminated or truncated is set.")
+        arrays = self.arrays()
+        for key in ("rew", "act"):
+            if fault := first_fault(key, arrays[key], arrays["is_first"]):
+                raise ValueError(f"Episode.{key}: {fault}.")
 
     def __len__(self) -> int:
         """Number of frames, the first one included."""
@@ -118,11 +136,6 @@ def _mismatch(dtype: np.dtype[Any], shape: tuple[int, ...], layouts: tuple[_Layo
         for layout in layouts
     )
     return f"is {dtype} {shape}, expected {wanted}"
-
-
-def shard_name(number: int) -> str:
-    """The file name of the shard with this number."""
-    return f"shard-{number:05d}.npz"
 
 
 def write_shard(path: str | Path, episodes: Sequence[Episode]) -> None:
@@ -153,7 +166,7 @@ class EpisodeDataset:
     """A dataset folder, opened and checked; the arrays of all shards end to end.
 
     Opening reads only the headers of the shards. Each array is read into RAM the first time it is used, so
-    looking at rewards does not load the frames.
+    looking at rewards does not load the frames; then its numbers are checked, too.
 
     Args:
         folder: The dataset's folder.
@@ -164,16 +177,17 @@ class EpisodeDataset:
 
     Raises:
         FileNotFoundError: If the folder holds no dataset, or a shard is missing.
-        DatasetError: If the dataset is incomplete, or a shard does not have the documented arrays.
+        DatasetError: If the dataset is incomplete, or a shard does not have the documented arrays, in the shapes that
+            `dataset.json` says; later, when an array is read, if it is damaged or has impossible numbers.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.spec = read_spec(folder)
         if not self.spec.complete:
-            raise DatasetError(f"{self.folder} is incomplete. Finish it with:\n  {self.spec.command}")
+            raise DatasetError(f"{self.folder} is incomplete: finish it, or collect it anew; {self.spec.made_by()}")
         if not self.spec.shards:
-            raise DatasetError(f"{self.folder / SPEC_FILE} lists no shards. Make them with:\n  {self.spec.command}")
+            raise DatasetError(f"{self.folder / SPEC_FILE} lists no shards: collect it anew; {self.spec.made_by()}")
         self._headers = [self._checked(name) for name in self.spec.shards]
         for name, header in zip(self.spec.shards, self._headers, strict=True):
             for key in (header.keys() | self._headers[0].keys()) - {"episode_seed"}:
@@ -265,36 +279,41 @@ class EpisodeDataset:
         start = 0
         for name, header in zip(self.spec.shards, self._headers, strict=True):
             part = self._array(name, key)
-            if key == "is_first" and not (part[0] and part.sum() == header["episode_seed"][1][0]):
+            if key == "is_first" and not (part[0] and part.sum() == header["episode_seed"].shape[0]):
                 raise self._damaged(name, "is_first must mark frame 0 and one frame per episode_seed")
-            whole[start : start + len(part)] = part
-            start += len(part)
+            stop = start + len(part)
+            first = self.is_first[start:stop] if key == "act" else part  # of use for actions alone
+            if fault := first_fault(key, part, first, action_bounds(self.spec.action_space)):
+                raise self._damaged(name, f"{fault} of the shard")
+            whole[start:stop] = part
+            start = stop
         return whole
 
     def _array(self, name: str, key: str) -> NDArray[Any]:
         try:
-            with np.load(self.folder / name, allow_pickle=False) as shard:
-                array: NDArray[Any] = shard[key]
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+            return npz_array(self.folder / name, key)
+        except ValueError as error:
             raise self._damaged(name, f"{key} cannot be read ({error})") from error
-        return array
 
-    def _checked(self, name: str) -> _Header:
+    def _checked(self, name: str) -> dict[str, ArrayHeader]:
         try:
-            return shard_header(self.folder / name)
+            return shard_header(self.folder / name, self.spec)
         except (FileNotFoundError, DatasetError) as error:
-            raise type(error)(
-                f"{error}. Delete it if it is there, and make it again with:\n  {self.spec.command}"
-            ) from error
+            raise type(error)(f"{error}. {self._advice()}") from error
 
     def _damaged(self, name: str, problem: str) -> DatasetError:
-        return DatasetError(
-            f"{self.folder / name}: {problem}. Delete it and make it again with:\n  {self.spec.command}"
-        )
+        return DatasetError(f"{self.folder / name}: {problem}. {self._advice()}")
+
+    def _advice(self) -> str:
+        return f"Delete it if it is there, and make it again, or collect the dataset anew; {self.spec.made_by()}"
 
 
-def shard_header(path: str | Path) -> _Header:
+def shard_header(path: str | Path, spec: DatasetSpec | None = None) -> dict[str, ArrayHeader]:
     """Look at the arrays of a shard without unpacking them.
+
+    Args:
+        path: The shard.
+        spec: What the arrays must fit, too: then nothing takes more memory than `dataset.json` says.
 
     Returns:
         dtype and shape by key.
@@ -303,36 +322,40 @@ def shard_header(path: str | Path) -> _Header:
         FileNotFoundError: If there is no such file.
         DatasetError: If it is not a shard with the arrays that this module documents.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
     try:
-        header = _npz_header(path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise DatasetError(f"{path} is not a readable .npz ({error})") from error
+        header = npz_headers(path)
+    except ValueError as error:
+        raise DatasetError(str(error)) from error
     if missing := (_REQUIRED.keys() | {"episode_seed"}) - header.keys():
         raise DatasetError(f"{path} lacks the arrays {sorted(missing)}")
     if unknown := header.keys() - _FRAME_ARRAYS.keys() - {"episode_seed"}:
-        raise DatasetError(f"{path} has the unknown arrays {sorted(unknown)}")
-    length = header["obs"][1][0]
+        raise DatasetError(f"{path} has the unknown arrays {shown(sorted(unknown))}")
+    length = sum(header["obs"].shape[:1])
     for key, (dtype, shape) in header.items():
         layouts = _FRAME_ARRAYS.get(key, _SEEDS)
-        if problem := _mismatch(dtype, shape, layouts, shape[0] if key == "episode_seed" else length):
+        if problem := _mismatch(dtype, shape, layouts, sum(shape[:1]) if key == "episode_seed" else length):
             raise DatasetError(f"{path}: {key} {problem}")
+    if not 1 <= header["episode_seed"].shape[0] <= length:
+        raise DatasetError(f"{path} has {header['episode_seed'].shape[0]} episodes of {length} frames in all")
+    if spec is not None:
+        _check_fits(path, header, spec)
     return header
 
 
-def _npz_header(path: Path) -> _Header:
-    """Dtype and shape of every array in an .npz."""
-    header = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                # numpy writes version 1.0 unless the header exceeds 64 KiB, which plain dtypes never do.
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError(f"{member} is not a .npy file of version 1.0")
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-            if fortran or not shape:
-                raise ValueError(f"{member} is a scalar or stored in Fortran order")
-            header[member.removesuffix(".npy")] = (dtype, shape)
-    return header
+def _check_fits(path: str | Path, header: dict[str, ArrayHeader], spec: DatasetSpec) -> None:
+    """Refuse a shard whose arrays are not what `dataset.json` says."""
+    frame = frame_shape(spec.observation_space)
+    bounds = action_bounds(spec.action_space)
+    frames, *found = header["obs"].shape
+    cells = header["tiles"].shape[1:3] if "tiles" in header else ()
+    if tuple(found) != frame:
+        raise DatasetError(f"{path}: frames are {tuple(found)}, but {SPEC_FILE} says {frame}")
+    dtype, (_, *components) = header["act"]
+    if tuple(components) != bounds[0].shape:
+        raise DatasetError(
+            f"{path}: actions are {dtype} of shape {tuple(components)}, but the action space is {in_words(bounds)}"
+        )
+    if frames >= (most := spec.shard_frames + spec.episode_length):
+        raise DatasetError(f"{path} has {frames:,} frames, but by shard_frames and episode_length less than {most:,}")
+    if max(cells, default=0) > max(frame):
+        raise DatasetError(f"{path}: tiles are {cells} cells, but a frame has {frame[:2]} pixels")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.data.spaces import action_bounds, frame_shape
+from lssvwm_models.data.splits import Split
+from lssvwm_models.utils.checks import check_fields, shown
+from lssvwm_models.utils.json_files import from_json, parse_json, read_json, to_json, write_json
 
 SPEC_FILE = "dataset.json"
 FORMAT = "lssvwm-episodes"
 VERSION = 1
+MOST_SEED: Final = 2**64 - 1
+_SHARD: Final = re.compile(r"shard-[0-9]{5,}\.npz")
 
 
 class DatasetError(ValueError):
@@ -37,7 +42,10 @@ class DatasetSpec:
         shard_frames: Frames asked for per shard.
         command: Shell command that makes, or goes on making, this dataset.
         complete: Whether every shard has been written.
-        shards: File names of the shards, in order.
+        shards: File names of the shards, in order, as `shard_name` makes them.
+
+    Raises:
+        ValueError: If a field is of another type, or is no such thing.
     """
 
     env_id: str
@@ -47,13 +55,26 @@ class DatasetSpec:
     preprocessing: str
     policy: str
     seed: int
-    split: str
+    split: Split
     episode_length: int
     frames: int
     shard_frames: int
     command: str
     complete: bool
     shards: list[str]
+
+    def __post_init__(self) -> None:
+        check_fields(self, seed=(0, MOST_SEED), frames=1, shard_frames=1, episode_length=1)
+        _check_origin(self)
+        frame_shape(self.observation_space)
+        if wrong := [name for name in self.shards if not _SHARD.fullmatch(name)]:
+            raise ValueError(f"shards={shown(wrong)} must be names of files like {shard_name(0)}")
+        if len(set(self.shards)) < len(self.shards):
+            raise ValueError(f"shards={shown(self.shards)} must be different files")
+
+    def made_by(self) -> str:
+        """The command, as what it is: words of whoever wrote the file, to be read before they are believed."""
+        return f"{SPEC_FILE} says that it was made by {self.command!r}"
 
 
 @dataclass(frozen=True)
@@ -77,14 +98,35 @@ class DatasetOrigin:
     preprocessing: str = "none"
     policy: str = "unknown"
     seed: int = 0
-    split: str = "train"
+    split: Split = "train"
     command: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self, seed=(0, MOST_SEED))
+        _check_origin(self)
+
+
+def _check_origin(about: DatasetSpec | DatasetOrigin) -> None:
+    """Refuse what both have and types alone do not say."""
+    if not about.env_id:
+        raise ValueError(f"env_id={about.env_id!r} must be a name")
+    try:
+        same = parse_json(to_json(about.env_kwargs), "env_kwargs") == about.env_kwargs
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise ValueError(f"env_kwargs={shown(about.env_kwargs)} must be plain numbers, texts, lists and dictionaries")
+    action_bounds(about.action_space)
+
+
+def shard_name(number: int) -> str:
+    """The file name of the shard with this number."""
+    return f"shard-{number:05d}.npz"
 
 
 def write_spec(folder: str | Path, spec: DatasetSpec) -> None:
     """Write `dataset.json` into an existing folder, whole or not at all."""
-    text = json.dumps({"format": FORMAT, "version": VERSION, **asdict(spec)}, indent=2) + "\n"
-    write_bytes(Path(folder) / SPEC_FILE, text.encode())
+    write_json(Path(folder) / SPEC_FILE, {"format": FORMAT, "version": VERSION, **asdict(spec)})
 
 
 def read_spec(folder: str | Path) -> DatasetSpec:
@@ -92,22 +134,23 @@ def read_spec(folder: str | Path) -> DatasetSpec:
 
     Raises:
         FileNotFoundError: If the folder has none.
-        DatasetError: If it is not a dataset description of this version.
+        DatasetError: If it is not a dataset description of this version; it names the field that is wrong.
     """
     path = Path(folder) / SPEC_FILE
     if not path.is_file():
         raise FileNotFoundError(f"No dataset at {folder}: {SPEC_FILE} is missing. Check the path, or collect one.")
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except ValueError as error:
-        raise DatasetError(f"{path} is not JSON ({error}): restore it, or collect the dataset again.") from error
+        raise DatasetError(f"{error}: restore it, or collect the dataset again.") from error
     kind = (content.pop("format", None), content.pop("version", None)) if isinstance(content, dict) else None
-    if kind != (FORMAT, VERSION):
+    if kind != (FORMAT, VERSION) or isinstance(kind[1], bool):
         raise DatasetError(
-            f"{path} has (format, version) {kind}, expected {(FORMAT, VERSION)}: collect the dataset again, "
+            f"{path} has (format, version) {shown(kind)}, expected {(FORMAT, VERSION)}: collect the dataset again, "
             "or read it with the release that wrote it."
         )
-    names = {field.name for field in fields(DatasetSpec)}
-    if differing := names ^ content.keys():
-        raise DatasetError(f"{path} lacks or adds the fields {sorted(differing)}: collect the dataset again.")
-    return DatasetSpec(**content)
+    try:
+        spec: DatasetSpec = from_json(DatasetSpec, content, SPEC_FILE)
+    except ValueError as error:
+        raise DatasetError(f"{folder}: {error}; restore it, or collect the dataset again.") from error
+    return spec

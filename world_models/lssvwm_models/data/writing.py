@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from lssvwm_models.data.episodes import Episode, EpisodeDataset, shard_name, write_shard
-from lssvwm_models.data.spec import DatasetError, DatasetOrigin, DatasetSpec, write_spec
+from lssvwm_models.data.episodes import Episode, EpisodeDataset, write_shard
+from lssvwm_models.data.spaces import Bounds, action_bounds, in_words
+from lssvwm_models.data.spec import DatasetError, DatasetOrigin, DatasetSpec, shard_name, write_spec
+from lssvwm_models.data.values import first_fault
+from lssvwm_models.utils.checks import shown
 
 SHARD_FRAMES: Final = 8192
 SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split")
-NO_SEED: Final = -1
-"""The seed of an episode whose environment was reset with an unknown one."""
 
 
 def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: DatasetOrigin) -> EpisodeDataset:
@@ -30,7 +31,7 @@ def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: Datas
 
     Raises:
         DatasetError: If the folder is not empty.
-        ValueError: If there are no episodes, or they do not go together.
+        ValueError: If there are no episodes, they do not go together, or have actions that are not in their space.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -41,7 +42,7 @@ def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: Datas
     try:
         shards: list[str] = []
         lengths: list[int] = []
-        for part in _parts(_alike(episodes)):
+        for part in _parts(_alike(episodes, action_bounds(origin.action_space))):
             shards.append(shard_name(len(shards)))
             lengths += map(len, part)
             shape = part[0].obs.shape[1:]
@@ -123,11 +124,14 @@ def _parts(episodes: Iterable[Episode]) -> Iterator[list[Episode]]:
         yield part
 
 
-def _alike(episodes: Iterable[Episode]) -> Iterator[Episode]:
-    """The same episodes; raises where one does not go with the first."""
+def _alike(episodes: Iterable[Episode], bounds: Bounds) -> Iterator[Episode]:
+    """The same episodes; raises where one does not go with the first, or with the space of actions."""
     first: dict[str, str] = {}
     for i, episode in enumerate(episodes):
-        layout = {key: f"{array.dtype} {array.shape[1:]}" for key, array in episode.arrays().items()}
+        if not isinstance(episode, Episode):
+            raise ValueError(f"episode number {i + 1} is {shown(episode)}; expected an Episode")
+        arrays = episode.arrays()
+        layout = {key: f"{array.dtype} {array.shape[1:]}" for key, array in arrays.items()}
         first = first or layout
         for key in sorted(layout.keys() | first.keys()):
             if layout.get(key) != first.get(key):
@@ -135,4 +139,8 @@ def _alike(episodes: Iterable[Episode]) -> Iterator[Episode]:
                     f"episodes of one dataset must agree in {key}: in the first it is {first.get(key)}, in number "
                     f"{i + 1} {layout.get(key)}"
                 )
+        if episode.act.shape[1:] != bounds[0].shape:
+            raise ValueError(f"actions are {layout['act']} each, but the action space is {in_words(bounds)}")
+        if fault := first_fault("act", episode.act, arrays["is_first"], bounds):
+            raise ValueError(f"episode number {i + 1}: {fault}")
         yield episode

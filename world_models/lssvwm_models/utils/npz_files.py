@@ -79,17 +79,17 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ArrayHeader:
     """The header of one array, if the file can hold what it says."""
-    name = member.filename
-    if not name.endswith(SUFFIX) or member.compress_type not in _METHODS:
-        raise ValueError(f"{name} is not a stored or deflated {SUFFIX} file")
+    name = member.filename.removesuffix(SUFFIX)
+    if not member.filename.endswith(SUFFIX) or member.compress_type not in _METHODS:
+        raise ValueError(f"{member.filename} is not a stored or deflated {SUFFIX} file")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):  # numpy writes others only for headers above 64 KiB, which no plain array has
-            raise ValueError(f"{name} is not a {SUFFIX} file of version 1.0")
+            raise ValueError(f"{member.filename} is not a {SUFFIX} file of version 1.0")
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         before = file.tell()
     if dtype.kind not in "biufc":
-        raise ValueError(f"{name} holds {dtype}, expected numbers")
+        raise ValueError(f"{name} is {dtype}, expected numbers")
     header = ArrayHeader(dtype, shape)
     if min(shape, default=0) < 0 or before + header.nbytes != member.file_size:
         raise ValueError(f"{name} has {member.file_size} bytes, but its header says {dtype} {shape}")
