@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,16 +13,14 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from lssvwm_agents.policies.distributions import ActionDistribution, Categorical, TanhGaussian
 from lssvwm_env.simulator.simulator import Simulator, tensor_differences
 from lssvwm_env.utils.json_types import space_from_json
-from lssvwm_models.utils.checks import check_at_least
-from lssvwm_models.utils.files import write_bytes
-from lssvwm_models.utils.json_files import from_json
+from lssvwm_models.utils.checks import check_fields
+from lssvwm_models.utils.json_files import from_json, parse_json, to_json
+from lssvwm_models.utils.tensor_files import load_tensors, save_tensors, tensor_bytes
 from lssvwm_models.utils.two_hot import mean_bin, symexp, two_hot_loss
 
 FORMAT: Final = "lssvwm-actor-critic"
@@ -49,7 +46,7 @@ class ActorCriticConfig:
     reach: float = 20.0
 
     def __post_init__(self) -> None:
-        check_at_least(self, feature_dim=1, width=1, depth=1)
+        check_fields(self, feature_dim=1, width=1, depth=(1, 64))
         if self.reach <= 0:
             raise ValueError(f"reach is {self.reach}; expected more than 0")
         space = space_from_json(self.action_space, "action_space")
@@ -166,15 +163,12 @@ class ActorCritic(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write to a safetensors file, whole or not at all."""
-        metadata = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
-        write_bytes(path, self._weights(metadata))
+        metadata = {"format": FORMAT, "config": to_json(asdict(self.config))}
+        save_tensors(path, self.state_dict(), metadata)
 
     def sha256(self) -> str:
         """SHA-256 of the weights, in hexadecimal."""
-        return hashlib.sha256(self._weights()).hexdigest()
-
-    def _weights(self, metadata: dict[str, str] | None = None) -> bytes:
-        return save({k: v.contiguous() for k, v in self.state_dict().items()}, metadata)
+        return hashlib.sha256(tensor_bytes(self.state_dict())).hexdigest()
 
     @staticmethod
     def load(path: str | Path, simulator: Simulator | None = None) -> ActorCritic:
@@ -188,24 +182,21 @@ class ActorCritic(nn.Module):
             FileNotFoundError: If there is none.
             ValueError: If it is another file, damaged, or was trained on the features of another simulator.
         """
-        try:
-            with safe_open(str(path), "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, IsADirectoryError) as error:
-            raise ValueError(f"{path} is not a safetensors file ({error})") from error
+        tensors, metadata = load_tensors(path)
         if metadata.get("format") != FORMAT:
             raise ValueError(f"{path} holds tensors, but no actor-critic; write one with ActorCritic.save()")
         try:
-            config = from_json(ActorCriticConfig, json.loads(metadata["config"]), "config")
+            config = from_json(ActorCriticConfig, parse_json(metadata["config"], "its config"), "config")
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path} is damaged, or of another release: {error}") from error
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the global stream alone
-            actor_critic = ActorCritic(config)
-        if differences := tensor_differences(tensors, actor_critic.state_dict()):
+        with torch.device("meta"):  # before what the config asks for takes any memory
+            wanted = ActorCritic(config).state_dict()
+        if differences := tensor_differences(tensors, wanted):
             raise ValueError(
                 f"{path} is damaged, or of another release: its tensors are not those of its config:\n{differences}"
             )
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the global stream alone
+            actor_critic = ActorCritic(config)
         if simulator is not None and config.weights_sha256 != simulator.weights_sha256:
             raise ValueError(
                 f"{path} was trained on the features of the weights {str(config.weights_sha256)[:12]}..., but this "

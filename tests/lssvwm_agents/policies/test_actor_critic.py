@@ -215,6 +215,8 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
         ({"width": "wide"}, "config.width is 'wide'; expected an integer"),
         ({"height": 3}, "config has the unknown field 'height'"),
         ({"action_space": {"type": "Graph"}}, "action_space is .*expected type Discrete with n"),
+        ({"depth": 10**6}, "depth=1000000 must be at most 64"),
+        ({"width": 10**9}, r"tensors are not those of its config:\n  actor.0.bias: found"),  # 4 EB, if it were made
         ({"width": 8}, r"tensors are not those of its config:\n  actor.0.bias: found .*\(16,\), expected .*\(8,\)"),
     ],
 )
@@ -225,6 +227,24 @@ def test_damaged_files_are_named(changes: dict[str, Any], message: str, tmp_path
     save_file(made.state_dict(), path, {"format": "lssvwm-actor-critic", "config": json.dumps(config)})
     with pytest.raises(ValueError, match=message):
         ActorCritic.load(path)
+
+
+def test_every_flipped_bit_is_refused_or_of_no_account(tmp_path: Path) -> None:
+    made = random_actor_critic()
+    made.save(path := tmp_path / "policy.safetensors")
+    data = path.read_bytes()
+    made.save(path)
+    assert path.read_bytes() == data
+    for bit in np.random.default_rng(0).choice(8 * len(data), 200, replace=False).tolist():
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = ActorCritic.load(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+        else:
+            assert loaded.sha256() == made.sha256() and loaded.config == made.config
 
 
 def test_features_of_another_simulator_are_refused(toy_simulator: Simulator, tmp_path: Path) -> None:

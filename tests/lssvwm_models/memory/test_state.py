@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from lssvwm_models.memory.state import CompactState, WorldModelState
@@ -23,7 +25,7 @@ def make(batch=3, seed=0, attention=False):
         kv=tuple(torch.randn(batch, 2, 4, 2, 2, 3, generator=g) for _ in range(2)),
         latents=torch.randn(batch, 4, 6, generator=g),
         feats=torch.randn(batch, 7, generator=g),
-        pose=torch.randint(-9, 9, (batch, 3), generator=g),
+        pose=torch.randint(-9, 9, (batch, 3), generator=g) * torch.tensor([1, 1, 0]),
         age=torch.randint(0, 9, (batch,), generator=g),
     )
     state.ssm[0][0, 1] = 0  # a tube that has seen nothing
@@ -47,6 +49,50 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
     make().save(path := tmp_path / "s.safetensors")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"s.safetensors is not a saved world model state"):
+        WorldModelState.load(path)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_every_flipped_bit_is_refused_or_of_no_account(tmp_path, compact):
+    state = make()
+    (state.truncated(2) if compact else state).save(path := tmp_path / "s.safetensors", {"keys": "[1, 2, 3]"})
+    kept, _ = WorldModelState.load(path)
+    data = path.read_bytes()
+    (state.truncated(2) if compact else state).save(path, {"keys": "[1, 2, 3]"})
+    assert path.read_bytes() == data
+    for bit in np.random.default_rng(0).choice(8 * len(data), 200, replace=False).tolist():
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            loaded, metadata = WorldModelState.load(path)
+        except ValueError as error:
+            assert "s.safetensors is not a saved world model state" in str(error)
+        else:
+            assert equal(loaded, kept) and metadata["keys"] == "[1, 2, 3]"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("age", torch.tensor([1, -1]), "age is torch.int64 from -1 to 1; expected int64, from 0 to"),
+        ("age", torch.tensor([1, 2**63 - 1]), "age is torch.int64 from 1 to 9223372036854775807"),
+        ("age", torch.tensor([1.0, 1.0]), "age is torch.float32"),
+        ("pose", torch.tensor([[0, 0, 0], [0, 0, 4]]), "expected x and y of up to 4,194,304, and a heading"),
+        ("pose", torch.tensor([[0, 0, 0], [0, 0, -1]]), "heading from 0 to 3"),
+        ("pose", torch.tensor([[0, 0, 0], [2**22 + 1, 0, 0]]), "expected x and y of up to"),
+        ("pose", torch.tensor([[0, 0, 0], [0, -(2**63), 0]]), "expected x and y of up to"),
+        ("pose", torch.zeros(2, 3), "pose is"),
+        ("feats", torch.full((2, 7), torch.nan), "not finite"),
+        ("ssm.0", torch.full((2, 4, 2, 3, 5), torch.inf), "not finite"),
+    ],
+)
+def test_files_without_a_sum_are_read_and_what_cannot_be_in_them_is_refused(tmp_path, name, value, message):
+    state = make(2)
+    save_file(state.tensors(), path := tmp_path / "s.safetensors")
+    assert equal(WorldModelState.load(path)[0], state)
+    save_file(state.tensors() | {name: value}, path)
+    with pytest.raises(ValueError, match=f"s.safetensors is not a saved world model state .*{message}"):
         WorldModelState.load(path)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from lssvwm_models.memory.state_size import first_channels, needed_channels
-from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.utils.checks import MOST
+from lssvwm_models.utils.tensor_files import load_tensors, save_tensors
+
+FARTHEST: Final = 2**22  # cells from where a dream began; in float32, quarters of a cell are still told apart there
 
 State = TypeVar("State")
 
@@ -139,7 +140,7 @@ class WorldModelState:
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
         """Write to a safetensors file, whole or not at all."""
-        _save(path, self.tensors(), metadata)
+        save_tensors(path, self.tensors(), metadata)
 
     @staticmethod
     def load(path: str | Path) -> tuple[WorldModelState, dict[str, str]]:
@@ -233,7 +234,7 @@ class CompactState:
 
     def save(self, path: str | Path, metadata: dict[str, str] | None = None) -> None:
         """Write to a safetensors file, whole or not at all. `WorldModelState.load` reads it too."""
-        _save(path, self.tensors(), metadata)
+        save_tensors(path, self.tensors(), metadata)
 
     @staticmethod
     def load(path: str | Path) -> tuple[CompactState, dict[str, str]]:
@@ -244,18 +245,24 @@ class CompactState:
         return compact, metadata
 
 
-def _save(path: str | Path, named: dict[str, Tensor], metadata: dict[str, str] | None) -> None:
-    data = save({k: t.clone(memory_format=torch.contiguous_format) for k, t in named.items()}, metadata)
-    write_bytes(path, data)
-
-
 def _load(path: str | Path, build: Callable[[dict[str, Tensor]], State]) -> tuple[State, dict[str, str]]:
     """What `build` makes of the tensors of a file, and its metadata."""
     try:
-        with safe_open(str(path), "pt") as file:
-            named = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-            return build(named), file.metadata() or {}
+        named, metadata = load_tensors(path)
+        _check_counts(named["age"], named["pose"])
+        return build(named), metadata
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(f"{path} is not a saved world model state ({error}); save one with save_state()") from error
+
+
+def _check_counts(age: Tensor, pose: Tensor) -> None:
+    """Refuse ages and poses that no dream comes to."""
+    if age.dtype != torch.long or bool(((age < 0) | (age > MOST)).any()):
+        raise ValueError(f"age is {age.dtype} from {age.min()} to {age.max()}; expected int64, from 0 to {MOST}")
+    heading = pose[..., 2]
+    if pose.dtype != torch.long or bool(
+        (pose > FARTHEST).any() | (pose < -FARTHEST).any() | (heading != heading % 4).any()
+    ):
+        raise ValueError(f"pose is {pose.tolist()}; expected x and y of up to {FARTHEST:,}, and a heading from 0 to 3")

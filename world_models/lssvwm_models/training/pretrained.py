@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lssvwm_models.memory.scans import BlockScan
@@ -17,6 +15,7 @@ from lssvwm_models.model.blocks import Block
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.network import Network
 from lssvwm_models.model.world_model import WorldModel
+from lssvwm_models.utils.tensor_files import load_tensors
 
 # The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
 PARAMETERS: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
@@ -121,11 +120,9 @@ def load_weights(model: WorldModel, file: str | Path) -> None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        return load_tensors(path)[0]
+    except ValueError as error:
         raise ValueError(
-            f"{path} is not a safetensors file ({error}). Pickled checkpoints are not opened, as they can run code: "
-            "convert it where you trust it, with safetensors.torch.save_file"
+            f"{error}. If it is pickled: such checkpoints are not opened, as they can run code; convert it where you "
+            "trust it, with safetensors.torch.save_file"
         ) from error
