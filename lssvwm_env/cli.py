@@ -93,7 +93,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         getattr(part, function)(tyro.cli(getattr(part, config), prog=f"lssvwm {name}", args=arguments[words:]))
     except (ValueError, OSError) as error:
-        print(f"lssvwm {name}: {error}", file=sys.stderr)
+        from lssvwm_env.utils.strangers import printable  # errors quote files, which may be anyone's
+
+        print(f"lssvwm {name}: {printable(error)}", file=sys.stderr)
         return 1
     return 0
 

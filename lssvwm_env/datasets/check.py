@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from lssvwm_env.real.pixels import MULTIPLE
 from lssvwm_env.real.policies import policy_words
-from lssvwm_env.utils.json_types import ActionSpace, space_from_json
-from lssvwm_models.data import NO_SEED, DatasetError, EpisodeDataset, read_spec
+from lssvwm_env.utils.strangers import Screen
+from lssvwm_models.data import NO_SEED, DatasetError, DatasetSpec, EpisodeDataset, read_spec
 from lssvwm_models.data.episodes import shard_header
+from lssvwm_models.data.spaces import action_bounds, frame_shape
+from lssvwm_models.data.values import Fault, value_faults
+from lssvwm_models.utils.npz_files import npz_array
 
 START_FRAMES: Final = 16  # as by default in `TrainConfig`, whose import would bring torch
 MOST_ACTIONS: Final = 12  # lines of a histogram
+MOST_LEARNED: Final = 147  # reward: where the last bin of `RewardHead` lies, whose import would bring torch, too
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,11 @@ def check_dataset(folder: str | Path) -> list[str]:
     folder = Path(folder)
     try:
         spec = read_spec(folder)
-        space = space_from_json(spec.action_space, "action_space in dataset.json")
     except (OSError, ValueError) as error:
         return [str(error)]
-    problems = [] if spec.complete else [f"it is incomplete; finish it with: {spec.command}"]
-    shape = tuple(spec.observation_space.get("shape", ()))
-    if len(shape) != 3 or shape[0] != shape[1] or shape[0] % MULTIPLE:
+    problems = [] if spec.complete else [f"it is incomplete: finish it, or collect it anew; {spec.made_by()}"]
+    shape = frame_shape(spec.observation_space)
+    if shape[0] != shape[1] or shape[0] % MULTIPLE:
         problems.append(f"its frames are {shape}; expected squares with a side that is a multiple of {MULTIPLE}")
     first_places: dict[str, str] = {}
     count: Counter[str] = Counter()
@@ -84,27 +83,41 @@ def check_dataset(folder: str | Path) -> list[str]:
         if not spec.complete and not (folder / name).exists():
             continue  # it is yet to come
         try:
-            arrays = _arrays(folder / name)
+            arrays = _arrays(folder / name, spec)
         except (OSError, ValueError) as error:
-            problems.append(f"{error}; make it again with: {spec.command}")
+            problems.append(f"{error}; make it again: {spec.made_by()}")
             continue
         obs = arrays["obs"]
         starts = np.flatnonzero(arrays["is_first"])
         lengths += np.diff([*starts, len(obs)]).tolist()
         frame = obs[0] if frame is None else frame
-        varied = varied or obs.shape[1:] != frame.shape or bool((obs != frame).any())
-        for what, wrong in _faults(arrays, space, shape):
+        varied = varied or bool((obs != frame).any())
+        for what, wrong in _faults(arrays, spec):
             first_places.setdefault(what, f"{name}, frame {int(wrong.argmax())}")
             count[what] += int(wrong.sum())
     problems += [f"{what}: {count[what]:,} time(s), first in {place}" for what, place in first_places.items()]
     if frame is not None and not varied:
         problems.append("all frames look alike")
+    if not problems:
+        problems += _contradictions(folder, spec, lengths)
     if max(lengths) <= START_FRAMES:
         problems.append(
             f"its longest episode has {max(lengths)} frames, but `lssvwm train` begins dreams from {START_FRAMES} of a "
             "longer one: collect longer episodes, or train with a lower --start-frames"
         )
     return problems
+
+
+def _contradictions(folder: Path, spec: DatasetSpec, lengths: list[int]) -> Iterator[str]:
+    """Where sound shards are not what `dataset.json` says of them, or do not go together."""
+    if sum(lengths) < spec.frames:
+        yield f"it has {sum(lengths):,} frames, but dataset.json says at least {spec.frames:,}"
+    if max(lengths) > spec.episode_length:
+        yield f"an episode has {max(lengths):,} frames, but dataset.json says at most {spec.episode_length:,}"
+    try:
+        EpisodeDataset(folder)
+    except (OSError, ValueError) as error:
+        yield str(error)
 
 
 def check_pair(train: str | Path, test: str | Path) -> list[str]:
@@ -125,46 +138,32 @@ def check_pair(train: str | Path, test: str | Path) -> list[str]:
     return problems
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    shard_header(path)  # says best what is wrong with dtypes and shapes
-    try:
-        with np.load(path, allow_pickle=False) as shard:
-            arrays = {key: np.asarray(shard[key]) for key in shard.files}
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DatasetError(f"{path} is damaged ({error})") from error
+def _arrays(path: Path, spec: DatasetSpec) -> dict[str, NDArray[Any]]:
+    arrays = {key: npz_array(path, key) for key in shard_header(path, spec)}
     is_first = arrays["is_first"]
-    if not len(is_first) or not is_first[0] or is_first.sum() != len(arrays["episode_seed"]):
+    if not is_first[0] or is_first.sum() != len(arrays["episode_seed"]):
         raise DatasetError(f"{path}: is_first must mark frame 0 and one frame per episode_seed")
     return arrays
 
 
-def _faults(
-    arrays: dict[str, NDArray[Any]], space: ActionSpace, shape: tuple[int, ...]
-) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _faults(arrays: dict[str, NDArray[Any]], spec: DatasetSpec) -> Iterator[Fault]:
     """What can be wrong with the frames of a shard, and those (N,) with which it is, if there are any."""
     act = arrays["act"]
     rew = arrays["rew"]
     first = arrays["is_first"]
     last = np.append(first[1:], True)
-    vectors = act.reshape(len(act), -1)
-    everywhere = np.ones(len(act), np.bool_)
+    no_seed = np.zeros_like(first)
+    no_seed[first] = arrays["episode_seed"] < NO_SEED
     faults = {
-        "an episode begins with an action, but none led there": first & vectors.any(1),
+        "an episode begins with an action, but none led there": first & act.reshape(len(act), -1).any(1),
         "an episode begins with a reward, but nothing led there": first & (rew != 0),
         "an episode has one frame only": first & last,
         "an episode goes on after its end": (arrays["terminated"] | arrays["truncated"]) & ~last,
-        "a reward is not a finite number": ~np.isfinite(rew),
-        f"frames are {arrays['obs'].shape[1:]}, but dataset.json says {shape}": everywhere
-        & (arrays["obs"].shape[1:] != shape),
+        f"an episode seed is below {NO_SEED}, which is where none is known": no_seed,
     }
-    if isinstance(space, gym.spaces.Discrete) != (act.ndim == 1) or act.shape[1:] != space.shape:
-        faults[f"actions are {act.dtype} of shape {act.shape[1:]}, but the action space is {space}"] = everywhere
-    else:
-        low = space.low if isinstance(space, gym.spaces.Box) else 0
-        high = space.high if isinstance(space, gym.spaces.Box) else space.n - 1
-        inside = ((vectors >= low) & (vectors <= high)).all(1)  # not so for what is not a number
-        faults[f"an action is not in {space}"] = ~inside & ~first
     yield from ((what, wrong) for what, wrong in faults.items() if wrong.any())
+    for key in ("rew", "act"):
+        yield from value_faults(key, arrays[key], first, action_bounds(spec.action_space))
 
 
 def _print(dataset: EpisodeDataset) -> None:
@@ -183,6 +182,8 @@ def _print(dataset: EpisodeDataset) -> None:
         "their frames": "{:,} {:,} {:,} {:,} {:,} (least, quartiles, most)".format(*quartiles),
         "rewards": f"{np.count_nonzero(rewarded):,} not 0, {dataset.rew.sum() / len(lengths):.3g} per episode",
     }
+    if (largest := float(np.abs(dataset.rew).max())) > MOST_LEARNED:
+        rows["their size"] = f"up to {largest:.3g}, of which a model learns {MOST_LEARNED}: scale them down"
     taken = dataset.act[~first]
     if taken.ndim == 1 and len(taken):
         for action, count in sorted(Counter(taken.tolist()).most_common(MOST_ACTIONS)):
@@ -192,4 +193,4 @@ def _print(dataset: EpisodeDataset) -> None:
             rows[f"action[{i}]"] = f"{column.min():.3g} to {column.max():.3g}, mean {column.mean():.3g}"
     for row in rows.items():
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    Screen().print(table)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from lssvwm_env.cli import main
-from lssvwm_env.datasets.check import START_FRAMES, check_dataset, check_pair
+from lssvwm_env.datasets.check import MOST_LEARNED, START_FRAMES, check_dataset, check_pair
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.train import TrainConfig
+from lssvwm_models.model.heads import RewardHead
+from lssvwm_models.utils.two_hot import symexp
 
 Arrays = dict[str, np.ndarray]
 
@@ -94,6 +96,65 @@ def test_what_is_wrong_is_said(folder: Path, change: Callable[[Arrays], object],
     assert problem in found
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"frames": 61}, "it has 60 frames, but dataset.json says at least 61"),
+        ({"episode_length": 19}, "an episode has 20 frames, but dataset.json says at most 19"),
+        ({"shards": ["shard-00000.npz"]}, "it has 40 frames, but dataset.json says at least 60"),
+        ({"shard_frames": 10}, "has 40 frames, but by shard_frames and episode_length less than 30"),
+        ({"shards": []}, "it has 0 frames"),
+    ],
+)
+def test_descriptions_that_the_shards_contradict_are_named(
+    folder: Path, changes: dict[str, object], problem: str
+) -> None:
+    describe(folder, **changes)
+    assert problem in check_dataset(folder)[0]
+
+
+def test_shards_that_do_not_go_together_are_named(folder: Path) -> None:
+    damage(folder, lambda arrays: arrays.pop("pose"))
+    assert "pose is ArrayHeader(" in check_dataset(folder)[0]
+
+
+def test_seeds_that_are_none_are_named(folder: Path) -> None:
+    damage(folder, put("episode_seed", 1, -7))
+    assert check_dataset(folder) == [
+        "an episode seed is below -1, which is where none is known: 1 time(s), first in shard-00000.npz, frame 20"
+    ]
+
+
+def test_rewards_that_are_larger_than_any_that_is_learned_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = RewardHead(4)
+    assert int(symexp(head.bins[-1])) == MOST_LEARNED
+    main(["check", "--dataset", str(folder)])
+    assert "their size" not in capsys.readouterr().out
+    damage(folder, put("rew", 7, -148))
+    assert main(["check", "--dataset", str(folder)]) == 0
+    assert "up to 148, of which a model learns 147" in " ".join(capsys.readouterr().out.split())
+
+
+HOSTILE = "<script>x</script>[red]R[/red][link=http://e]L[/link] \x1b[2J\x07\u202e\nlast"
+
+
+@pytest.mark.parametrize("field", ["env_id", "env_kwargs", "preprocessing", "policy", "command"])
+def test_what_strangers_wrote_is_shown_and_does_nothing(
+    folder: Path, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    describe(folder, **{field: {HOSTILE: HOSTILE} if field == "env_kwargs" else HOSTILE})
+    assert main(["check", "--dataset", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.replace("\n", "").isprintable()
+    if field != "command":  # of which a sound dataset says nothing
+        assert "[red]R[/red][link=http://e]L[/link]" in "".join(shown.split())
+    describe(folder, complete=False)
+    assert main(["check", "--dataset", str(folder)]) == 1
+    assert capsys.readouterr().err.replace("\n", "").isprintable()
+
+
 def test_what_is_wrong_in_several_shards_is_said_once(folder: Path) -> None:
     for shard in ("shard-00000.npz", "shard-00001.npz"):
         damage(folder, put("rew", 5, np.inf), shard)
@@ -106,19 +167,22 @@ def test_files_that_are_lost_or_damaged_are_named(folder: Path) -> None:
     for size in (len(whole) // 2, 0):
         (folder / "shard-00000.npz").write_bytes(whole[:size])
         damaged, lost = check_dataset(folder)[:2]
-        assert "shard-00000.npz is not a readable .npz" in damaged and "make it again with: lssvwm collect" in damaged
+        assert "shard-00000.npz is not a readable .npz" in damaged and "was made by 'lssvwm collect" in damaged
         assert "shard-00001.npz is missing" in lost
     content = bytearray(whole)
     content[len(whole) // 2] ^= 0xFF  # the headers are fine
     (folder / "shard-00000.npz").write_bytes(content)
-    assert "shard-00000.npz is damaged (" in check_dataset(folder)[0]
+    assert "shard-00000.npz is not a readable .npz (" in check_dataset(folder)[0]
 
 
 def test_descriptions_that_are_wrong_are_named(folder: Path) -> None:
     describe(folder, complete=False)
-    assert "it is incomplete; finish it with: lssvwm collect" in check_dataset(folder)[0]
+    assert (
+        "it is incomplete: finish it, or collect it anew; dataset.json says that it was made by 'lssvwm "
+        in (check_dataset(folder)[0])
+    )
     describe(folder, action_space={"type": "Text"})
-    assert "expected type Discrete" in check_dataset(folder)[0]
+    assert "action_space={'type': 'Text'} must be type Discrete" in check_dataset(folder)[0]
     (folder / "dataset.json").write_text("{")
     assert "is not JSON" in check_dataset(folder)[0]
     (folder / "dataset.json").unlink()
@@ -134,7 +198,7 @@ def test_frames_that_teach_nothing_are_named(folder: Path) -> None:
 def test_frames_that_cannot_be_cut_into_tokens_are_named(folder: Path) -> None:
     for shard in ("shard-00000.npz", "shard-00001.npz"):
         damage(folder, lambda arrays: arrays.update(obs=arrays["obs"][:, :60, :60]), shard)
-    describe(folder, observation_space={"shape": [60, 60, 3]})
+    describe(folder, observation_space={"type": "Box", "low": 0, "high": 255, "shape": [60, 60, 3], "dtype": "uint8"})
     assert check_dataset(folder) == ["its frames are (60, 60, 3); expected squares with a side that is a multiple of 8"]
 
 
