@@ -185,7 +185,7 @@ def test_a_run_of_an_older_version_goes_on_if_what_is_new_is_as_by_default(datas
     del before["training"]["curriculum"], before["training"]["objective"]["recall"], before["model"]["block_frames"]
     (tmp_path / "config.json").write_text(json.dumps(before))
     checkpoint = torch.load(tmp_path / "checkpoint.pt")
-    for name in ("frames", "stage", "stage_losses", "moments_strength"):
+    for name in ("frames", "stage", "stage_losses", "moments_strength", "sha256"):
         del checkpoint[name]
     for name, old_name in {"odometry_trained": "reckons", "heads_trained": "judges"}.items():
         checkpoint[old_name] = checkpoint.pop(name)
@@ -379,6 +379,7 @@ def test_runs_from_before_muon_go_on_with_adamw_alone(dataset, tmp_path):
     (tmp_path / "old" / "config.json").write_text(json.dumps(settings))
     state = torch.load(tmp_path / "old" / "checkpoint.pt", weights_only=True)
     state["optimizer"] = state.pop("optimizers")[0]
+    del state["sha256"]
     torch.save(state, tmp_path / "old" / "checkpoint.pt")
 
     with pytest.raises(ValueError, match="optimizer: adamw there, muon now"):

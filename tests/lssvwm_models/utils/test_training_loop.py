@@ -89,3 +89,15 @@ def test_without_an_evaluation_none_is_logged(tmp_path):
     loop = Counting(tmp_path)
     loop.loop()
     assert [line["step"] for line in lines(loop)] == [4, 8, 10]
+
+
+def test_progress_is_told_where_there_is_no_terminal(tmp_path, capsys):
+    Counting(tmp_path).loop()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("count 4 of 10  2.5  ") and lines[-1] == "count 10 of 10  9.5  0:00:00 left"
+
+
+def test_a_checkpoint_of_another_training_is_refused_by_name(tmp_path):
+    RunFolder(tmp_path, {}).save_checkpoint({"step": 1, "seconds": 1.0, "weights": 3})
+    with pytest.raises(ValueError, match=r"checkpoint.pt is not of this training, .*'sum'.*delete it to begin anew"):
+        Counting(tmp_path)

@@ -19,7 +19,7 @@ from lssvwm_models.training.config import TrainingConfig
 from lssvwm_models.training.foresight import Following, Foresight
 from lssvwm_models.training.losses import drawn_channels, event_losses
 from lssvwm_models.training.objective import ObjectiveConfig, context_noised
-from lssvwm_models.utils.progress import progress_bar
+from lssvwm_models.utils.progress import progress
 from lssvwm_models.utils.randomness import modules_drawn_from
 
 HEADS: Final = ("features", "reward", "termination")
@@ -75,10 +75,10 @@ def head_examples(
     """
     length = max(config.lengths)
     count = config.batch_size(length)
+    batches = -(-config.head_sequences // count)
     examples: list[HeadExamples] = []
-    with progress_bar() as bar:
-        task = bar.add_task("heads", total=-(-config.head_sequences // count), status="")
-        for number in range(-(-config.head_sequences // count)):
+    with progress("heads", batches) as report:
+        for number in range(batches):
             batch, rng = draw(number)
             with autocast(config.device, config.bf16):
                 tokens, around = head_inputs(model, batch, config.objective, rng)
@@ -96,7 +96,7 @@ def head_examples(
                     Following.of(batch, row, frame),
                 )
             )
-            bar.update(task, advance=1)
+            report(number + 1, "")
     surroundings = [example.around for example in examples if example.around is not None]
     return HeadExamples(
         torch.cat([example.tokens for example in examples]),

@@ -13,7 +13,7 @@ from lssvwm_models.data.segments import to_frames
 from lssvwm_models.memory.geometry import ego_motion
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import TrainingConfig
-from lssvwm_models.utils.progress import progress_bar
+from lssvwm_models.utils.progress import progress
 
 BATCH_SIZE: Final = 256  # steps
 LR: Final = 2e-3
@@ -37,8 +37,7 @@ def train_odometry(model: WorldModel, dataset: EpisodeDataset, frames: int, conf
     candidates = np.flatnonzero(~dataset.is_first[1:frames])
     chance = _chances(dataset, candidates, model.config.action.kind == "discrete")
     choices = np.random.default_rng(config.seed).choice(candidates, (total, BATCH_SIZE), p=chance)
-    with progress_bar() as bar:
-        task = bar.add_task("odometry", total=total, status="")
+    with progress("odometry", total) as report:
         for step, i in enumerate(np.sort(choices)):
             optimizer.param_groups[0]["lr"] = lr_at(step, total)
             latents = model.tokenizer.encode(to_frames(dataset.obs[i]).to(config.device))
@@ -49,7 +48,7 @@ def train_odometry(model: WorldModel, dataset: EpisodeDataset, frames: int, conf
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            bar.update(task, advance=1, status=f"loss {float(loss.detach()):.5f}")
+            report(step + 1, f"loss {float(loss.detach()):.5f}")
     return float(loss.detach())
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from lssvwm_models.utils.files import write_atomic, write_bytes
+from lssvwm_models.utils.files import lock_folder, write_bytes
+from lssvwm_models.utils.json_files import read_json, to_json
+from lssvwm_models.utils.tensor_files import load_tree, save_tree
 
 
 class RunFolder:
@@ -23,21 +25,29 @@ class RunFolder:
     package may have made it: settings that it did not know have to be as in `defaults`.
 
     Raises:
-        ValueError: If the folder holds a run with another configuration; the message lists what differs.
+        ValueError: If the folder holds a run with another configuration; the message lists what differs. Or if another
+            process is at it.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config, indent=2, default=str) + "\n"
+        self._lock = lock_folder(folder)
+        text = to_json(config, indent=2, default=str) + "\n"
         path = folder / "config.json"
         if path.exists():
             # Compared as they look in the file: there a tuple is a list, and a path a string.
-            as_written = json.loads(json.dumps(defaults or {}, default=str))
-            self._refuse_other(_flat(json.loads(path.read_text())), _flat(json.loads(text)), _flat(as_written))
+            as_written = json.loads(to_json(defaults or {}, default=str))
+            self._refuse_other(_flat(read_json(path)), _flat(json.loads(text)), _flat(as_written))
         else:
             write_bytes(path, text.encode())
-        self._events = SummaryWriter(str(folder / "tensorboard"))
+        self._purge_step: int | None = None
+        self._events: SummaryWriter | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the last checkpoint."""
+        return self.folder / "checkpoint.pt"
 
     def _refuse_other(self, before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> None:
         before = {key: defaults[key] for key in now.keys() & defaults.keys()} | before
@@ -53,35 +63,51 @@ class RunFolder:
             )  # fmt: skip
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append a line of metrics to `metrics.jsonl` and to TensorBoard."""
+        """Append a line of metrics to `metrics.jsonl` and to TensorBoard; there, `null` is what is not finite."""
+        line = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time(), 1), **metrics}) + "\n")
+            file.write(to_json({"step": step, "time": round(time.time(), 1), **line}) + "\n")
+        if self._events is None:
+            self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._purge_step)
         for name, value in metrics.items():
             self._events.add_scalar(name, value, step)
         self._events.flush()
 
     def metrics(self) -> list[dict[str, float]]:
-        """All lines of `metrics.jsonl`; of one that a kill cut off, nothing."""
+        """All lines of `metrics.jsonl`, without what was not finite; of a line that a kill cut off, nothing."""
+        return [{name: value for name, value in line.items() if value is not None} for line in self._lines()]
+
+    def _lines(self) -> list[dict[str, Any]]:
         path = self.folder / "metrics.jsonl"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:  # older releases wrote NaN, which is no JSON
+            return [json.loads(line, parse_constant=lambda _: None) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): delete it, and the run goes on without it") from error
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, before the run that goes on from there logs it again."""
-        text = "".join(json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step)
+        text = "".join(to_json(line) + "\n" for line in self._lines() if line["step"] <= step)
         write_bytes(self.folder / "metrics.jsonl", text.encode())
+        self._purge_step = step + 1
+        self._events = None
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, whole or not at all."""
-        write_atomic(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
+        save_tree(self.checkpoint, state)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint (tensors and plain values only), or None if there is none yet."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
+        """The last checkpoint (tensors and plain values only), or None if there is none yet.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        if not self.checkpoint.exists():
             return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
+        try:
+            return load_tree(self.checkpoint)
+        except ValueError as error:
+            raise ValueError(f"{error}: delete it to begin anew, or put back a copy of it") from error
 
     def save_gif(self, name: str, frames: NDArray[np.uint8], fps: int = 8) -> None:
         """Write frames (T, H, W, 3) as `dreams/<name>.gif`."""

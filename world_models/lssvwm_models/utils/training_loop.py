@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lssvwm_models.utils.progress import progress_bar
+from lssvwm_models.utils.progress import progress
 from lssvwm_models.utils.run_folder import RunFolder
 
 
@@ -18,7 +18,7 @@ class Schedule:
     """When a training does what, in steps. All is done after the last step, too.
 
     Attributes:
-        title: of the progress bar.
+        title: of what is shown of its progress.
         steps: until the training is done.
         log_every, eval_every, checkpoint_every: between lines of metrics, evaluations, and checkpoints.
     """
@@ -60,7 +60,7 @@ class TrainingLoop(ABC):
 
     @abstractmethod
     def status(self, metrics: dict[str, float]) -> str:
-        """What the progress bar says of the last means of metrics."""
+        """What is shown of the last means of metrics, beside how far it is."""
 
     def totals(self) -> dict[str, float]:
         """What is logged beside the means, as it stands now."""
@@ -69,9 +69,15 @@ class TrainingLoop(ABC):
     def resume(self) -> None:
         """Go on from the checkpoint in the run folder, if there is one."""
         if (checkpoint := self.folder.load_checkpoint()) is not None:
-            self.step = checkpoint["step"]
-            self.seconds = checkpoint["seconds"]
-            self.load_state(checkpoint)
+            try:
+                self.step = checkpoint["step"]
+                self.seconds = checkpoint["seconds"]
+                self.load_state(checkpoint)
+            except (KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{self.folder.checkpoint} is not of this training, or of another release ({error!r}): delete it "
+                    "to begin anew"
+                ) from error
         # What was logged after the checkpoint is going to be logged again.
         self.folder.rewind(self.step)
 
@@ -83,21 +89,20 @@ class TrainingLoop(ABC):
         """Do the steps that are left. `evaluate` gives metrics that are logged as they are."""
         schedule = self.schedule
         recent: list[dict[str, float]] = []
-        with progress_bar() as bar:
-            task = bar.add_task(schedule.title, total=schedule.steps, completed=self.step, status="")
+        with progress(schedule.title, schedule.steps, self.step) as report:
             while self.step < schedule.steps:
                 recent.append(self.train_step())
                 if self._is_due(schedule.log_every):
                     means = {name: float(np.mean([metrics[name] for metrics in recent])) for name in recent[0]}
                     recent.clear()
                     self.folder.log(self.step, means | self.totals())
-                    bar.update(task, status=self.status(means))
+                    report(self.step, self.status(means))
                 if evaluate is not None and self._is_due(schedule.eval_every):
                     self.folder.log(self.step, evaluate())
                 # Last, so that a run which is killed while it evaluates evaluates again.
                 if self._is_due(schedule.checkpoint_every):
                     self.checkpoint()
-                bar.update(task, completed=self.step)
+                report(self.step)
 
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.schedule.steps
