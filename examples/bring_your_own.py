@@ -20,6 +20,8 @@ from lssvwm_models.data import DatasetOrigin, Episode, write_dataset
 from lssvwm_models.data.splits import SPLITS
 from lssvwm_models.training.trainer import TrainingConfig
 
+ENV_ID = "bring_your_own:Catch"  # module:name, by which `compare` makes it again; it imports what it is told to
+
 
 class Catch(gym.Env):
     """A ball falls; move the bat (left, stay, right) below it: 1 if it is caught, -1 if not."""
@@ -103,7 +105,7 @@ def main(args: Args) -> None:
         args.out / "data",
         (record(Catch(), seed) for seed in seeds),
         DatasetOrigin(
-            env_id="bring_your_own:Catch",  # module:name, by which `compare` makes it again
+            env_id=ENV_ID,
             action_space={"type": "Discrete", "n": 3},
             policy="uniform",
         ),
@@ -119,7 +121,7 @@ def main(args: Args) -> None:
         print(f"reward {reward:+.2f}, terminated {terminated}")
         if terminated or truncated:
             break
-    compare(CompareConfig(str(simulator), args.out / "compare", sequences=32, context=2, horizon=6))
+    compare(CompareConfig(str(simulator), args.out / "compare", sequences=32, context=2, horizon=6, env_id=ENV_ID))
 
 
 if __name__ == "__main__":

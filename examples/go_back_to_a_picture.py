@@ -17,7 +17,7 @@ import tyro
 
 from lssvwm_agents import CEM, Budget, MPCAgent, TowardsGoal
 from lssvwm_env.envs.core import SimulatorCore
-from lssvwm_env.real import WanderPolicy, make_real, tile_palette
+from lssvwm_env.real import WanderPolicy, make_recorded, tile_palette
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.data.segments import to_frames
 from lssvwm_models.data.splits import SPLITS
@@ -50,7 +50,7 @@ def main(args: Args) -> None:
     """Walk, choose a picture, and go back to it."""
     simulator = Simulator.load(args.simulator)
     core = SimulatorCore(simulator, 1, bf16=True)
-    real = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
+    real = make_recorded(simulator.config)
     seed = SPLITS["test"].start + args.episode
 
     walker = WanderPolicy(noise=0.0)

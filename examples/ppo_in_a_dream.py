@@ -11,7 +11,7 @@ from stable_baselines3 import PPO
 
 from lssvwm_agents.judging.outcomes import play_episodes, summary
 from lssvwm_env import LSSVWMVecEnv, MemoryFeatures, Simulator
-from lssvwm_env.real import make_real
+from lssvwm_env.real import make_recorded
 from lssvwm_models.data.splits import SPLITS
 
 
@@ -33,7 +33,7 @@ def main(args: Args) -> None:
     policy.learn(args.timesteps)
 
     def real() -> MemoryFeatures:
-        env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
+        env = make_recorded(simulator.config)
         return MemoryFeatures(TimeLimit(env, simulator.config.horizon), simulator)
 
     found = summary(play_episodes(policy, real, SPLITS["test"][: args.episodes]), gamma=0.99)

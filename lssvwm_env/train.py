@@ -18,6 +18,7 @@ from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts, a
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_from_json
 from lssvwm_env.utils.provenance import hardware
+from lssvwm_env.utils.strangers import markdown
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import episode_lengths
 from lssvwm_models.data.segments import motions
@@ -150,22 +151,23 @@ def card(simulator: Simulator, trainer: Trainer, config: TrainConfig) -> str:
     state = simulator.model.initial_state(1).nbytes / 1e6
     frames = len(trainer.dataset)
     episodes = len(trainer.dataset.episode_starts)
-    origin = f"{policy_words(spec.policy)}, {spec.split} split, seed {spec.seed}"
-    made_with = f" with {spec.env_kwargs}" if spec.env_kwargs else ""
+    origin = f"{markdown(policy_words(spec.policy))}, {spec.split} split, seed {spec.seed}"
+    world = markdown(spec.env_id, code=True)
+    made_with = f" with {markdown(spec.env_kwargs)}" if spec.env_kwargs else ""
     lengths = ", then ".join(map(str, trainer.lengths()))
-    return f"""# {spec.env_id}, simulated
+    return f"""# {markdown(spec.env_id)}, simulated
 
-A world model of {parameters:.2f} M parameters, trained on recorded frames and actions of `{spec.env_id}`{made_with}.
+A world model of {parameters:.2f} M parameters, trained on recorded frames and actions of {world}{made_with}.
 Its memory takes {state:.2f} MB per world, whatever the history.
 
 ## Training
 
 | | |
 |---|---|
-| data | `{spec.command}` |
+| data | {markdown(spec.command, code=True)} |
 | | {frames:,} frames in {episodes:,} episodes; {origin} |
 | data hash | `{simulator.config.data_hash}` |
-| training | `{command("train", config)}` |
+| training | {markdown(command("train", config), code=True)} |
 | seed | {training.seed} |
 | steps | {training.steps:,} ({trainer.frames:,} frames seen), sequences of {lengths} frames |
 | objective | {training.objective.kind} |

@@ -18,10 +18,12 @@ from lssvwm_agents.planning.protocols import Budget
 from lssvwm_agents.planning.rewards import Curious
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.evaluation.compare import CompareConfig, compare
-from lssvwm_env.real import make_real
+from lssvwm_env.real import make_recorded
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.utils.json_files import write_json
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class DemoConfig:
     sequences: int = 12
     episodes: int = 3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, sequences=1, episodes=1)
 
 
 def demo(config: DemoConfig) -> None:
@@ -77,7 +82,7 @@ def act(simulator: Simulator, seed: int) -> EpisodeRecord:
     world = Curious(SimulatorCore(simulator, 1, denoising_steps=2), 0.5)
     planner = MCTS(gamma=0.97, action_probs=(0.34, 0.33, 0.33, 0.0, 0.0, 0.0, 0.0))  # left, right, forward do it all
     agent = MPCAgent(world, planner, horizon=16, budget=Budget(imagined_steps=300), seed=seed, replan_every=2)
-    real = TimeLimit(make_real(simulator.config.env_id, **simulator.config.env_kwargs), 60)
+    real = TimeLimit(make_recorded(simulator.config), 60)
     return run_episode(agent, real, seed=SPLITS["test"].start + seed)
 
 

@@ -20,17 +20,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.evaluation.fidelity import RECENT, Fidelity, measure
+from lssvwm_env.real import trusted_id
 from lssvwm_env.real.policies import policy_words
 from lssvwm_env.simulator.simulator import CARD, Simulator, SimulatorConfig
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_env.utils.strangers import Screen, markdown, printable
 from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 
@@ -85,6 +86,8 @@ class CompareConfig:
         denoising_steps: Network passes per frame; None takes the simulator's own number.
         seed: Decides which episodes are judged, the dreams' noise, and what is collected.
         card: Also write the numbers into the CARD.md of the simulator, which must be given as a folder.
+        env_id: The id of the real environment, once more, if it names a module: its code runs, so only what is typed
+            here is imported.
     """
 
     simulator: str
@@ -96,13 +99,14 @@ class CompareConfig:
     denoising_steps: int | None = None
     seed: int = 0
     card: bool = False
+    env_id: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, sequences=1, context=1, horizon=1, denoising_steps=1)
         if self.card and not Path(self.simulator, CARD).is_file():
             raise ValueError(
                 f"card=True needs a simulator folder with a {CARD}, but simulator={self.simulator!r} is none."
             )
-        check_at_least(self, sequences=1, context=1, horizon=1, denoising_steps=1, seed=0)
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
@@ -172,7 +176,7 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
     threads = report["hardware"]["torch_threads"]
     steps = report["denoising_steps"]
     lines = [
-        f"`{command('compare', config)}` ({report['seconds']} s with {threads} CPU threads):",
+        f"{markdown(command('compare', config), code=True)} ({report['seconds']} s with {threads} CPU threads):",
         f"{report['sequences']} episodes of the {report['split']} split, seed {report['seed']}, "
         f"{steps} denoising step(s) per frame.",
         "Next frame: after all real frames before it.",
@@ -184,7 +188,7 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
         f"|---|{'---|' * len(_columns(report))}",
         *(f"| {' | '.join(row)} |" for row in _rows(report, interval=True)),
         "",
-        *(f"Note: {note}." for note in report["notes"]),
+        *(f"Note: {markdown(note)}." for note in report["notes"]),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -210,7 +214,7 @@ def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> Episode
     length = max(config.context + config.horizon, 3 * config.context)  # of which the context may be a third
     return collect(
         CollectConfig(
-            env_id=simulator.env_id,
+            env_id=trusted_id(simulator, config.env_id),
             out=config.out / "episodes",
             frames=config.sequences * length,
             episode_length=length,
@@ -267,10 +271,12 @@ def fidelity_png(report: dict[str, Any], name: str) -> bytes:
     has_tiles = "tiles_seen" in per_step
     figure = Figure(figsize=(11 if has_tiles else 6, 5), layout="constrained")
     figure.suptitle(
-        f"{name}: {report['sequences']} {report['split']} episodes of {report['env_id']} (seed {report['seed']}), "
+        printable(f"{name}: {report['sequences']} {report['split']} episodes of {report['env_id']} ")
+        + f"(seed {report['seed']}), "
         f"{report['context']} frames of context,\n{report['denoising_steps']} denoising step(s) per frame. Next frame: "
         + _next_frame_text(report["next_frame"]),
         fontsize=10,
+        parse_math=False,
     )
     axes: list[Axes] = list(figure.subplots(1, 1 + has_tiles, squeeze=False)[0])
     if has_tiles:
@@ -332,8 +338,8 @@ def _print(report: dict[str, Any], config: CompareConfig) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for row in _rows(report, interval=False):
         table.add_row(*row)
-    console = Console()
+    console = Screen()
     console.print(table)
     for note in report["notes"]:
-        console.print(f"Note: {note}.", highlight=False)
+        console.print(f"Note: {note}.")
     console.print(f"Look at {config.out / 'dream_vs_real.gif'} and fidelity.png; all numbers are in report.json.")

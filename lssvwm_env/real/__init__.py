@@ -9,6 +9,7 @@ from lssvwm_env.real.minigrid import PixelMiniGrid, TilePalette, tile_palette, w
 from lssvwm_env.real.object_rooms import ObjectRoomsEnv
 from lssvwm_env.real.pixels import PixelEnv, make_real
 from lssvwm_env.real.policies import Policy, UniformPolicy, WanderPolicy
+from lssvwm_env.real.recorded import make_recorded, trusted_id
 
 gym.register("MiniGrid-ObjectRooms-v0", entry_point="lssvwm_env.real.object_rooms:ObjectRoomsEnv")
 
@@ -21,6 +22,8 @@ __all__ = [
     "UniformPolicy",
     "WanderPolicy",
     "make_real",
+    "make_recorded",
     "tile_palette",
+    "trusted_id",
     "world_cells",
 ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from lssvwm_env.simulator.registry import SIMULATORS
+from lssvwm_env.utils.strangers import Screen
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def list_simulators(config: ListConfig) -> None:
         size = sum(file.stat().st_size for file in simulator.folder.iterdir())
         numbers = (f"{simulator.trained_length}", f"{simulator.horizon}", f"{size / 1e6:.1f}")
         table.add_row(env_id, simulator.env_id, *numbers, str(simulator.folder))
-    console = Console(markup=False, highlight=False)
+    console = Screen()
     if not console.is_terminal:
         console.width = 1000  # for other programs, one line each
     console.print(table)

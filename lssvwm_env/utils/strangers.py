@@ -17,8 +17,15 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def markdown(text: object) -> str:
-    """A text as Markdown that shows it: in one line, and without a mark, tag, link, formula or cell of its own."""
+def markdown(text: object, *, code: bool = False) -> str:
+    """A text as Markdown that shows it: in one line, and without a mark, tag, link, formula or cell of its own.
+
+    Args:
+        text: Anything's.
+        code: Show it as code, unless it holds what could end the code or be taken for a tag or a cell.
+    """
+    if code and str(text).isprintable() and not set("`|<>&") & set(str(text)):
+        return f"`{text}`"
     plain = html.escape(" ".join(printable(text).split("\n")), quote=False)
     return _MARKS.sub(lambda found: "".join(f"\\{mark}" for mark in found[0]), plain)
 

@@ -19,7 +19,7 @@ import lssvwm_env
 from lssvwm_env.cli import main
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
-from lssvwm_env.train import TrainConfig, model_config, train
+from lssvwm_env.train import TrainConfig, card, model_config, train
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
@@ -104,6 +104,20 @@ def test_a_simulator_says_what_it_was_trained_on(trained: Path, dataset: Episode
     first = np.array([frame[0] for frame in simulator.starts.obs])
     begins = dataset.obs[dataset.episode_starts]
     assert all((frame == begins).all((1, 2, 3)).any() for frame in first)
+
+
+@pytest.mark.parametrize("field", ["env_id", "env_kwargs", "policy", "command"])
+def test_what_strangers_wrote_does_nothing_on_the_card(
+    toy_simulator: Simulator, dataset: EpisodeDataset, tmp_path: Path, field: str
+) -> None:
+    hostile = "<img src=x onerror=a()>\n# h | [a](b) `c` \x1b[2J"
+    data = EpisodeDataset(dataset.folder)
+    data.spec = replace(data.spec, **{field: {hostile: 1} if field == "env_kwargs" else hostile})
+    trainer = Mock(dataset=data, frames=9, seconds=1.0)
+    trainer.lengths.return_value = (4,)
+    text = card(toy_simulator, trainer, config(dataset, tmp_path))
+    assert "<img" not in text and "\x1b" not in text and "\n# h" not in text
+    assert r"&lt;img src=x onerror=a()&gt;" in text and r" \| \[a\](b) \`c\`" in text
 
 
 def test_the_card_says_how_it_was_made(trained: Path, dataset: EpisodeDataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from gymnasium.wrappers import TimeLimit
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from lssvwm_agents.judging.films import film_gif
@@ -28,14 +26,16 @@ from lssvwm_agents.planning.rewards import Curious
 from lssvwm_agents.planning.shooting import CEM, MPPI, RandomShooting
 from lssvwm_agents.policies.actor_critic import ActorCritic, bundled_policy
 from lssvwm_env.envs.core import SimulatorCore
-from lssvwm_env.real import make_real
+from lssvwm_env.real import make_recorded
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_env.utils.strangers import Screen
 from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import SHARE, check_fields
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.utils.json_files import read_json, write_json
 
 ROWS: Final = (  # of the table: name in the report, label, unit, digits
     ("success", "success %", 100, 1),
@@ -75,6 +75,8 @@ class JudgeConfig:
         bf16: Compute the model's matrix products in bfloat16.
         threads: CPU threads of torch.
         seed: Of the plans.
+        env_id: The id of the real environment, once more, if it names a module: its code runs, so only what is typed
+            here is imported.
     """
 
     simulator: str
@@ -99,9 +101,11 @@ class JudgeConfig:
     bf16: bool = True
     threads: int = 2
     seed: int = 0
+    env_id: str | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(self, episodes=1, dreams=1, num_envs=1, threads=1)
+        ones = "episodes max_steps horizon imagined_steps replan_every dreams denoising_steps num_envs threads".split()
+        check_fields(self, **dict.fromkeys(ones, 1), gamma=SHARE, action_probs=SHARE)
         seeds = len(SPLITS[self.split])
         if self.episodes > seeds:
             raise ValueError(f"episodes is {self.episodes}; there are {seeds} seeds in the {self.split} split")
@@ -137,7 +141,7 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     seeds = SPLITS[config.split][: config.episodes]
 
     def real() -> gym.Env[Any, Any]:
-        env = make_real(simulator.config.env_id, **simulator.config.env_kwargs)
+        env = make_recorded(simulator.config, config.env_id)
         return TimeLimit(env, config.max_steps or simulator.config.horizon)
 
     outcomes = list[Outcome]()
@@ -149,9 +153,9 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
     report: dict[str, Any] = {"command": command("judge", config), "env_id": simulator.config.env_id}
     report |= provenance(config, core.device) | summary(outcomes, config.gamma)
     if file is not None and (about := file.with_suffix(".json")).is_file():
-        report["training"] = json.loads(about.read_text())
+        report["training"] = read_json(about)
     report["lengths"] = {"won": sorted_lengths(outcomes, True), "lost": sorted_lengths(outcomes, False)}
-    write_bytes(config.out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_json(config.out / "report.json", report)
     if make is not None:
         write_bytes(config.out / "promises.png", promises_png(outcomes, config.gamma))
         for seed in report["overpromised"][: config.films]:
@@ -227,4 +231,4 @@ def print_report(report: dict[str, Any]) -> None:
         table.add_row("promised and paid: rank correlation", f"{report['rank_correlation']:.2f}", "")
     if recorded := report.get("training", {}).get("recorded_by"):
         table.caption = f"learned from {report['training']['recorded_frames']:,} real frames: {recorded}"
-    Console().print(table)
+    Screen().print(table)

@@ -13,15 +13,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from lssvwm_env.evaluation.fidelity import AGES
 from lssvwm_env.evaluation.memory.recordings import Recordings, SuiteSettings, record_suite, worlds_of
 from lssvwm_env.evaluation.memory.suite import run_suite
+from lssvwm_env.real import trusted_id
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.devices import as_device
 from lssvwm_env.utils.provenance import provenance
+from lssvwm_env.utils.strangers import Screen
 from lssvwm_models.evaluation.video_encoder import load_i3d
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
@@ -55,6 +56,8 @@ class EvalMemoryConfig:
         recordings: A file to keep the real episodes in, or to take them from if it is there already.
         i3d: A TorchScript file of I3D, clips (B, 3, T, 224, 224) in [-1, 1] to (B, 400), for the usual Frechet video
             distance beside the one of the project's own encoder.
+        env_id: The id of the real environment, once more, if it names a module: its code runs, so only what is typed
+            here is imported.
     """
 
     simulator: str
@@ -77,6 +80,10 @@ class EvalMemoryConfig:
     small: bool = False
     recordings: Path | None = None
     i3d: Path | None = None
+    env_id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __post_init__(self) -> None:
         self.settings(steps=1 if self.denoising_steps is None else self.denoising_steps)  # which refuses what cannot be
@@ -103,11 +110,11 @@ def eval_memory(config: EvalMemoryConfig) -> dict[str, Any]:
     simulator = Simulator.load(config.simulator)
     settings = replace(
         config.settings(config.denoising_steps or simulator.config.denoising_steps),
-        worlds=worlds_of(simulator.config.env_id, dict(simulator.config.env_kwargs)),
+        worlds=worlds_of(trusted_id(simulator.config, config.env_id), dict(simulator.config.env_kwargs)),
     )
     device = as_device(config.device)
     i3d = load_i3d(config.i3d, device) if config.i3d else None
-    console = Console()
+    console = Screen()
     with console.status("recording") as status:
         if config.recordings and config.recordings.exists():
             recordings = Recordings.load(config.recordings)
@@ -133,8 +140,8 @@ def eval_memory(config: EvalMemoryConfig) -> dict[str, Any]:
     for table in tables(report):
         console.print(table)
     for note in report["notes"]:
-        console.print(f"Note: {note}.", highlight=False)
-    console.print(f"Look at {config.out / 'memory.png'}; all numbers are in memory.json.", highlight=False)
+        console.print(f"Note: {note}.")
+    console.print(f"Look at {config.out / 'memory.png'}; all numbers are in memory.json.")
     return report
 
 

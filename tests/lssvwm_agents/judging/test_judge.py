@@ -33,6 +33,16 @@ def folder(toy_simulator: Simulator, tmp_path: Path) -> str:
     return str(tmp_path / "toy")
 
 
+def test_no_module_of_a_strangers_file_is_imported(toy_simulator: Simulator, tmp_path: Path) -> None:
+    config = replace(toy_simulator.config, env_id="no_such_module:World")
+    Simulator(toy_simulator.model, config, toy_simulator.starts).save(tmp_path / "toy", "")
+    asked = JudgeConfig(str(tmp_path / "toy"), tmp_path / "out", "uniform", episodes=1, threads=1)
+    with pytest.raises(ValueError, match="If you trust it, say so: --env-id 'no_such_module:World'"):
+        judge(asked)
+    with pytest.raises(ValueError, match="No module named 'no_such_module'"):
+        judge(replace(asked, env_id="no_such_module:World"))
+
+
 def test_from_recorded_episodes_to_a_policy_that_is_judged(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

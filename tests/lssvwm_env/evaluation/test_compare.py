@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lssvwm_env.datasets.collect import CollectConfig, collect
-from lssvwm_env.evaluation.compare import CompareConfig, _percent, compare
+from lssvwm_env.evaluation.compare import CompareConfig, _percent, card_section, compare, fidelity_png
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, SimulatorError, Starts
 from lssvwm_models.data.splits import Split
@@ -111,6 +111,32 @@ def test_data_of_another_variant_is_refused(simulator: Path, tmp_path: Path) -> 
     spec.write_text(json.dumps(json.loads(spec.read_text()) | {"env_kwargs": {"size": 17}}))
     with pytest.raises(ValueError, match="recorded with {'size': 17}"):
         compare(replace(config, dataset=tmp_path / "episodes"))
+
+
+def test_no_module_of_a_strangers_file_is_imported(toy_simulator: Simulator, tmp_path: Path) -> None:
+    config = replace(toy_simulator.config, env_id="no_such_module:World")
+    Simulator(toy_simulator.model, config, toy_simulator.starts).save(tmp_path / "toy", "")
+    asked = CompareConfig(str(tmp_path / "toy"), tmp_path / "out")
+    with pytest.raises(ValueError, match="If you trust it, say so: --env-id 'no_such_module:World'"):
+        compare(asked)
+    with pytest.raises(ValueError, match="No module named 'no_such_module'"):
+        compare(replace(asked, env_id="no_such_module:World"))
+
+
+HOSTILE = "<script>x</script> [red]|`a`|[/red] $x^{$ \x1b[2J\n# h"
+
+
+def test_what_strangers_wrote_does_nothing_on_cards_and_pictures(tmp_path: Path) -> None:
+    psnr = {"value": 20.0, "low": 19.0, "high": 21.0, "n": 3}
+    kinds = ("next_frame", "dream", "dream_last_frame", "copy_dream")
+    numbers = {"sequences": 1, "split": "test", "seed": 0, "horizon": 2, "context": 1, "denoising_steps": 1}
+    report = numbers | {kind: {"psnr": psnr} for kind in kinds}
+    report |= {"env_id": HOSTILE, "notes": [HOSTILE], "seconds": 1, "hardware": {"torch_threads": 1}}
+    card = card_section(report, CompareConfig("x", tmp_path))
+    note = r"&lt;script&gt;x&lt;/script&gt; \[red\]\|\`a\`\|\[/red\] \$x^{\$ \\x1b\[2J \# h"
+    assert card.splitlines()[-1] == f"Note: {note}."
+    picture = fidelity_png(report | {"dream_per_step": {"psnr": [20.0, 19.0]}}, HOSTILE)
+    assert iio.imread(picture).ndim == 3
 
 
 def test_bad_configs_are_refused(tmp_path: Path) -> None:

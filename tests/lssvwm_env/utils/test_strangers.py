@@ -54,6 +54,7 @@ def test_markdown_shows_hostile_texts_as_they_are() -> None:
     for text in HOSTILE:
         assert_plain(text)
     assert markdown("MiniGrid-MemoryS9-v0") == "MiniGrid-MemoryS9-v0"
+    assert markdown("lssvwm x --a_b *", code=True) == "`lssvwm x --a_b *`"
     # GitHub makes links of these, too.
     assert markdown("http://e www.e a@e") == r"http:\/\/e www\.e a\@e"
 
@@ -70,6 +71,8 @@ def assert_plain(text: str) -> None:
     source = f"# x{markdown(text)}x\n\nx{markdown(text)}x\n\n| x{markdown(text)}x | y |\n|---|---|\n"
     inline = [token for token in parser.parse(source) if token.type == "inline"]
     assert [token.content for token in inline[3:]] == ["y"]
+    for mark in "`|<>&\n":
+        assert markdown(text + mark, code=True) == markdown(text + mark)
     for token in inline[:3]:
         assert {part.type for part in token.children} <= {"text", "text_special"}
         assert "".join(part.content for part in token.children) == f"x{wanted}x"

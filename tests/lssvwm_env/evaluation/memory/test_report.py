@@ -39,6 +39,15 @@ def test_everything_is_written(config: EvalMemoryConfig, capsys: pytest.CaptureF
         eval_memory(replace(config, sequences=3))
 
 
+def test_no_module_of_a_strangers_file_is_imported(config: EvalMemoryConfig, toy_simulator: Simulator) -> None:
+    told = replace(toy_simulator.config, env_id="no_such_module:World")
+    Simulator(toy_simulator.model, told, toy_simulator.starts).save(config.simulator, "")
+    with pytest.raises(ValueError, match="If you trust it, say so: --env-id 'no_such_module:World'"):
+        eval_memory(config)
+    with pytest.raises(ValueError, match="No module named 'no_such_module'"):
+        eval_memory(replace(config, env_id="no_such_module:World"))
+
+
 def test_a_small_evaluation_is_one_of_fewer_frames(tmp_path: Path) -> None:
     settings = EvalMemoryConfig("x", tmp_path, small=True).settings(steps=3)
     assert (settings.sequences, settings.walks, settings.gaps, settings.steps) == (8, (50, 150), (8, 32, 128), 3)
