@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,16 +19,7 @@ from typing import Any, Final, Literal
 
 import gymnasium as gym
 import numpy as np
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from gymnasium.envs.registration import EnvSpec
 
 from lssvwm_env.datasets.recording import Recorded, record, with_common_facts
 from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
@@ -38,7 +31,8 @@ from lssvwm_models.data.episodes import shard_header
 from lssvwm_models.data.spec import SPEC_FILE, shard_name
 from lssvwm_models.data.splits import SPLITS, Split
 from lssvwm_models.utils.checks import check_at_least
-from lssvwm_models.utils.files import FolderLock, write_atomic
+from lssvwm_models.utils.files import lock_folder, write_atomic
+from lssvwm_models.utils.progress import progress
 
 POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
 _log = logging.getLogger(__name__)
@@ -134,29 +128,42 @@ def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDatas
     """
     spec = _describe(config, player)
     config.out.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(config.out)
+    lock = lock_folder(config.out)  # until the end of this function
     _check_same(config.out, spec)
 
-    sizes = [min(config.shard_frames, config.frames - start) for start in range(0, config.frames, config.shard_frames)]
     missing = [shard for shard, name in enumerate(spec.shards) if not _is_written(config.out / name)]
     if missing:
         write_spec(config.out, spec)
-        with _progress() as progress:
-            kept = config.frames - sum(sizes[shard] for shard in missing)
-            task = progress.add_task(config.env_id, total=config.frames, completed=kept, kept=kept)
-            said: dict[str, str] = {}
-            for shard, refused in _collect_shards(config, {shard: sizes[shard] for shard in missing}, player):
-                progress.advance(task, sizes[shard])
-                for name in refused.keys() - said.keys():
-                    _log.warning("%s: %s is not recorded: %s", config.env_id, name, refused[name])
-                said |= refused
+        _collect_missing(config, missing, player)
     _agree_on_facts(config.out, spec.shards)
     write_spec(config.out, replace(spec, complete=True))
     del lock
     return EpisodeDataset(config.out)
 
 
-def _collect_shards(config: CollectConfig, sizes: dict[int, int], player: Player | None) -> Iterator[_Made]:
+def _collect_missing(config: CollectConfig, missing: list[int], player: Player | None) -> None:
+    """Make shards that are not there, and show how far it is; what is not recorded is said once."""
+    starts = range(0, config.frames, config.shard_frames)
+    sizes = {shard: min(config.shard_frames, config.frames - starts[shard]) for shard in missing}
+    kept = config.frames - sum(sizes.values())
+    done = kept
+    began = time.monotonic()
+    said: dict[str, str] = {}
+    with (
+        progress(config.env_id, config.frames, kept) as report,
+        closing(_collect_shards(config, sizes, player)) as made,
+    ):
+        for shard, refused in made:
+            done += sizes[shard]
+            report(done, f"{(done - kept) / (time.monotonic() - began):,.0f} frames/s")
+            for name in refused.keys() - said.keys():
+                _log.warning("%s: %s is not recorded: %s", config.env_id, name, refused[name])
+            said |= refused
+
+
+def _collect_shards(
+    config: CollectConfig, sizes: dict[int, int], player: Player | None
+) -> Generator[_Made, None, None]:
     """Make shards with at least the given numbers of frames, and give each as soon as it is written."""
     make = _ShardMaker(config, sizes, player)
     shards = list(sizes)
@@ -180,20 +187,27 @@ class _ShardMaker:
         self._config = config
         self._sizes = sizes
         self._player = player
-        self._registered = dict(gym.registry)
-        module, _, name = config.env_id.partition(":")
-        self._of_program = {name: getattr(sys.modules[module], name, None)} if module == "__main__" else {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        module, _, name = self._config.env_id.rpartition(":")
+        registered = {id: spec for id, spec in gym.registry.items() if id == name or _goes_along(spec)}
+        of_program = {name: getattr(sys.modules[module], name, None)} if module == "__main__" else {}
+        return vars(self) | {"registered": registered, "of_program": of_program}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Come to another process; refused where the environment cannot be made."""
+        for name, spec in state.pop("registered").items():
+            gym.registry.setdefault(name, spec)
+        vars(sys.modules["__main__"]).update(state.pop("of_program"))
+        vars(self).update(state)
+        self._make_real().close()
 
     def __call__(self, shard: int) -> dict[str, str]:
         """Make one; returns in words what infos said that is not recorded, by name."""
         config = self._config
-        for name, spec in self._registered.items():
-            gym.registry.setdefault(name, spec)
-        vars(sys.modules["__main__"]).update(self._of_program)
         seeds = SPLITS[config.split]
         rng = np.random.default_rng([config.seed, seeds.start, shard])
-        real = make_real(config.env_id, **config.make_kwargs())
-        env, policy = self._who_acts(real)
+        env, policy = self._who_acts(self._make_real())
         recorded: list[Recorded] = []
         while sum(len(one.episode) for one in recorded) < self._sizes[shard]:
             seed = int(rng.integers(seeds.start, seeds.stop))
@@ -203,10 +217,18 @@ class _ShardMaker:
         write_shard(config.out / shard_name(shard), episodes)
         return refused
 
+    def _make_real(self) -> PixelEnv | PixelMiniGrid:
+        return make_real(self._config.env_id, **self._config.make_kwargs())
+
     def _who_acts(self, real: PixelEnv | PixelMiniGrid) -> tuple[gym.Env[Any, Any], Policy]:
         if self._player is not None:
             return self._player.join(real)
         return real, POLICIES[policy_name(self._config, real)]()
+
+
+def _goes_along(spec: EnvSpec) -> bool:
+    """Whether an environment that has been registered may be needed elsewhere, and is found without more imports."""
+    return isinstance(spec.entry_point, str) or getattr(spec.entry_point, "__module__", None) == "__main__"
 
 
 def _agree_on_facts(folder: Path, shards: list[str]) -> None:
@@ -270,7 +292,8 @@ def _check_same(folder: Path, spec: DatasetSpec) -> None:
         if any(folder.glob("shard-*.npz")):
             raise DatasetError(f"{folder} holds shards but no {SPEC_FILE}: collect into a new folder.")
         return
-    found = asdict(read_spec(folder))
+    there = read_spec(folder)
+    found = asdict(there)
     expected = asdict(spec)
     # Where it lies, who collected it and how far it got do not change what it is.
     compared = expected.keys() - {"command", "complete", "shards"}
@@ -278,20 +301,6 @@ def _check_same(folder: Path, spec: DatasetSpec) -> None:
     if differing:
         lines = "\n".join(f"  {key}: {found[key]!r} there, {expected[key]!r} asked for" for key in differing)
         raise DatasetError(
-            f"{folder} holds another dataset:\n{lines}\nCollect into a new folder, delete this one, "
-            f"or go on with it:\n  {found['command']}"
+            f"{folder} holds another dataset:\n{lines}\nCollect into a new folder, or delete this one; "
+            f"{there.made_by()}"
         )
-
-
-class _Speed(ProgressColumn):
-    """Frames per second since this run began."""
-
-    def render(self, task: Task) -> Text:
-        frames = task.completed - task.fields["kept"]
-        return Text(f"{frames / task.elapsed:,.0f} frames/s" if frames and task.elapsed else "- frames/s")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
-    )

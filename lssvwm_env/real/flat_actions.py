@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lssvwm_env.utils.json_types import ActionSpace
+from lssvwm_models.data.spaces import MOST_ACTIONS
 
 
 class FlatActions:
@@ -24,7 +26,7 @@ class FlatActions:
         flat: The space that stands for it.
 
     Raises:
-        ValueError: If it is of another kind.
+        ValueError: If it is of another kind, or has too many actions to number them.
     """
 
     flat: ActionSpace
@@ -52,7 +54,14 @@ class FlatActions:
                 f"has actions {space}, expected Discrete, MultiDiscrete, MultiBinary or a Box of floats: "
                 "wrap it with gymnasium's TransformAction"
             )
-        self.flat = gym.spaces.Discrete(int(np.prod(self._radix, dtype=np.int64)))
+        count = math.prod(self._radix.tolist())
+        if count > MOST_ACTIONS:
+            raise ValueError(
+                f"has actions {space}, which are {_in_words(count)} if all combinations are counted, expected up to "
+                f"{MOST_ACTIONS:,}, as a model learns a vector for each: wrap it with gymnasium's TransformAction, so "
+                "that only combinations that matter are left, or with a Box of floats"
+            )
+        self.flat = gym.spaces.Discrete(count)
 
     def to_env(self, action: Any) -> Any:
         """An action of the flat space as the environment takes it."""
@@ -79,3 +88,7 @@ class FlatActions:
             return np.ravel_multi_index(tuple(digits.reshape(len(given), -1).T), tuple(self._radix)).astype(np.int64)
         except ValueError as error:
             raise ValueError(f"actions {given.min()} to {given.max()} are not all in {self._space}") from error
+
+
+def _in_words(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else f"about 10^{math.log10(count):.0f}"

@@ -23,6 +23,8 @@ from minigrid.core.world_object import WorldObj
 from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import ArrayLike, NDArray
 
+from lssvwm_env.real.contract import checked_reset, checked_step
+
 VIEW: Final = 7  # cells along each side of the view
 TILE: Final = 8  # pixels along each side of a tile
 FRAME: Final = 64  # pixels along each side of a frame
@@ -235,14 +237,14 @@ class PixelMiniGrid(gym.Wrapper[NDArray[np.uint8], int, Any, int], gym.utils.Rec
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Start an episode; see `gymnasium.Env.reset`."""
-        view, info = self.env.reset(seed=seed, options=options)
+        view, info = checked_reset(self.env, self.env.reset(seed=seed, options=options))
         return self._frame(view, info)
 
     def step(self, action: int) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Act once; see `gymnasium.Env.step`."""
-        view, reward, terminated, truncated, info = self.env.step(action)
+        view, reward, terminated, truncated, info = checked_step(self.env, self.env.step(action))
         frame, info = self._frame(view, info)
-        return frame, float(reward), terminated, truncated, info
+        return frame, reward, terminated, truncated, info
 
     def _frame(self, view: Any, info: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         world: Any = self.unwrapped

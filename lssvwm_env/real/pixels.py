@@ -13,6 +13,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 from PIL import Image
 
+from lssvwm_env.real.contract import checked_picture, checked_reset, checked_step, kind_of, leaf, leaves
 from lssvwm_env.real.flat_actions import FlatActions
 from lssvwm_env.real.minigrid import PixelMiniGrid
 
@@ -77,32 +78,47 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
         frame_size: See `Framing`.
         frame_skip: Times that each action is taken; rewards are summed, and frames between are not seen.
         render_frames: Take as frames what `env.render()` shows; its render mode must be "rgb_array".
+        observation_key: The pictures' name, where observations are a dict; of dicts in it, as in "sensors/rgb".
 
     Attributes:
         preprocessing: What was done to the frames and actions, in words.
 
     Raises:
-        ValueError: If the environment's spaces or the arguments do not fit.
+        ValueError: If the environment's spaces or the arguments do not fit; later, if it breaks its promises.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], frame_size: int | None = None, frame_skip: int = 1, render_frames: bool = False
+        self,
+        env: gym.Env[Any, Any],
+        frame_size: int | None = None,
+        frame_skip: int = 1,
+        render_frames: bool = False,
+        observation_key: str | None = None,
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(
-            self, frame_size=frame_size, frame_skip=frame_skip, render_frames=render_frames
+            self,
+            frame_size=frame_size,
+            frame_skip=frame_skip,
+            render_frames=render_frames,
+            observation_key=observation_key,
         )
         gym.Wrapper.__init__(self, env)
         if frame_skip < 1:
             raise ValueError(f"cannot be played with frame_skip={frame_skip}, expected at least 1")
+        if render_frames and observation_key is not None:
+            raise ValueError(f"either renders frames or observes {observation_key}, expected one of the two")
         self._skip = frame_skip
         self._render = render_frames
-        self._framing = Framing(self._picture_shape(), frame_size)
+        self._key = observation_key or ""
+        self._pictures = self._rendered() if render_frames else picture_space(env.observation_space, observation_key)
+        self._framing = Framing(self._pictures.shape, frame_size)
         self._actions = FlatActions(env.action_space)
         side = self._framing.side
         self.observation_space = gym.spaces.Box(0, 255, (side, side, 3), np.uint8)
         self.action_space = self._actions.flat
         parts = [
             "rendered" * render_frames,
+            f"{observation_key} of the observations" * (observation_key is not None),
             self._framing.words,
             f"each action taken {frame_skip} times" * (frame_skip > 1),
             f"actions {env.action_space} numbered" * isinstance(env.action_space, _MANY_DIGITS),
@@ -113,7 +129,7 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Start an episode; see `gymnasium.Env.reset`."""
-        obs, info = self.env.reset(seed=seed, options=options)
+        obs, info = checked_reset(self.env, self.env.reset(seed=seed, options=options))
         return self._frame(obs), info
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
@@ -121,30 +137,52 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
         env_action = self._actions.to_env(action)
         total = 0.0
         for _ in range(self._skip):
-            obs, reward, terminated, truncated, info = self.env.step(env_action)
-            total += float(reward)
+            obs, reward, terminated, truncated, info = checked_step(self.env, self.env.step(env_action))
+            total += reward
             if terminated or truncated:
                 break
-        return self._frame(obs), total, bool(terminated), bool(truncated), info
+        return self._frame(obs), total, terminated, truncated, info
 
     def _frame(self, obs: Any) -> NDArray[np.uint8]:
-        picture: Any = self.env.render() if self._render else obs
-        return self._framing.frame(picture)
+        picture: Any = self.env.render() if self._render else leaf(obs, self._key)
+        return self._framing.frame(checked_picture(self.env, picture, self._pictures))
 
-    def _picture_shape(self) -> tuple[int, ...]:
-        if self._render:
-            self.env.reset(seed=0)
-            picture = self.env.render()
-            if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
-                return picture.shape
-            raise ValueError(f"renders {type(picture).__name__}, expected arrays uint8 (H, W, 3)")
-        space = self.env.observation_space
-        if isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and Framing.fits(space.shape):
-            return space.shape
-        raise ValueError(
-            f"has observations {space}, expected pictures Box(0, 255, (H, W, 3) or (H, W), uint8): to learn from what "
-            "it renders, say --render (in Python: render_frames=True)"
-        )
+    def _rendered(self) -> gym.spaces.Box:
+        """The space of what is rendered: nothing says it but the first picture."""
+        self.env.reset(seed=0)
+        picture: Any = self.env.render()
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and Framing.fits(picture.shape):
+            return gym.spaces.Box(0, 255, picture.shape, np.uint8)
+        raise ValueError(f"renders {kind_of(picture)}, expected arrays uint8 (H, W, 3)")
+
+
+def picture_space(space: gym.Space[Any], key: str | None) -> gym.spaces.Box:
+    """The pictures among observations.
+
+    Args:
+        space: Of the observations.
+        key: The pictures' name, where observations are a dict; of dicts in it, as in "sensors/rgb".
+
+    Raises:
+        ValueError: If there are none, or none of that name; says the names of those that are there.
+    """
+    pictures = {
+        name: part
+        for name, part in leaves(space)
+        if isinstance(part, gym.spaces.Box) and part.dtype == np.uint8 and Framing.fits(part.shape)
+    }
+    if (key or "") in pictures:
+        return pictures[key or ""]
+    if "" in pictures:
+        advice = "leave out --observation"
+    elif pictures:
+        advice = f"say --observation {' or '.join(pictures)} (in Python: observation_key=...)"
+    else:
+        advice = "to learn from what it renders, say --render (in Python: render_frames=True)"
+    wanted = "" if key is None else f" and no pictures under {key!r}"
+    raise ValueError(
+        f"has observations {space}{wanted}, expected pictures Box(0, 255, (H, W, 3) or (H, W), uint8): {advice}"
+    )
 
 
 _MANY_DIGITS: Final = (gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
@@ -156,6 +194,7 @@ def make_real(
     frame_size: int | None = None,
     frame_skip: int = 1,
     render_frames: bool = False,
+    observation_key: str | None = None,
     **kwargs: Any,
 ) -> PixelEnv | PixelMiniGrid:
     """Make a real environment with square RGB frames, and with Discrete or float vector actions.
@@ -167,6 +206,7 @@ def make_real(
             multiple of 8, else 64.
         frame_skip: Times that each action is taken; rewards are summed.
         render_frames: Take as frames what the environment renders, not what it observes.
+        observation_key: The pictures' name, where observations are a dict; of dicts in it, as in "sensors/rgb".
         **kwargs: Passed on to `gymnasium.make`, or to the class or function.
 
     Returns:
@@ -179,8 +219,8 @@ def make_real(
     env = _make(env_id, kwargs | ({"render_mode": "rgb_array"} if render_frames else {}))
     try:
         usual = isinstance(env.unwrapped, MiniGridEnv) and isinstance(env.observation_space, gym.spaces.Dict)
-        if render_frames or not usual:
-            return PixelEnv(env, frame_size, frame_skip, render_frames)
+        if render_frames or observation_key is not None or not usual:
+            return PixelEnv(env, frame_size, frame_skip, render_frames, observation_key)
         if (frame_size or SIZE) != SIZE or frame_skip != 1:
             raise ValueError(
                 f"is a MiniGrid world, which is seen as {SIZE}x{SIZE} frames of every step: leave out "

@@ -27,7 +27,8 @@ from lssvwm_agents.learning.exploring import agent_player
 from lssvwm_agents.learning.imagination import ImaginationTrainer
 from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
 from lssvwm_env.cli import main
-from lssvwm_env.datasets.collect import CollectConfig, record_episode
+from lssvwm_env.datasets.collect import CollectConfig
+from lssvwm_env.datasets.recording import record_episode
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.data import EpisodeDataset

@@ -11,7 +11,7 @@ import tyro
 
 import lssvwm_env
 import lssvwm_env.datasets.collect as module
-from lssvwm_env.datasets.collect import CollectConfig, Player, collect, record_episode
+from lssvwm_env.datasets.collect import CollectConfig, Player, collect
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
@@ -19,38 +19,6 @@ from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_models.data import DatasetError, EpisodeDataset
 
 ARRAYS = ("obs", "act", "rew", "terminated", "truncated", "is_first", "pose", "tiles", "episode_seed")
-
-
-class ShowsLastAction(gym.Env):
-    """Each frame is filled with the action that led to it, which is its reward too; 9 terminates."""
-
-    observation_space = gym.spaces.Box(0, 255, (4, 4, 3), np.uint8)
-    action_space = gym.spaces.Discrete(10)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros((4, 4, 3), np.uint8), {}
-
-    def step(self, action):
-        return np.full((4, 4, 3), action, np.uint8), float(action), action == 9, False, {}
-
-
-class Script:
-    """Plays a list of actions."""
-
-    def __init__(self, *actions: int) -> None:
-        self.actions = list(actions)
-
-    def reset(self, env, rng) -> None:
-        pass
-
-    def act(self, env) -> int:
-        return self.actions.pop(0)
-
-
-def play(*actions: int, length: int = 100):
-    rng = np.random.default_rng(0)
-    return record_episode(ShowsLastAction(), Script(*actions), seed=5, rng=rng, length=length)
 
 
 def config(out: Path, **changes) -> CollectConfig:
@@ -66,22 +34,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
 def assert_same(one: EpisodeDataset, other: EpisodeDataset) -> None:
     for key in ARRAYS:
         np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
-
-
-def test_actions_and_rewards_stand_with_the_frame_they_led_to() -> None:
-    episode = play(3, 1, 4, 9)
-    assert episode.act.tolist() == [0, 3, 1, 4, 9]
-    np.testing.assert_array_equal(episode.obs[:, 0, 0, 0], episode.act)
-    np.testing.assert_array_equal(episode.rew, episode.act)
-    assert episode.terminated.tolist() == [False] * 4 + [True]
-    assert not episode.truncated.any()
-    assert episode.seed == 5
-
-
-def test_truncation_at_the_length_limit_and_not_beside_termination() -> None:
-    assert play(1, 2, 3, 4, length=3).truncated.tolist() == [False, False, True]
-    both = play(1, 9, length=3)
-    assert both.terminated[-1] and not both.truncated[-1]
 
 
 def test_poses_and_tiles_belong_to_their_frames(dataset: EpisodeDataset) -> None:
@@ -126,23 +78,23 @@ def test_workers_do_not_change_the_data(dataset: EpisodeDataset, tmp_path: Path)
 def test_killed_collection_resumes_to_the_same_data(
     dataset: EpisodeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = module._collect_shard
+    write = module.write_shard
 
-    def killed(config: CollectConfig, shard: int, frames: int) -> None:
-        if shard == 1:
+    def killed(path: Path, episodes: list) -> None:
+        if path.name == "shard-00001.npz":
             raise KeyboardInterrupt
-        whole(config, shard, frames)
+        write(path, episodes)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "_collect_shard", killed)
+        patch.setattr(module, "write_shard", killed)
         collect(config(tmp_path))
-    with pytest.raises(DatasetError, match=r"incomplete.*\n  lssvwm collect --env-id MiniGrid-Mem"):
+    with pytest.raises(DatasetError, match=r"incomplete.*lssvwm collect --env-id MiniGrid-Mem"):
         EpisodeDataset(tmp_path)
 
     made = []
-    monkeypatch.setattr(module, "_collect_shard", lambda *work: (made.append(work[1]), whole(*work)))
+    monkeypatch.setattr(module, "write_shard", lambda path, episodes: (made.append(path.name), write(path, episodes)))
     assert_same(collect(config(tmp_path)), dataset)
-    assert made == [1, 2]
+    assert made == ["shard-00001.npz", "shard-00002.npz"]
 
 
 def test_lost_and_half_written_shards_are_made_again(dataset: EpisodeDataset, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from minigrid.core.actions import Actions
 from minigrid.core.constants import OBJECT_TO_IDX
 
-from lssvwm_env.datasets.collect import record_episode
+from lssvwm_env.datasets.recording import record_episode
 from lssvwm_env.real import UniformPolicy, WanderPolicy, make_real
 from lssvwm_env.real.policies import policy_words
 from lssvwm_models.data import Episode
