@@ -1,6 +1,8 @@
 """Collection: the convention of action and reward, and datasets that depend on their config alone."""
 
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,7 +218,6 @@ def test_others_than_the_known_policies_can_act(tmp_path: Path) -> None:
     data = collect(asked, waiting())
     assert (data.act == ~data.is_first).all() and (data.rew == 5.0 * ~data.is_first).all()
     assert (data.spec.policy, data.spec.command) == ("waiting with 1", "let it wait")
-    assert_same(collect(replace(asked, out=tmp_path / "two", workers=2), waiting()), data)
     (tmp_path / "one" / "shard-00001.npz").unlink()
     with pytest.raises(FileNotFoundError, match="let it wait"):
         EpisodeDataset(tmp_path / "one")
@@ -246,3 +247,226 @@ def test_spaces_as_json() -> None:
     for space in (gym.spaces.Discrete(7, start=1), gym.spaces.MultiBinary(3)):
         with pytest.raises(ValueError, match="cannot be recorded"):
             space_to_json(space)
+
+
+class Block(gym.Env):
+    """A block that an action moves; what else there is to see or to know, others say."""
+
+    observation_space = gym.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    action_space = gym.spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = int(self.np_random.integers(16))
+        self.steps = 0
+        return self.picture(), self.info()
+
+    def step(self, action):
+        self.x = (self.x + int(np.sum(action)) - 1) % 16
+        self.steps += 1
+        return self.picture(), self.reward(), False, self.steps == 6, self.info()
+
+    def picture(self):
+        frame = np.zeros((16, 16, 3), np.uint8)
+        frame[4:8, self.x] = 200
+        return frame
+
+    def reward(self):
+        return 0.0
+
+    def info(self):
+        return {}
+
+
+class Arm(Block):
+    def info(self):
+        return {"pose": np.linspace(0.0, 1.0, 7)}
+
+
+class PoseAtReset(Block):
+    def info(self):
+        return {"pose": [0, 0, 0]} if self.steps == 0 else {}
+
+
+class PoseInSome(Block):
+    """In about half of all episodes."""
+
+    def info(self):
+        return {"pose": [self.x, 0, 0]} if self.np_random_seed % 2 else {}
+
+
+class PoseMeant(Block):
+    def info(self):
+        return {"pose": np.linspace(0.0, 1.0, 7), "lssvwm/pose": [self.x, 0, 0]}
+
+
+class Flipped(Block):
+    def picture(self):
+        return super().picture()[::-1, :, ::-1]
+
+
+class Floats(Block):
+    def picture(self):
+        return super().picture() / 255.0
+
+
+class NoReward(Block):
+    def reward(self):
+        return None
+
+
+class LateNaN(Block):
+    def reward(self):
+        return np.nan if self.steps == 5 else 1.0
+
+
+class Buttons(Block):
+    action_space = gym.spaces.MultiBinary(40)
+
+
+class Nested(Block):
+    observation_space = gym.spaces.Dict(
+        {"sensors": gym.spaces.Dict({"rgb": Block.observation_space}), "task": gym.spaces.Text(40)}
+    )
+
+    def picture(self):
+        return {"sensors": {"rgb": super().picture()}, "task": "push the block"}
+
+
+for made in (Arm, PoseAtReset, PoseInSome, PoseMeant, Flipped, Floats, NoReward, LateNaN, Buttons, Nested, Block):
+    gym.register(f"{made.__name__}-v0", entry_point=made)
+
+
+def collected(name: str, out: Path, **changes) -> EpisodeDataset:
+    small = CollectConfig(f"{name}-v0", out, frames=40, shard_frames=20, workers=1, episode_length=9)
+    return collect(replace(small, **changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Arm", "Arm-v0: pose is not recorded: info['pose'] is float64 (7,) with frame 0, expected integers (3,)"),
+        ("PoseAtReset", "info['pose'] is missing with frame 1"),
+        ("PoseInSome", "info of some episodes has no pose"),
+    ],
+)
+def test_poses_of_another_meaning_are_left_out_and_it_is_said_once(
+    name: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = collected(name, tmp_path)
+    assert data.pose is None and len(data) >= 40
+    assert len(caplog.messages) == 1 and words in caplog.messages[0]
+
+
+def test_a_pose_that_says_what_it_is_is_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = collected("PoseMeant", tmp_path)
+    assert (data.pose[:, 0] == data.obs[:, 4, :, 0].argmax(1)).all() and caplog.messages == []
+
+
+def test_shards_agree_on_what_is_recorded_in_whatever_order_they_are_made(tmp_path: Path) -> None:
+    # Of shards with one episode each, some have a pose.
+    changes = {"frames": 28, "shard_frames": 7}
+    data = collected("PoseInSome", tmp_path / "one", **changes)
+    assert len(set(data.episode_seed % 2)) == 2 and data.pose is None
+    whole = data.hash()
+    for shard in (0, 3):
+        (tmp_path / "one" / f"shard-{shard:05d}.npz").unlink()
+    assert collected("PoseInSome", tmp_path / "one", **changes).hash() == whole
+
+
+def test_flipped_frames_are_frames(tmp_path: Path) -> None:
+    flipped = collected("Flipped", tmp_path / "flipped")
+    np.testing.assert_array_equal(flipped.obs[:, ::-1, :, ::-1], collected("Block", tmp_path / "straight").obs)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Floats", r"^Floats-v0 gave a picture float64 \(16, 16, 3\), but its space is Box.* \(in frame 0 of"),
+        ("NoReward", r"^NoReward-v0 gave the reward None, expected a finite number.* \(in frame 1 of"),
+        (
+            "LateNaN",
+            r"^LateNaN-v0 gave the reward nan, expected a finite.* \(in frame 5 of the episode of seed \d",
+        ),
+        ("Buttons", r"^Buttons-v0 has actions MultiBinary\(40\), which are 1,099,511,627,776 .* up to 1,048,576"),
+        ("Nested", r"^Nested-v0 has observations .*, expected pictures .*: say --observation sensors/rgb"),
+    ],
+)
+def test_what_cannot_be_recorded_is_said_in_one_line_that_names_it(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        collected(name, tmp_path)
+    assert "\n" not in str(error.value) and not list(tmp_path.glob("*.npz"))
+
+
+def test_a_picture_two_levels_down_is_recorded_and_found_again(tmp_path: Path) -> None:
+    data = collected("Nested", tmp_path / "one", observation="sensors/rgb")
+    assert data.spec.env_kwargs == {"observation_key": "sensors/rgb"}
+    assert (
+        data.spec.preprocessing == "sensors/rgb of the observations"
+        and "--observation sensors/rgb" in data.spec.command
+    )
+    np.testing.assert_array_equal(data.obs, collected("Block", tmp_path / "two").obs)
+    env = make_real(data.spec.env_id, **data.spec.env_kwargs)
+    np.testing.assert_array_equal(env.reset(seed=int(data.episode_seed[0]))[0], data.obs[0])
+    again = collected("Nested", tmp_path / "three", env_kwargs=dict(data.spec.env_kwargs))
+    assert again.hash() == data.hash()
+
+
+def test_a_single_shard_is_made_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "in_processes", None)
+    assert len(collected("Block", tmp_path, workers=4, shard_frames=8192)) >= 40
+
+
+PROGRAM = """
+import threading
+import gymnasium as gym
+import numpy as np
+from pathlib import Path
+from lssvwm_env.datasets.collect import CollectConfig, Player, collect
+
+class Mine(gym.Env):
+    observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    action_space = gym.spaces.Discrete(9)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.integers(0, 255, (8, 8, 3), np.uint8), {}
+
+    def step(self, action):
+        return np.full((8, 8, 3), action, np.uint8), 0.0, False, False, {}
+
+class Locked(Mine):
+    def step(self, action):
+        with lock:
+            return super().step(action)
+
+lock = threading.Lock()
+
+def make(**kwargs) -> gym.Env:
+    return gym.make("Mine-v0", **kwargs)
+
+gym.register("Mine-v0", entry_point=Mine)
+def hash(id, workers, player=None):
+    out = Path(f"{id[-7:]} {workers} {player is None}")
+    return collect(CollectConfig(id, out, 40, workers=workers, shard_frames=20, episode_length=9), player).hash()
+
+class Nine:
+    reset = lambda self, env, rng: None
+    act = lambda self, env: 8
+
+nines = Player("nines", "this program", lambda env: (env, Nine()))
+assert hash("Mine-v0", 1) == hash("__main__:make", 2)
+assert hash("Mine-v0", 1, nines) == hash("Mine-v0", 2, nines)
+gym.register("Locked-v0", entry_point=Locked)
+assert hash("Mine-v0", 1) == hash("Locked-v0", 2)
+print("all is well")
+"""
+
+
+def test_environments_of_a_program_without_file_and_main_guard_are_collected_by_several_workers(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-"], input=PROGRAM, capture_output=True, text=True, timeout=90, cwd=tmp_path
+    )
+    assert done.stdout.splitlines()[-1:] == ["all is well"], done.stderr
+    said = "Locked-v0 is collected in one process, as it cannot be taken to others: TypeError: cannot pickle"
+    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
