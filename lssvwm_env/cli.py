@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import Final
 
+from lssvwm_env.utils.interrupts import Interrupted, interruptible
 from lssvwm_env.version import __version__
 
 # Threads that spin while waiting slow down small operations 30-fold on shared machines; torch reads this on import.
@@ -68,6 +69,8 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
     "demo": ("lssvwm_agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }
 
+_RESUMING: Final = ("collect", "train", "imagine", "dyna")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; the others are not even imported. Returns the exit status."""
@@ -84,20 +87,27 @@ def main(argv: list[str] | None = None) -> int:
     if name not in _COMMANDS:
         print(f"lssvwm: no command {name!r}; choose from {', '.join(_COMMANDS)}", file=sys.stderr)
         return 2
+    try:
+        with interruptible():
+            _run(name, arguments[words:])
+    except (ValueError, OSError) as error:
+        print(f"lssvwm {name}: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        advice = "; the same command goes on from the last checkpoint" if name in _RESUMING else ""
+        print(f"lssvwm {name}: interrupted{advice}", file=sys.stderr)
+        return interrupted.status
+    return 0
+
+
+def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
     if "" not in sys.path:  # console scripts do not look where they are run, where the user's own environments may be
         sys.path.append("")
     module, function, config, _ = _COMMANDS[name]
     part = import_module(module)
-    try:
-        getattr(part, function)(tyro.cli(getattr(part, config), prog=f"lssvwm {name}", args=arguments[words:]))
-    except (ValueError, OSError) as error:
-        from lssvwm_env.utils.strangers import printable  # errors quote files, which may be anyone's
-
-        print(f"lssvwm {name}: {printable(error)}", file=sys.stderr)
-        return 1
-    return 0
+    getattr(part, function)(tyro.cli(getattr(part, config), prog=f"lssvwm {name}", args=arguments))
 
 
 if __name__ == "__main__":

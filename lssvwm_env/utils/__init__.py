@@ -1,1 +1,1 @@
-"""JSON with types, commands as text, devices by name, provenance."""
+"""JSON with types, commands as text, devices by name, processes, signals, provenance."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import lssvwm_env
 from lssvwm_env.cli import main
+from lssvwm_models.data import EpisodeDataset
 
 COMMANDS = (
     "collect",
@@ -134,3 +138,63 @@ def test_looking_for_help_is_cheap() -> None:
 def test_failure_is_the_exit_status_of_the_program(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "lssvwm_env.cli", "dance"]
     assert subprocess.run(words, capture_output=True, cwd=tmp_path).returncode == 2
+
+
+SLOW = """
+import os, time
+import gymnasium as gym
+import numpy as np
+
+class Slow(gym.Env):
+    observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    action_space = gym.spaces.Discrete(9)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if os.path.exists("shard-00000.npz") and not os.path.exists("go"):
+            open("waiting", "a").write(f"{os.getpid()}\\n")
+            time.sleep(60)
+        return self.np_random.integers(0, 255, (8, 8, 3), np.uint8), {}
+
+    def step(self, action):
+        return np.full((8, 8, 3), action, np.uint8), 0.0, False, False, {}
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="which has no such signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_command_says_so_in_one_line_and_goes_on_when_it_is_repeated(
+    number: int, status: int, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW.replace("shard-", "x/shard-"))
+    options = "--out x --frames 60 --shard-frames 20 --episode-length 20 --workers 2"
+    words = [sys.executable, "-m", "lssvwm_env.cli", *f"collect --env-id slow:Slow {options}".split()]
+    pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    program = subprocess.Popen(words, start_new_session=True, **pipes)
+    waiting = tmp_path / "waiting"
+    deadline = time.monotonic() + 60
+    while not (waiting.exists() and waiting.read_text().endswith("\n")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(program.pid, number) if number == signal.SIGINT else program.send_signal(number)
+    _, errors = program.communicate(timeout=30)
+    assert errors == "lssvwm collect: interrupted; the same command goes on from the last checkpoint\n"
+    assert program.returncode == status
+    for process in waiting.read_text().split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(process), 0)
+    kept = (tmp_path / "x/shard-00000.npz").stat().st_mtime_ns
+    (tmp_path / "go").touch()
+    subprocess.run([*words[:-1], "1"], check=True, cwd=tmp_path, capture_output=True)
+    assert (tmp_path / "x/shard-00000.npz").stat().st_mtime_ns == kept and len(EpisodeDataset(tmp_path / "x")) == 60
+    assert len(list((tmp_path / "x").iterdir())) == 4  # no temporary file is left
+
+
+@pytest.mark.parametrize("name", ["compare", "list"])
+def test_what_cannot_go_on_is_said_to_be_interrupted_alone(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(name: str, arguments: list[str]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("lssvwm_env.cli._run", interrupted)
+    assert main([name]) == 143 and capsys.readouterr().err == f"lssvwm {name}: interrupted\n"
