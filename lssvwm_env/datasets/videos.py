@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import gymnasium as gym
-import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
+from lssvwm_env.datasets.playback import pictures, repeats
 from lssvwm_env.real.pixels import Framing
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
@@ -19,6 +21,7 @@ from lssvwm_models.data import NO_SEED, DatasetOrigin, Episode, EpisodeDataset, 
 from lssvwm_models.data.splits import Split
 
 SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif")
+FirstEntry = Literal["ignored", "absent"]
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,17 @@ class ImportVideosConfig:
     """What to import, and how.
 
     Attributes:
-        folder: Folder of videos, an episode each. Beside NAME.mp4 (or .mkv, .webm, .mov, .avi, .gif) of T frames lies
-            NAME.npy with the action that led to each frame: int64 (T,), or float32 (T, A). The first is ignored, as
-            nothing led to the first frame; T - 1 actions are understood to lack it. In the same way, and only if there
-            are any: NAME.rewards.npy, float32, and NAME.terminated.npy, bool.
+        folder: Folder of videos, an episode each. Beside NAME.mp4 (or .mkv, .webm, .mov, .avi, .gif) of T frames, as it
+            is shown, lies NAME.npy with the action that led to each frame: int64, or float32 (..., A). In the same way,
+            and only if there are any: NAME.rewards.npy, numbers, and NAME.terminated.npy, bool.
         out: Dataset folder to make.
         env_id: What the videos are of; where it is the id of an environment, `lssvwm compare` can collect more.
         size: Pixels along each side of a frame; by default those of the videos if they are square and a multiple of
             8, else 64.
         split: What to call it.
+        first_entry: What the files beside a video say of its first frame, to which nothing led: something to be
+            "ignored", in T entries, or nothing: it is "absent", from T - 1 entries. By default the number of entries
+            tells, the same for all videos; then the first of T entries must be 0.
     """
 
     folder: Path
@@ -42,31 +47,43 @@ class ImportVideosConfig:
     env_id: str = "videos"
     size: int | None = None
     split: Split = "train"
+    first_entry: FirstEntry | None = None
+
+    def __post_init__(self) -> None:
+        if self.first_entry not in (None, *get_args(FirstEntry)):
+            raise ValueError(f"first_entry={self.first_entry!r} must be one of {', '.join(get_args(FirstEntry))}")
 
 
 def import_videos(config: ImportVideosConfig) -> EpisodeDataset:
     """Make a dataset folder of videos and their actions.
 
-    Integers become a Discrete space up to the largest, vectors a Box from the smallest to the largest number of each
-    kind. Most videos are compressed with losses, and the dataset is of what is left.
+    Frames are what a player shows: turned as the file asks for, and as long as its times say, where alike ones are
+    stored as one. Integers become a Discrete space up to the largest, vectors a Box from the smallest to the largest
+    number of each kind. Most videos are compressed with losses, and the dataset is of what is left.
 
     Raises:
         FileNotFoundError: If there are no videos, or one has no actions.
         ValueError: If files do not fit one another, or the folder to make is not empty.
     """
-    videos = sorted(path for path in config.folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    videos = sorted(path for path in config.folder.glob("[!.]*") if path.suffix.lower() in SUFFIXES)
     if not videos:
         raise FileNotFoundError(f"{config.folder} holds no videos; expected files ending in {', '.join(SUFFIXES)}")
+    _check_each_has_its_own(videos)
     actions = {path: _actions(path) for path in videos}
-    framing = Framing(next(iter(_frames(videos[0]))).shape, config.size)
+    first = next(pictures(videos[0]), None)
+    if first is None:
+        raise ValueError(f"{videos[0]} holds no pictures")
+    words = _framing(videos[0], first.pixels, config.size).words
+    entries = _Entries(config.first_entry)
+    skipped = 1 if config.first_entry == "ignored" else 0
     dataset = write_dataset(
         config.out,
-        (_episode(path, act, config.size) for path, act in actions.items()),
+        (_episode(path, act, config.size, entries) for path, act in actions.items()),
         DatasetOrigin(
             env_id=config.env_id,
-            action_space=space_to_json(_space(list(actions.values()))),
+            action_space=space_to_json(_space([act[skipped:] for act in actions.values()])),
             env_kwargs={"frame_size": config.size} if config.size else {},
-            preprocessing=", ".join(filter(None, ("read from videos", framing.words))),
+            preprocessing=", ".join(filter(None, ("read from videos", words))),
             split=config.split,
             command=command("import-videos", config),
         ),
@@ -75,56 +92,134 @@ def import_videos(config: ImportVideosConfig) -> EpisodeDataset:
     return dataset
 
 
-def _episode(path: Path, act: NDArray[Any], size: int | None) -> Episode:
-    frames = np.stack([Framing(picture.shape, size).frame(picture) for picture in _frames(path)])
-    terminated = _along(path, "terminated", np.zeros(len(frames), np.bool_))
+def _check_each_has_its_own(videos: Iterable[Path]) -> None:
+    """Refuse two videos that would take the same file for what belongs to them."""
+    takers = defaultdict[Path, list[str]](list)
+    for video in videos:
+        for suffix in (".npy", ".rewards.npy", ".terminated.npy"):
+            takers[video.with_suffix(suffix)].append(video.name)
+    for path, names in takers.items():
+        if len(names) > 1:
+            raise ValueError(f"{path} would belong to {' and to '.join(names)}: give them names of their own")
+
+
+class _Entries:
+    """The files beside videos, and what their first entry is: the same in all files of a kind.
+
+    Args:
+        stated: What the user says that it is; None: it is what the number of entries says.
+    """
+
+    def __init__(self, stated: FirstEntry | None) -> None:
+        self._stated = stated
+        self._found: dict[str, tuple[FirstEntry, Path]] = {}
+
+    def fitted(self, path: Path, kind: str, values: NDArray[Any], frames: int) -> NDArray[Any]:
+        """One value for each of T frames; that of the first frame means nothing and is 0.
+
+        Raises:
+            ValueError: If there are not as many, or it is not clear of which frames they are.
+        """
+        lengths: dict[int, FirstEntry] = {frames: "ignored", frames - 1: "absent"}
+        found = lengths.get(len(values))
+        if found is None or self._stated not in (None, found):
+            expected = {None: "as many, or one less", "ignored": "as many", "absent": "one less"}[self._stated]
+            raise ValueError(f"{path} has {len(values)} entries for {frames} frames; expected {expected}")
+        if self._stated is None:
+            self._check_told(path, kind, values, found)
+        return np.concatenate([np.zeros((1, *values.shape[1:]), values.dtype), values[len(values) - frames + 1 :]])
+
+    def _check_told(self, path: Path, kind: str, values: NDArray[Any], found: FirstEntry) -> None:
+        if found == "ignored" and values[0].any():
+            raise ValueError(
+                f"{path} begins with {values[0]}, but nothing led to the first frame. If that entry is to be ignored, "
+                "say --first-entry ignored; if entries are of what came after each frame, leave the last one out"
+            )
+        before, other = self._found.setdefault(kind, (found, path))
+        if before != found:
+            with_one, without = (path, other) if found == "ignored" else (other, path)
+            raise ValueError(
+                f"{with_one} has an entry for each frame of its video, but {without} one less: one of the videos may "
+                "have lost or gained a frame. Make them alike, or import them into two datasets"
+            )
+
+
+def _episode(path: Path, act: NDArray[Any], size: int | None, entries: _Entries) -> Episode:
+    frames = _frames(path, size)
+    rewards = _beside(path, "rewards", "biuf")
+    ends = _beside(path, "terminated", "b")
+    rew = np.zeros(len(frames), np.float32)
+    terminated = np.zeros(len(frames), np.bool_)
+    if rewards is not None:
+        with np.errstate(over="ignore"):  # which is refused, by its frame
+            rew = entries.fitted(path.with_suffix(".rewards.npy"), "rewards", rewards.astype(np.float32), len(frames))
+    if ends is not None:
+        terminated = entries.fitted(path.with_suffix(".terminated.npy"), "terminated", ends, len(frames))
     last = np.arange(len(frames)) == len(frames) - 1
+    act = entries.fitted(path.with_suffix(".npy"), "actions", act, len(frames))
     try:
-        return Episode(
-            obs=frames,
-            act=_fitted(path.with_suffix(".npy"), act, len(frames)),
-            rew=_along(path, "rewards", np.zeros(len(frames), np.float32)),
-            terminated=terminated,
-            truncated=last & ~terminated,
-            seed=NO_SEED,
-        )
+        return Episode(frames, act, rew, terminated, truncated=last & ~terminated, seed=NO_SEED)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _frames(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of a video, one by one."""
+def _frames(path: Path, size: int | None) -> NDArray[np.uint8]:
+    """What is shown, frame by frame."""
+    frames: list[NDArray[np.uint8]] = []
+    times: list[int] = []
+    last = 0
+    for pixels, time, last in pictures(path):  # noqa: B007 (the last one is what is left)
+        frames.append(_framing(path, pixels, size).frame(pixels))
+        times.append(time)
+    if not frames:
+        raise ValueError(f"{path} holds no pictures")
     try:
-        yield from iio.imiter(path) if path.suffix.lower() == ".gif" else iio.imiter(path, plugin="pyav")
-    except ImportError as error:
-        raise ValueError(f'{path} needs a decoder ({error}); get it with: pip install "lssvwm-env[data]"') from error
+        counts = repeats([*(after - before for before, after in pairwise(times)), last])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return np.repeat(np.stack(frames), counts, axis=0)
+
+
+def _framing(path: Path, pixels: NDArray[np.uint8], size: int | None) -> Framing:
+    try:
+        return Framing(pixels.shape, size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _actions(video: Path) -> NDArray[Any]:
     path = video.with_suffix(".npy")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the actions of {video.name}, int64 (T,) or float32 (T, A)")
-    act = np.load(path, allow_pickle=False)
+    act = _read(path)
     if np.issubdtype(act.dtype, np.integer) and act.ndim == 1:
         return act.astype(np.int64)
     if np.issubdtype(act.dtype, np.floating) and act.ndim == 2:
-        return act.astype(np.float32)
+        with np.errstate(over="ignore"):  # which `_space` refuses
+            return act.astype(np.float32)
     raise ValueError(f"{path} is {act.dtype} {act.shape}, expected int64 (T,) or float32 (T, A)")
 
 
-def _along(video: Path, name: str, nothing: NDArray[Any]) -> NDArray[Any]:
-    """What a file beside the video says of each frame; `nothing` where there is none."""
-    path = video.with_suffix(f".{name}.npy")
+def _beside(video: Path, kind: str, dtypes: str) -> NDArray[Any] | None:
+    """What a file beside the video says of its frames; None where there is none."""
+    path = video.with_suffix(f".{kind}.npy")
     if not path.is_file():
-        return nothing
-    return _fitted(path, np.load(path, allow_pickle=False).astype(nothing.dtype), len(nothing))
+        return None
+    values = _read(path)
+    if values.ndim != 1 or values.dtype.kind not in dtypes:
+        raise ValueError(
+            f"{path} is {values.dtype} {values.shape}, expected {'bool' if dtypes == 'b' else 'numbers'} (T,)"
+        )
+    return values
 
 
-def _fitted(path: Path, values: NDArray[Any], frames: int) -> NDArray[Any]:
-    """One value for each of T frames, of T or T - 1 that are given; that of the first frame means nothing and is 0."""
-    if len(values) not in (frames, frames - 1):
-        raise ValueError(f"{path} has {len(values)} entries for {frames} frames; expected as many, or one less")
-    return np.concatenate([np.zeros((1, *values.shape[1:]), values.dtype), values[len(values) - frames + 1 :]])
+def _read(path: Path) -> NDArray[Any]:
+    try:
+        with path.open("rb") as file:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as an array: {error}") from error
 
 
 def _space(actions: list[NDArray[Any]]) -> gym.spaces.Discrete | gym.spaces.Box:
