@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,7 +19,7 @@ from lssvwm_env.datasets.check import check_dataset
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.datasets.minari import ExportMinariConfig, ImportMinariConfig, export_minari, import_minari
 from lssvwm_env.real import PixelMiniGrid
-from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data import EpisodeDataset, write_spec
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
 SPACE = gym.spaces.Box(0, 255, (40, 48, 3), np.uint8)
@@ -123,8 +125,106 @@ def test_pictures_in_a_dict_are_named(tmp_path: Path) -> None:
     data = import_minari(ImportMinariConfig("dict-v0", tmp_path / "data", observation="eye", size=48))
     assert data.obs.shape == (4, 48, 48, 3) and data.spec.env_kwargs == {"frame_size": 48}
     for wrong in (None, "speed", "ear"):
-        with pytest.raises(ValueError, match=f"dict-v0 has no pictures in observation={wrong} of Dict"):
+        with pytest.raises(ValueError, match=r"dict-v0 has observations Dict.* say --observation eye"):
             import_minari(ImportMinariConfig("dict-v0", tmp_path / "other", observation=wrong))
+
+
+def test_pictures_in_a_dict_of_dicts_are_named_too(tmp_path: Path) -> None:
+    spaces = gym.spaces.Dict({"sensors": gym.spaces.Dict({"rgb": SPACE}), "speed": gym.spaces.Box(0, 1, (2,))})
+    spaces.seed(0)
+    seen = [spaces.sample() for _ in range(3)]
+    rgb = np.stack([each["sensors"]["rgb"] for each in seen])
+    buffer = EpisodeBuffer(
+        observations={"sensors": {"rgb": rgb}, "speed": np.stack([each["speed"] for each in seen])},
+        actions=[0, 1], rewards=[0.0] * 2, terminations=[False] * 2, truncations=[False, True],
+    )  # fmt: skip
+    minari.create_dataset_from_buffers(
+        "deep-v0", [buffer], action_space=gym.spaces.Discrete(2), observation_space=spaces, jpeg_encoding=False
+    )
+    data = import_minari(ImportMinariConfig("deep-v0", tmp_path / "data", observation="sensors/rgb"))
+    assert data.obs.shape == (3, 64, 64, 3)
+
+
+def test_codes_of_cells_are_no_pictures_and_it_is_said_what_to_do(tmp_path: Path) -> None:
+    """MiniGrid's own observations."""
+    codes = gym.spaces.Dict({"image": gym.spaces.Box(0, 255, (7, 7, 3), np.uint8), "direction": gym.spaces.Discrete(4)})
+    codes.seed(0)
+    seen = [codes.sample() for _ in range(3)]
+    buffer = EpisodeBuffer(
+        observations={key: np.stack([each[key] for each in seen]) for key in codes},
+        actions=[0, 1], rewards=[0.0] * 2, terminations=[False] * 2, truncations=[False, True],
+    )  # fmt: skip
+    minari.create_dataset_from_buffers(
+        "codes-v0", [buffer], action_space=gym.spaces.Discrete(2), observation_space=codes, jpeg_encoding=False
+    )
+    for name in (None, "image"):
+        with pytest.raises(ValueError, match=r"codes-v0 .*expected pictures.*recorded anew, by lssvwm collect"):
+            import_minari(ImportMinariConfig("codes-v0", tmp_path / "data", observation=name))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rewards": [0.0, np.nan]}, "episode 0: Episode.rew: a reward is not a finite number: nan in frame 2"),
+        ({"rewards": [1e300, 0.0]}, "episode 0: Episode.rew: a reward is not a finite number: inf in frame 1"),
+        (
+            {"actions": np.array([[0], [np.nan]], np.float32)},
+            "episode 0: Episode.act: an action is not a finite number",
+        ),
+        ({"actions": np.array([[0], [3]], np.float32)}, r"an action is not in Box\(1,\): \[3.\] in frame 2"),
+        ({"terminations": [True, False]}, "episode 0: Episode ends before its last frame"),
+        ({"seed": -5}, "episode 0: Episode.seed=-5"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    steps = {
+        "observations": np.zeros((3, *SPACE.shape), np.uint8),
+        "actions": np.array([[0], [1]], np.float32),
+        "rewards": [0.0, 0.0],
+        "terminations": [False, False],
+        "truncations": [False, True],
+    }
+    minari.create_dataset_from_buffers(
+        "wrong-v0", [EpisodeBuffer(**steps | values)], action_space=gym.spaces.Box(0, 1, (1,)), observation_space=SPACE
+    )
+    with pytest.raises(ValueError, match=message):
+        import_minari(ImportMinariConfig("wrong-v0", tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_strangers_say_of_a_dataset_is_checked(recorded: EpisodeDataset, tmp_path: Path) -> None:
+    export_minari(ExportMinariConfig(recorded.folder, "rooms-v0"))
+    storage = minari.load_dataset("rooms-v0").storage
+    for told, message in (
+        ("x", "rooms-v0 says in its metadata that lssvwm_env is 'x', expected a dictionary"),
+        ({"env_kwargs": "x"}, "rooms-v0 env_kwargs='x'"),
+        ({"split": "mine"}, "rooms-v0 split='mine'"),
+        ({"seed": -1}, "rooms-v0 seed=-1"),
+        ({"env_id": 3}, "rooms-v0 env_id=3"),
+    ):
+        storage.update_metadata({"lssvwm_env": told})
+        with pytest.raises(ValueError, match=message):
+            import_minari(ImportMinariConfig("rooms-v0", tmp_path / "data", size=64))
+
+
+def test_a_damaged_dataset_is_named(recorded: EpisodeDataset, storehouse: Path, tmp_path: Path) -> None:
+    export_minari(ExportMinariConfig(recorded.folder, "rooms-v0"))
+    (storehouse / "rooms-v0" / "data" / "metadata.json").write_text("{")
+    with pytest.raises(ValueError, match="Minari cannot open rooms-v0: "):
+        import_minari(ImportMinariConfig("rooms-v0", tmp_path / "data"))
+
+
+def test_no_module_of_a_strangers_dataset_is_imported(
+    recorded: EpisodeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(recorded.folder, tmp_path / "theirs"))
+    write_spec(folder, replace(recorded.spec, env_id="no_such_module:World", env_kwargs={}))
+    export_minari(ExportMinariConfig(folder, "one-v0"))
+    assert "If you trust it, say so: --env-id 'no_such_module:World'" in capsys.readouterr().out
+    export_minari(ExportMinariConfig(folder, "two-v0", env_id="no_such_module:World"))
+    assert "No module named 'no_such_module'" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="env_id='other', but the file is of 'no_such_module:World'"):
+        export_minari(ExportMinariConfig(folder, "three-v0", env_id="other"))
 
 
 def test_what_is_not_there_or_cannot_be_named_is_said(recorded: EpisodeDataset, tmp_path: Path) -> None:
