@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lssvwm_models.data import DatasetOrigin, Episode, write_dataset
+from lssvwm_models.data.openings import openings
 from lssvwm_models.data.segments import motions, random_segments, segments
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
@@ -40,6 +42,24 @@ def test_too_little_data_is_refused(dataset, tmp_path):
         random_segments(dataset, range(8), 1, 9, np.random.default_rng(0))
     with pytest.raises(ValueError, match="too few to train and validate on sequences of 200 frames"):
         Trainer(config(tmp_path, lengths=(200,), frames_per_step=200), model_config(dataset), dataset)
+
+
+def test_the_end_of_one_long_episode_is_held_out(dataset, tmp_path, capsys):
+    first = np.arange(60) == 0
+    rng = np.random.default_rng(0)
+    acts = np.where(first, 0, rng.integers(0, 2, 60))
+    obs = rng.integers(0, 256, (60, 16, 16, 3), np.uint8)
+    episode = Episode(obs, acts, np.zeros(60, np.float32), np.zeros(60, bool), np.zeros(60, bool), seed=7)
+    one = write_dataset(tmp_path / "data", [episode], DatasetOrigin("Dots-v0", dataset.spec.action_space))
+    trainer = Trainer(config(tmp_path / "run", validation=0.25), replace(model_config(dataset), view=None), one)
+    assert trainer.cut == 44  # sequences of 16 are evaluated
+    assert "its last 16 frames are: the validation says nothing of other layouts" in capsys.readouterr().out
+    assert np.isfinite(trainer.evaluate()["validation/dream_psnr"])
+    held_out = openings(one, 4, 10, since=44)
+    np.testing.assert_array_equal(held_out.obs[0], one.obs[44:54])
+    assert held_out.seeds.tolist() == [7] and held_out.valid.all()
+    with pytest.raises(ValueError, match="has 60 frames: too few to train and validate on sequences of 31 frames"):
+        Trainer(config(tmp_path / "long", lengths=(31,), frames_per_step=31), model_config(dataset), one)
 
 
 def test_training_learns_and_leaves_its_records(dataset, tmp_path):

@@ -45,6 +45,13 @@ def episode_lengths(dataset: EpisodeDataset) -> NDArray[np.int64]:
     return np.diff(dataset.episode_starts, append=len(dataset))
 
 
+def pieces(dataset: EpisodeDataset, since: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First frames and lengths of the episodes from a frame on, and of what is left there of the one that it is in."""
+    later = dataset.episode_starts[dataset.episode_starts > since]
+    starts = np.concatenate([[since], later])
+    return starts, np.diff(starts, append=len(dataset))
+
+
 def openings(
     dataset: EpisodeDataset, count: int, length: int, *, longer_than: int = 1, since: int = 0, seed: int = 0
 ) -> Openings:
@@ -55,14 +62,15 @@ def openings(
         count: B, or all that are long enough if there are fewer.
         length: T.
         longer_than: Only episodes of more frames than this are drawn.
-        since: Only episodes that begin at this frame of the dataset or later are drawn.
+        since: Only episodes that begin at this frame of the dataset or later are drawn, and what is left there of the
+            one that it is in.
         seed: Decides which.
 
     Raises:
         ValueError: If no episode is long enough.
     """
-    lengths = episode_lengths(dataset)
-    (eligible,) = np.nonzero((lengths > longer_than) & (dataset.episode_starts >= since))
+    starts, lengths = pieces(dataset, since)
+    (eligible,) = np.nonzero(lengths > longer_than)
     if not len(eligible):
         raise ValueError(
             f"{dataset.folder} has no episode of more than {longer_than} frames (the longest has {lengths.max()}): "
@@ -70,14 +78,14 @@ def openings(
         )
     drawn = np.random.default_rng(seed).permutation(eligible)[:count]
     valid = np.arange(length) < lengths[drawn, None]
-    index = dataset.episode_starts[drawn, None] + np.minimum(np.arange(length), lengths[drawn, None] - 1)
+    index = starts[drawn, None] + np.minimum(np.arange(length), lengths[drawn, None] - 1)
     return Openings(
         obs=dataset.obs[index],
         act=dataset.act[index],
         rew=dataset.rew[index],
         terminated=dataset.terminated[index],
         valid=valid,
-        seeds=dataset.episode_seed[drawn],
+        seeds=dataset.episode_seed[np.searchsorted(dataset.episode_starts, starts[drawn], "right") - 1],
         pose=None if dataset.pose is None else dataset.pose[index],
         tiles=None if dataset.tiles is None else dataset.tiles[index],
     )

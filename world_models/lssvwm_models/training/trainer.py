@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.data.episodes import EpisodeDataset
-from lssvwm_models.data.openings import episode_lengths, openings
+from lssvwm_models.data.openings import openings, pieces
 from lssvwm_models.data.segments import random_segments, to_frames
 from lssvwm_models.evaluation.dreams import dream
 from lssvwm_models.evaluation.state_monitor import state_metrics, steered
@@ -53,6 +53,11 @@ class Trainer(TrainingLoop):
         self.dataset = dataset
         # Whatever is refused is, before there is a run to be in the way.
         self.cut = _validation_cut(dataset, config)
+        if self.cut not in dataset.episode_starts:
+            print(
+                f"No episode of {dataset.folder} begins late enough to be held out, so its last "
+                f"{len(dataset) - self.cut:,} frames are: the validation says nothing of other layouts."
+            )
         check_objective(model_config, config.objective)
         with modules_drawn_from(torch.Generator().manual_seed(config.seed)):
             if config.init is None:
@@ -188,7 +193,7 @@ class Trainer(TrainingLoop):
             recall = self.config.objective.recall
             objective = ObjectiveConfig(pure_noise=1.0, state_moments=0.0, perceptual=0.0, recall=recall)
             _, logs = world_model_loss(self.ema, batch, rng, objective)
-        lengths = episode_lengths(self.dataset)[self.dataset.episode_starts >= self.cut]
+        _, lengths = pieces(self.dataset, self.cut)
         context = max(1, min(length, int(np.median(lengths))) // 2)
         real = openings(self.dataset, EVALUATED, length, longer_than=context, since=self.cut)
         keys = torch.arange(len(real), device=self.config.device)
@@ -294,16 +299,16 @@ def _as_before(config: TrainingConfig, model: WorldModelConfig) -> tuple[Trainin
 
 
 def _validation_cut(dataset: EpisodeDataset, config: TrainingConfig) -> int:
-    """The frame at which held-out episodes begin."""
+    """The frame at which held-out episodes begin; or, if none begins late enough, the end of one that is held out."""
     longest = max(*config.lengths, SHORTEST_EVALUATED)
-    latest = min(len(dataset) * (1 - config.validation), len(dataset) - longest)
-    starts = dataset.episode_starts[dataset.episode_starts <= latest]
-    if not len(starts) or starts[-1] < longest:
+    latest = int(min(len(dataset) * (1 - config.validation), len(dataset) - longest))
+    if latest < longest:
         raise ValueError(
             f"{dataset.folder} has {len(dataset)} frames: too few to train and validate on sequences of {longest} "
             "frames; collect more, or shorten `lengths`"
         )
-    return int(starts[-1])
+    starts = dataset.episode_starts[dataset.episode_starts <= latest]
+    return int(starts[-1]) if starts[-1] >= longest else latest
 
 
 def _side_by_side(real: NDArray[np.uint8], dream: NDArray[np.uint8]) -> NDArray[np.uint8]:
