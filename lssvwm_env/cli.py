@@ -91,7 +91,9 @@ def main(argv: list[str] | None = None) -> int:
         with interruptible():
             _run(name, arguments[words:])
     except (ValueError, OSError) as error:
-        print(f"lssvwm {name}: {error}", file=sys.stderr)
+        from lssvwm_env.utils.strangers import printable  # errors quote names and files, which may be anyone's
+
+        print(f"lssvwm {name}: {printable(error)}", file=sys.stderr)
         return 1
     except Interrupted as interrupted:
         advice = "; the same command goes on from the last checkpoint" if name in _RESUMING else ""

@@ -120,6 +120,12 @@ def test_faults_of_the_environment_and_of_files_are_said_too(
     assert message in capsys.readouterr().err
 
 
+def test_an_error_does_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--dataset", "no\x1b[2J\x07\u202ewhere"]) == 1
+    printed = capsys.readouterr().err
+    assert r"No dataset at no\x1b[2J\x07\u202ewhere" in printed and printed.replace("\n", "").isprintable()
+
+
 def test_environments_are_found_where_the_program_is_run(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import gymnasium as gym\n\ndef cart(**kwargs) -> gym.Env:\n    return gym.make('CartPole-v1', **kwargs)\n"
