@@ -151,7 +151,7 @@ class MCTS(SearchSettings):
         device = request.keys.device
         return PlanResult(
             actions=torch.tensor([plan[:shortest] for plan in plans], device=device),
-            value=torch.tensor([tree.root.value for tree in trees], device=device),
+            value=torch.tensor([tree.root.value for tree in trees], dtype=torch.float32, device=device),
             imagined_steps=imagined,
         )
 

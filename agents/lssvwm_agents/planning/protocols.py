@@ -192,7 +192,7 @@ class SearchSettings:
         probs = self.action_probs
         if probs is not None and len(probs) != n:
             raise ValueError(f"action_probs has {len(probs)} entries; expected {n}, one for each action of the model")
-        return torch.tensor(probs or (1 / n,) * n)
+        return torch.tensor(probs or (1 / n,) * n, dtype=torch.float32)
 
 
 def check_discount(gamma: float) -> None:
@@ -249,8 +249,8 @@ def imagined_returns(
     imagined = 0
     world = torch.arange(B, device=plans.device)  # of each dream
     dream = world.repeat_interleave(N)  # which of the dreams each plan has come to
-    returns = torch.zeros(B * N, device=plans.device)
-    weight = torch.ones(B * N, device=plans.device)
+    returns = torch.zeros(B * N, dtype=torch.float32, device=plans.device)
+    weight = torch.ones_like(returns)
     for actions in plans.flatten(0, 1).unbind(1):
         dream, parent, act = _branches(dream, actions)
         world = world[parent]

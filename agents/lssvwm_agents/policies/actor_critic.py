@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lssvwm_agents.policies.distributions import ActionDistribution, Categorical, TanhGaussian
 from lssvwm_env.simulator.simulator import Simulator, tensor_differences
 from lssvwm_env.utils.json_types import space_from_json
+from lssvwm_models.execution.precision import in_float32
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.json_files import from_json, parse_json, to_json
 from lssvwm_models.utils.tensor_files import load_tensors, save_tensors, tensor_bytes
@@ -93,6 +94,7 @@ class ActorCritic(nn.Module):
     is judged by its `evaluate_policy`.
     """
 
+    @in_float32()
     def __init__(self, config: ActorCriticConfig) -> None:
         super().__init__()
         self.config = config

@@ -86,7 +86,8 @@ class TanhGaussian:
 
     def sample(self, rng: torch.Generator) -> Tensor:
         """See `ActionDistribution`."""
-        return self.from_noise(torch.randn(self.mean.shape, generator=rng, device=self.mean.device))
+        like = {"dtype": self.mean.dtype, "device": self.mean.device}
+        return self.from_noise(torch.randn(self.mean.shape, generator=rng, **like))
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """See `ActionDistribution`."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lssvwm_models.execution import precision
-from lssvwm_models.execution.precision import autocast, supports_bf16
+from lssvwm_models.execution.precision import autocast, in_float32, supports_bf16
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +35,15 @@ def test_a_cpu_without_it_is_told_of_once(monkeypatch: pytest.MonkeyPatch, caplo
         assert product(True) == product(True) == torch.float32
     assert len(caplog.records) == 1
     assert "cpu would emulate bfloat16" in caplog.text
+
+
+def test_what_makes_models_makes_them_of_float32_and_leaves_the_default_alone() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with in_float32():
+            assert torch.ones(1).dtype == torch.float32
+        with pytest.raises(KeyError), in_float32():
+            raise KeyError
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

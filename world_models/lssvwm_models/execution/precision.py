@@ -1,9 +1,14 @@
-"""bfloat16 where the hardware multiplies it. Elsewhere it is emulated: training takes several times as long."""
+"""The type of numbers: float32, whatever the caller's default is, and bfloat16 where the hardware multiplies it.
+
+Elsewhere bfloat16 is emulated: training takes several times as long.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -31,3 +36,18 @@ def supports_bf16(kind: str) -> bool:
     if not supported:
         _log.info("this %s would emulate bfloat16: matrices are multiplied in float32", kind)
     return supported
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Make new tensors of numbers float32 in a block, or in a function that this decorates.
+
+    For making models alone: the default belongs to all threads of the process. So what may run beside others, as dreams
+    do, says the type with every tensor that it makes.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -94,7 +94,7 @@ def surrounding_places(pose: Tensor, map_size: int) -> Tensor:
     Together the E = (map_size / 2) ** 2 squares are the whole torus of places, in the order of rows from ahead to
     behind and columns from left to right, whichever way the agent looks.
     """
-    offset = torch.arange(0.5 - map_size // 2, map_size // 2, 2, device=pose.device)
+    offset = torch.arange(0.5 - map_size // 2, map_size // 2, 2, dtype=torch.float32, device=pose.device)
     ahead, aside = (axis.flatten() for axis in torch.meshgrid(-offset, offset, indexing="ij"))
     forward, right = (axis[..., None, :].float() for axis in _axes(pose[..., 2]))
     return pose[..., None, :2].float() + ahead[:, None] * forward + aside[:, None] * right
@@ -149,7 +149,7 @@ def place_rotation(places: Tensor, frequencies: Tensor) -> Rotation:
 
 def place_table(size: int) -> Tensor:
     """All whole and half cells of a torus, (4 * size ** 2, 2), column by column."""
-    halves = torch.arange(2 * size) / 2
+    halves = torch.arange(2 * size, dtype=torch.float32) / 2
     return torch.stack(torch.meshgrid(halves, halves, indexing="ij"), -1).flatten(0, 1)
 
 

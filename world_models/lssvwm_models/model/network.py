@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Final, NamedTuple
 
 import torch
@@ -83,7 +84,8 @@ class Network(nn.Module):
         blocks = [block for block in self.blocks if isinstance(block, Block)]
         ssm = (b.scan.state_shape(batch_size) for b in blocks)
         kv = (b.attention.state_shape(batch_size, self.tokens) for b in blocks)
-        return tuple(torch.zeros(s, device=device) for s in ssm), tuple(torch.zeros(s, device=device) for s in kv)
+        zeros = partial(torch.zeros, dtype=torch.float32, device=device)
+        return tuple(map(zeros, ssm)), tuple(map(zeros, kv))
 
     def context(
         self, places: Tensor, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool
@@ -202,6 +204,6 @@ def _mixing(config: NetworkConfig, grid: int) -> FrameLocalAttention | LocalConv
 
 def _fourier(tau: Tensor) -> Tensor:
     """(...) in [0, 1] -> (..., 64) sines and cosines."""
-    waves = torch.exp(torch.linspace(0, math.log(200), 32, device=tau.device))
+    waves = torch.exp(torch.linspace(0, math.log(200), 32, dtype=torch.float32, device=tau.device))
     angles = tau.unsqueeze(-1) * waves
     return torch.cat([angles.sin(), angles.cos()], -1)

@@ -28,7 +28,7 @@ def sample(denoise: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: in
     x_tau = expected = noise
     for i in range(steps):
         tau = i / steps
-        x = denoise(x_tau, torch.full(noise.shape[:1], tau, device=noise.device))
+        x = denoise(x_tau, torch.full(noise.shape[:1], tau, dtype=torch.float32, device=noise.device))
         expected = x if i == 0 else expected
         x_tau = x_tau + (x - x_tau) * (1 / steps) / (1 - tau)
     return Sample(x_tau, expected)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lssvwm_models.execution.noise import fold, frame_noise
+from lssvwm_models.execution.precision import in_float32
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.execution.threads import by_thread
 from lssvwm_models.memory.frame_context import FrameContext
@@ -44,6 +45,7 @@ class WorldModel(nn.Module):
     before it, and only the finished frame is written.
     """
 
+    @in_float32()
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -82,9 +84,10 @@ class WorldModel(nn.Module):
     def initial_state(self, batch_size: int) -> WorldModelState:
         """The memory of worlds that have seen nothing."""
         ssm, kv = self.network.initial_state(batch_size, self.device)
-        latents = torch.zeros(batch_size, self.config.grid**2, self.config.latent_dim, device=self.device)
+        sizes = batch_size, self.config.grid**2, self.config.latent_dim
+        latents = torch.zeros(sizes, dtype=torch.float32, device=self.device)
         pose = torch.zeros(batch_size, 3, dtype=torch.long, device=self.device)
-        feats = torch.zeros(batch_size, self.config.feature_dim, device=self.device)
+        feats = torch.zeros(batch_size, self.config.feature_dim, dtype=torch.float32, device=self.device)
         return WorldModelState(ssm, kv, latents, feats, pose, pose[:, 0].clone())
 
     @torch.no_grad()
@@ -280,7 +283,8 @@ class WorldModel(nn.Module):
     ) -> Committed:
         """`commit`, given the context of the frames, and perhaps what the layers have read already."""
         if streams is None:
-            streams = latents.unsqueeze(2), torch.ones(*latents.shape[:2], 1, device=latents.device)
+            clean = torch.ones(*latents.shape[:2], 1, dtype=torch.float32, device=latents.device)
+            streams = latents.unsqueeze(2), clean
         output = self.network(*streams, act, frames, state.ssm, state.kv, channels, reads)
         feats = self.features(output.tokens[:, :, 0], output.around)
         T = latents.shape[1]
