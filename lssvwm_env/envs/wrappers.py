@@ -48,7 +48,7 @@ class MemoryFeatures(gym.Wrapper[Any, Any, Any, Any]):
             if getattr(env, name) != space:
                 raise ValueError(
                     f"env has {name} {getattr(env, name)}, but the simulator has {space}: make the environment with "
-                    f"lssvwm_env.real.make_real({simulator.config.env_id!r}, **{simulator.config.env_kwargs})"
+                    f"lssvwm_env.real.make_recorded(simulator.config), of {simulator.config.env_id!r}"
                 )
         self.observation = observation
         self.observation_space = observation_space(simulator, observation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,17 @@ import numpy as np
 import pytest
 
 from lssvwm_env.cli import main
-from lssvwm_env.datasets.check import MOST_LEARNED, START_FRAMES, check_dataset, check_pair
+from lssvwm_env.datasets.check import (
+    MOST_LEARNED,
+    START_FRAMES,
+    CheckConfig,
+    check,
+    check_dataset,
+    check_pair,
+)
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.train import TrainConfig
+from lssvwm_models.data import DatasetError, DatasetOrigin, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.model.heads import RewardHead
 from lssvwm_models.utils.two_hot import symexp
 
@@ -135,6 +144,88 @@ def test_rewards_that_are_larger_than_any_that_is_learned_are_told(
     damage(folder, put("rew", 7, -148))
     assert main(["check", "--dataset", str(folder)]) == 0
     assert "up to 148, of which a model learns 147" in " ".join(capsys.readouterr().out.split())
+
+
+SMALL = {"type": "Box", "low": -1.0, "high": 1.0, "shape": [2], "dtype": "float32"}
+VALUES = (None, True, -1, 0, 1e308, 10**40, "", "x", [], {}, {"a": [None]}, ["x"])
+    None,
+    True,
+    -1,
+    0,
+    1,
+    0.5,
+    1e308,
+    10**40,
+    "",
+    "x",
+    "train",
+    [],
+    {},
+    [[1]],
+    {"a": {"b": [None]}},
+    ["x"],
+    [1, 1],
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    first = np.arange(20) == 0
+    act = np.where(first[:, None], 0, rng.uniform(-1, 1, (20, 2))).astype(np.float32)
+    no = np.zeros(20, np.bool_)
+    obs = rng.integers(0, 256, (20, 8, 8, 3), np.uint8)
+    episode = Episode(obs, act, np.zeros(20, np.float32), no, no, seed=3)
+    return write_dataset(tmp_path_factory.mktemp("data") / "small", [episode], DatasetOrigin("Any-v0", SMALL)).folder
+
+
+def test_whatever_a_description_says_the_check_ends_with_a_report(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "changed"))
+    content = json.loads((folder / "dataset.json").read_text())
+    fields = [(field,) for field in content] + [
+        (field, part) for field in content if "space" in field for part in SMALL
+    ]
+    refused = 0
+    for place in fields:
+        for value in VALUES:
+            changed = json.loads(json.dumps(content))
+            part = changed[place[0]] if len(place) > 1 else changed
+            part[place[-1]] = value
+            (folder / "dataset.json").write_text(json.dumps(changed))
+            try:
+                check(CheckConfig(folder))
+            except DatasetError:
+                refused += 1
+    assert refused > 0.75 * len(fields) * len(VALUES)  # what is not, is another name, number or text that may be meant
+    capsys.readouterr()
+
+
+def test_whatever_a_shard_holds_the_check_ends_with_a_report(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "changed"))
+    with np.load(folder / "shard-00000.npz") as archive:
+        arrays = dict(archive)
+    strange = [np.zeros(0), np.float32(0), np.zeros((3, 3)), np.array(["x"] * 20), np.full(20, np.nan, np.float32)]
+    strange += [np.zeros(20, np.complex64), np.array([None] * 20), np.zeros((20, 2, 2, 2), np.float32)]
+    cases = {(key, number): value for key in arrays for number, value in enumerate(strange)}
+    for (key, _), value in cases.items():
+        np.savez_compressed(folder / "shard-00000.npz", **arrays | {key: value})
+        with pytest.raises(DatasetError, match=r"shard-00000.npz"):
+            check(CheckConfig(folder))
+    whole = (small / "shard-00000.npz").read_bytes()
+    for position in random.Random(0).sample(range(8 * len(whole)), 60):
+        flipped = bytearray(whole)
+        flipped[position // 8] ^= 1 << position % 8
+        (folder / "shard-00000.npz").write_bytes(flipped)
+        try:
+            check(CheckConfig(folder))
+        except DatasetError:
+            continue
+        assert EpisodeDataset(folder).hash() == EpisodeDataset(small).hash()
+    capsys.readouterr()
 
 
 HOSTILE = "<script>x</script>[red]R[/red][link=http://e]L[/link] \x1b[2J\x07\u202e\nlast"
