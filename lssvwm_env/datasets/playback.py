@@ -107,7 +107,8 @@ def _decoded(path: Path) -> Iterator[Picture]:
         if not film.streams.video:
             raise ValueError("it has no pictures")
         for number, picture in enumerate(film.decode(film.streams.video[0])):
-            pixels = _upright(picture.to_ndarray(format="rgb24"), picture.side_data.get("DISPLAYMATRIX"))
+            rgb: NDArray[Any] = picture.to_ndarray(format="rgb24")
+            pixels = _upright(rgb, picture.side_data.get("DISPLAYMATRIX"))
             if picture.pts is None:  # in some raw streams
                 yield Picture(pixels, number, 0)
             else:
