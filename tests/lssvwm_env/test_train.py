@@ -12,6 +12,7 @@ import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 import tyro
 from gymnasium.utils.env_checker import check_env
 
@@ -72,6 +73,18 @@ def trained(dataset: EpisodeDataset, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("my runs") / "whole"
     lssvwm("train", "--dataset", dataset.folder, "--out", out, *TINY.split())
     return out
+
+
+def test_the_default_dtype_of_the_program_changes_no_weight(
+    dataset: EpisodeDataset, trained: Path, tmp_path: Path
+) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = train(config(dataset, tmp_path / "x"))
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert made.weights_sha256 == Simulator.load(trained / "simulator").weights_sha256
 
 
 @pytest.mark.parametrize(("longest", "told"), [(8, False), (48, True)])

@@ -23,6 +23,7 @@ from lssvwm_agents.policies.returns import discounted_returns, lambda_returns
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_models.data.episodes import EpisodeDataset
 from lssvwm_models.execution.noise import fold
+from lssvwm_models.execution.precision import in_float32
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.training.optimizers import averaged
 from lssvwm_models.utils.checks import check_at_least, check_share
@@ -158,6 +159,7 @@ class ImaginationTrainer(TrainingLoop):
             holds another run.
     """
 
+    @in_float32()
     def __init__(
         self,
         config: ImaginationConfig,
@@ -223,6 +225,7 @@ class ImaginationTrainer(TrainingLoop):
         contexts = self.config.num_dreams + (self.step - 1) * self.config.refresh
         return contexts * self.context if self.step else 0
 
+    @in_float32()
     def run(self, evaluate: Callable[[ActorCritic], dict[str, float]] | None = None) -> ActorCritic:
         """Train until `config.updates`, from wherever the run folder stands; returns the actor-critic.
 

@@ -42,8 +42,8 @@ def supports_bf16(kind: str) -> bool:
 def in_float32() -> Iterator[None]:
     """Make new tensors of numbers float32 in a block, or in a function that this decorates.
 
-    For making models alone: the default belongs to all threads of the process. So what may run beside others, as dreams
-    do, says the type with every tensor that it makes.
+    For making and training models: the default belongs to all threads of the process. So what may run beside others, as
+    dreams do, says the type with every tensor that it makes.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

@@ -17,7 +17,7 @@ from lssvwm_models.data.segments import random_segments, to_frames
 from lssvwm_models.evaluation.dreams import dream
 from lssvwm_models.evaluation.state_monitor import state_metrics, steered
 from lssvwm_models.evaluation.video_metrics import psnr
-from lssvwm_models.execution.precision import autocast
+from lssvwm_models.execution.precision import autocast, in_float32
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import SHORTEST_EVALUATED, TrainingConfig
@@ -48,6 +48,7 @@ class Trainer(TrainingLoop):
         odometry_trained, heads_trained: Whether that part is done, or there is nothing to be done.
     """
 
+    @in_float32()
     def __init__(self, config: TrainingConfig, model_config: WorldModelConfig, dataset: EpisodeDataset) -> None:
         self.config = config
         self.dataset = dataset
@@ -90,6 +91,7 @@ class Trainer(TrainingLoop):
         assert isinstance(model, WorldModel)
         return model
 
+    @in_float32()
     def run(self) -> WorldModel:
         """Train until `config.steps`, from wherever the run folder stands; returns the averaged model."""
         if not self.odometry_trained:
