@@ -14,7 +14,14 @@ from matplotlib.figure import Figure
 from lssvwm_env.real.minigrid import AGENT_CELL, TILE
 from lssvwm_env.real.policies import policy_words
 from lssvwm_env.simulator.folder import CONFIG, CURVES
-from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts, action_spec, read_simulator_config
+from lssvwm_env.simulator.simulator import (
+    MOST_DENOISING_STEPS,
+    Simulator,
+    SimulatorConfig,
+    Starts,
+    action_spec,
+    read_simulator_config,
+)
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_from_json
 from lssvwm_env.utils.provenance import hardware
@@ -26,7 +33,7 @@ from lssvwm_models.evaluation.state_monitor import state_png
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.config import WorldModelConfig, preset
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 
@@ -57,7 +64,7 @@ class TrainConfig:
     denoising_steps: int = 1
 
     def __post_init__(self) -> None:
-        check_at_least(self, starts=1, start_frames=1, horizon=1, denoising_steps=1)
+        check_fields(self, starts=1, start_frames=1, horizon=1, denoising_steps=(1, MOST_DENOISING_STEPS))
         if self.start_frames > max(self.training.lengths):
             raise ValueError(
                 f"start_frames={self.start_frames}, but the longest of lengths={self.training.lengths} is less: "
@@ -112,10 +119,10 @@ def train(config: TrainConfig) -> Simulator:
         earlier = Simulator.load(folder)
         if (earlier.weights_sha256, earlier.config) == (simulator.weights_sha256, simulator.config):
             return earlier  # nothing new to say, and its card may hold measurements
-    simulator.save(folder, card(simulator, trainer, config))
     metrics = trainer.folder.metrics()
-    write_bytes(folder / CURVES, curves_png(metrics))
     write_bytes(config.training.out / "states.png", state_png(metrics))
+    simulator.save(folder, card(simulator, trainer, config))
+    write_bytes(folder / CURVES, curves_png(metrics))  # last: with it, all is written
     print(
         f"The simulator is in {folder}. Judge it with:\n  lssvwm compare --simulator {folder} --out runs/compare --card"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +70,7 @@ def demo(config: DemoConfig) -> None:
         for r in records
     ]
     seconds = round(time.perf_counter() - began, 1)
-    text = json.dumps(compared | {"plans": plans, "demo_seconds": seconds}, indent=2) + "\n"
-    write_bytes(config.out / "report.json", text.encode())
+    write_json(config.out / "report.json", compared | {"plans": plans, "demo_seconds": seconds})
     _print_plans(console, plans)
     console.print(f"{seconds:.0f} s. Look at plan.gif, dream_vs_real.gif and fidelity.png in {config.out}.")
 

@@ -20,6 +20,7 @@ from lssvwm_models.data import NO_SEED, DatasetError, DatasetSpec, EpisodeDatase
 from lssvwm_models.data.episodes import shard_header
 from lssvwm_models.data.spaces import action_bounds, frame_shape
 from lssvwm_models.data.values import Fault, value_faults
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.npz_files import npz_array
 
 START_FRAMES: Final = 16  # as by default in `TrainConfig`, whose import would bring torch
@@ -39,6 +40,9 @@ class CheckConfig:
 
     dataset: Path
     test: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def check(config: CheckConfig) -> None:

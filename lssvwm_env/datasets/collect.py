@@ -30,7 +30,7 @@ from lssvwm_models.data import DatasetError, DatasetSpec, EpisodeDataset, read_s
 from lssvwm_models.data.episodes import shard_header
 from lssvwm_models.data.spec import SPEC_FILE, shard_name
 from lssvwm_models.data.splits import SPLITS, Split
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.files import lock_folder, write_atomic
 from lssvwm_models.utils.progress import progress
 
@@ -80,10 +80,7 @@ class CollectConfig:
     observation: str | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(self, frames=1, seed=0, episode_length=2, workers=1, shard_frames=1, frame_skip=1)
-        for name, choices in {"split": list[str](SPLITS), "policy": list(POLICIES)}.items():
-            if getattr(self, name) not in choices and (name, getattr(self, name)) != ("policy", None):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}.")
+        check_fields(self, frames=1, episode_length=2, workers=1, shard_frames=1, size=1, frame_skip=1)
 
     def make_kwargs(self) -> dict[str, Any]:
         """What `make_real` needs beside the id to make the same environment again."""

@@ -28,7 +28,7 @@ from lssvwm_env.utils.json_types import space_from_json, space_to_json
 from lssvwm_env.utils.strangers import printable
 from lssvwm_models.data import NO_SEED, DatasetOrigin, DatasetSpec, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.data.splits import Split
-from lssvwm_models.utils.checks import shown
+from lssvwm_models.utils.checks import check_fields, shown
 
 ORIGIN: Final = "lssvwm_env"  # where an exported dataset says in its metadata what our own format knows beyond Minari
 _ORIGINS: Final = ("env_id", "env_kwargs", "preprocessing", "policy", "seed", "split")
@@ -54,6 +54,9 @@ class ImportMinariConfig:
     size: int | None = None
     split: Split | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self, size=1)
+
 
 @dataclass(frozen=True)
 class ExportMinariConfig:
@@ -70,6 +73,9 @@ class ExportMinariConfig:
     dataset: Path
     dataset_id: str
     env_id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def import_minari(config: ImportMinariConfig) -> EpisodeDataset:

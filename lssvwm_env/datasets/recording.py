@@ -20,7 +20,7 @@ class Recorded(NamedTuple):
     """An episode without facts; what `info` said in the documented form, and in words what else it said."""
 
     episode: Episode
-    facts: dict[str, NDArray[Any]]
+    facts: dict[str, Any]
     refused: dict[str, str]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +19,7 @@ from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_models.data import NO_SEED, DatasetOrigin, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.data.splits import Split
+from lssvwm_models.utils.checks import check_fields
 
 SUFFIXES: Final = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif")
 FirstEntry = Literal["ignored", "absent"]
@@ -50,8 +51,7 @@ class ImportVideosConfig:
     first_entry: FirstEntry | None = None
 
     def __post_init__(self) -> None:
-        if self.first_entry not in (None, *get_args(FirstEntry)):
-            raise ValueError(f"first_entry={self.first_entry!r} must be one of {', '.join(get_args(FirstEntry))}")
+        check_fields(self, size=1)
 
 
 def import_videos(config: ImportVideosConfig) -> EpisodeDataset:

@@ -45,7 +45,7 @@ FORMS: Final = {
         np.uint8,
         "u",
         (VIEW, VIEW, 3),
-        lambda tiles: (tiles < _CODES).all((1, 2, 3)),
+        lambda tiles: np.all(tiles < _CODES, axis=(1, 2, 3)),
     ),
 }
 
@@ -55,7 +55,7 @@ def facts_of(info: Mapping[str, Any]) -> Info:
     return {key: _array(info[key]) for name in FORMS for key in (PREFIX + name, name) if key in info}
 
 
-def read_facts(infos: Sequence[Info]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def read_facts(infos: Sequence[Info]) -> tuple[dict[str, Any], dict[str, str]]:
     """What T frames in a row have in the documented form, each of them.
 
     Args:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
+
+from lssvwm_models.utils.json_files import MOST_BYTES, parse_json
 
 FORMAT: Final = "lssvwm-simulator"
 VERSION: Final = 1
@@ -21,14 +22,16 @@ class SimulatorError(ValueError):
     """A simulator that cannot be found, is damaged, or whose parts do not fit together."""
 
 
-def read_file(path: Path) -> bytes:
-    """Read one of the files that a simulator needs.
+def read_file(path: Path, most: int = 2**40) -> bytes:
+    """Read one of the files that a simulator needs, of at most so many bytes.
 
     Raises:
-        SimulatorError: If it is not there.
+        SimulatorError: If it is not there, or larger.
     """
     if not path.is_file():
         raise SimulatorError(f"{path} is missing; a simulator has {CONFIG}, {WEIGHTS} and {STARTS}: copy all of it")
+    if (size := path.stat().st_size) > most:
+        raise SimulatorError(f"{path} has {size:,} bytes; expected at most {most:,}")
     data = path.read_bytes()
     if data.startswith(_LFS):
         raise SimulatorError(f"{path} only names a file that Git LFS keeps; fetch it with: git lfs pull")
@@ -41,11 +44,10 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         SimulatorError: If it is no simulator's.
     """
-    text = read_file(path)
     try:
-        content = json.loads(text)
+        content = parse_json(read_file(path, MOST_BYTES), str(path))
     except ValueError as error:
-        raise SimulatorError(f"{path} is not JSON ({error}); copy the simulator again") from error
+        raise SimulatorError(f"{error}; copy the simulator again") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         inside = path.parent / "simulator"  # where a training run has it

@@ -17,6 +17,7 @@ from typing import Final
 import gymnasium as gym
 
 from lssvwm_env.simulator.folder import CONFIG, STARTS, WEIGHTS, SimulatorError, read_config
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.json_files import from_json
 
 NAMESPACE: Final = "LSSVWM"
@@ -33,6 +34,9 @@ class RegisteredSimulator:
     env_id: str
     trained_length: int
     horizon: int
+
+    def __post_init__(self) -> None:
+        check_fields(self, trained_length=1, horizon=1)
 
 
 SIMULATORS: Final[dict[str, RegisteredSimulator]] = {}

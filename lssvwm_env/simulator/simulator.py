@@ -2,7 +2,7 @@
 
 | file                | content                                                                               |
 |---------------------|---------------------------------------------------------------------------------------|
-| `config.json`       | `SimulatorConfig`, and the SHA-256 of the weights                                     |
+| `config.json`       | `SimulatorConfig`, and the SHA-256 of the weights and of the starts                   |
 | `model.safetensors` | the weights of the `WorldModel`                                                       |
 | `starts.npz`        | real contexts that dreams begin from: `obs` (S, T, H, W, C) and `act` (S, T) or (S, T, A) |
 | `CARD.md`           | how it was trained and how faithful it is, for people                                 |
@@ -15,15 +15,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from uuid import uuid4
+from typing import Any, Final, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -53,9 +51,14 @@ from lssvwm_env.utils.provenance import package_versions
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
-from lssvwm_models.utils.checks import check_at_least
-from lssvwm_models.utils.files import write_atomic, write_bytes
-from lssvwm_models.utils.json_files import from_json
+from lssvwm_models.utils.checks import check_fields
+from lssvwm_models.utils.files import new_folder, write_bytes
+from lssvwm_models.utils.json_files import from_json, write_json
+from lssvwm_models.utils.npz_files import ArrayHeader, npz_array, npz_headers
+from lssvwm_models.utils.tensor_files import NoLargerThan, tensor_bytes
+
+MOST_DENOISING_STEPS: Final = 1024
+MOST_START_BYTES: Final = 2**30  # of frames, unpacked
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,16 @@ class SimulatorConfig:
     preprocessing: str = "none"
     versions: dict[str, str] = field(default_factory=package_versions)
 
+    def __post_init__(self) -> None:
+        check_fields(self, trained_length=1, horizon=1, denoising_steps=(1, MOST_DENOISING_STEPS))
+
+
+class Checksums(NamedTuple):
+    """The SHA-256 of the files beside a `config.json`, in hexadecimal; older ones do not name that of the starts."""
+
+    weights: str
+    starts: str | None
+
 
 @dataclass(frozen=True)
 class Starts:
@@ -101,6 +114,14 @@ class Starts:
 
     obs: NDArray[np.uint8]
     act: NDArray[np.int64] | NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _check_size(*self.headers)
+
+    @property
+    def headers(self) -> tuple[ArrayHeader, ArrayHeader]:
+        """What `obs` and `act` are, without their content."""
+        return ArrayHeader(self.obs.dtype, self.obs.shape), ArrayHeader(self.act.dtype, self.act.shape)
 
     def __len__(self) -> int:
         """S."""
@@ -146,7 +167,7 @@ class Simulator:
     @cached_property
     def weights_sha256(self) -> str:
         """SHA-256 of `model.safetensors`, in hexadecimal."""
-        return hashlib.sha256(self._weights()).hexdigest()
+        return _sha256(self._weights())
 
     def save(self, folder: str | Path, card: str) -> None:
         """Write the simulator's folder, whole or not at all.
@@ -161,19 +182,15 @@ class Simulator:
         folder = Path(folder).resolve()
         if folder.exists() and not _may_replace(folder):
             raise SimulatorError(f"{folder} is not a simulator folder and will not be overwritten; choose another name")
-        header = {"format": FORMAT, "version": VERSION, "weights_sha256": self.weights_sha256}
-        text = json.dumps(header | asdict(self.config), indent=2) + "\n"
+        starts = io.BytesIO()
+        np.savez_compressed(starts, **vars(self.starts))
+        sums = {"weights_sha256": self.weights_sha256, "starts_sha256": _sha256(starts.getvalue())}
         folder.parent.mkdir(parents=True, exist_ok=True)
-        new = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
-        new.mkdir()
-        try:
-            write_bytes(new / CONFIG, text.encode())
+        with new_folder(folder) as new:
+            write_json(new / CONFIG, {"format": FORMAT, "version": VERSION, **sums, **asdict(self.config)})
             write_bytes(new / WEIGHTS, self._weights())
-            write_atomic(new / STARTS, lambda file: np.savez_compressed(file, **vars(self.starts)))
+            write_bytes(new / STARTS, starts.getvalue())
             write_bytes(new / CARD, card.encode())
-            _move_folder(new, folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
 
     @staticmethod
     def load(path_or_id: str | Path) -> Simulator:
@@ -238,7 +255,7 @@ class Simulator:
             return hub.push(staged, repo_id, private, commit_message)
 
     def _weights(self) -> bytes:
-        return safetensors.torch.save({k: v.contiguous() for k, v in self.model.state_dict().items()})
+        return tensor_bytes(self.model.state_dict())
 
 
 def open_simulator(simulator: str | Path | Simulator) -> Simulator:
@@ -270,9 +287,9 @@ def _find(path_or_id: str | Path) -> Path:
 
 
 def _load(folder: Path) -> Simulator:
-    sha256, config = read_simulator_config(folder / CONFIG)
-    model = _read_model(folder / WEIGHTS, config.model, sha256)
-    starts = _read_starts(folder / STARTS)
+    sums, config = read_simulator_config(folder / CONFIG)
+    model = _read_model(folder / WEIGHTS, config.model, sums.weights)
+    starts = _read_starts(folder / STARTS, config, sums.starts)
     try:
         simulator = Simulator(model, config, starts)
     except SimulatorError as error:
@@ -281,31 +298,33 @@ def _load(folder: Path) -> Simulator:
     return simulator
 
 
-def read_simulator_config(path: Path) -> tuple[str, SimulatorConfig]:
-    """Read a `config.json`: the SHA-256 of the weights beside it, and the rest.
+def read_simulator_config(path: Path) -> tuple[Checksums, SimulatorConfig]:
+    """Read a `config.json`: the checksums of the files beside it, and the rest.
 
     Raises:
         SimulatorError: If it is no simulator's, damaged, or of another version.
     """
     content = read_config(path)
-    header = {key: content.pop(key, None) for key in ("format", "version", "weights_sha256")}
+    header = {key: content.pop(key, None) for key in ("format", "version", "weights_sha256", "starts_sha256")}
     try:
-        sha256: str = from_json(str, header["weights_sha256"], "config.weights_sha256")
-        return sha256, from_json(SimulatorConfig, content, "config")
-    except (ValueError, ZeroDivisionError) as error:
+        sums = Checksums(
+            from_json(str, header["weights_sha256"], "config.weights_sha256"),
+            from_json(str | None, header["starts_sha256"], "config.starts_sha256"),
+        )
+        return sums, from_json(SimulatorConfig, content, "config")
+    except ValueError as error:
         raise SimulatorError(f"{path} is damaged, or of another release: {error}") from error
 
 
 def _read_model(path: Path, config: WorldModelConfig, sha256: str) -> WorldModel:
-    data = read_file(path)
-    if (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise SimulatorError(f"{path} has SHA-256 {found}, but {CONFIG} names {sha256}: copy the simulator again")
+    data = _read_checked(path, sha256)
     try:
         tensors = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise SimulatorError(f"{path} is not a safetensors file ({error})") from error
     try:
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the global stream alone
+        # The weights drawn here are replaced: leave the global stream alone.
+        with torch.random.fork_rng(devices=[]), NoLargerThan(tensors):
             model = WorldModel(config)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         raise SimulatorError(f"{path.with_name(CONFIG)} describes no world model: {error}") from error
@@ -318,16 +337,28 @@ def _read_model(path: Path, config: WorldModelConfig, sha256: str) -> WorldModel
     return model
 
 
-def _read_starts(path: Path) -> Starts:
-    file = io.BytesIO(read_file(path))
+def _read_checked(path: Path, sha256: str | None) -> bytes:
+    data = read_file(path)
+    if sha256 is not None and (found := _sha256(data)) != sha256:
+        raise SimulatorError(f"{path} has SHA-256 {found}, but {CONFIG} names {sha256}: copy the simulator again")
+    return data
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read_starts(path: Path, config: SimulatorConfig, sha256: str | None) -> Starts:
+    _read_checked(path, sha256)
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: np.asarray(archive[key]) for key in archive.files}
-    except Exception as error:  # by damage, the readers of zip and npy raise nearly anything
-        raise SimulatorError(f"{path} cannot be read ({error}); copy the simulator again") from error
-    if arrays.keys() != {"obs", "act"}:
-        raise SimulatorError(f"{path} has the arrays {sorted(arrays)}; expected obs and act")
-    return Starts(**arrays)
+        headers = npz_headers(path)
+        if headers.keys() != {"obs", "act"}:
+            raise ValueError(f"it has the arrays {sorted(headers)}; expected obs and act")
+        _check_size(headers["obs"], headers["act"])
+        _check_starts(headers["obs"], headers["act"], config)
+        return Starts(**{name: npz_array(path, name) for name in headers})
+    except ValueError as error:
+        raise SimulatorError(f"{path} is damaged, or another one's ({error}); copy the simulator again") from error
 
 
 def _check(simulator: Simulator) -> None:
@@ -336,17 +367,29 @@ def _check(simulator: Simulator) -> None:
     action = simulator.config.model.action
     if differences := list(_differences(asdict(config.model), asdict(simulator.model.config), "config.model")):
         raise ValueError("; ".join(differences))
-    check_at_least(config, trained_length=1, horizon=1, denoising_steps=1)
     space = space_from_json(config.observation_space, "observation_space")
     if space != simulator.observation_space:
         raise ValueError(f"observation_space is {space}, but the model makes {simulator.observation_space}")
     if (spec := action_spec(simulator.action_space)) != action:
         raise ValueError(f"action_space is {simulator.action_space}, that is {spec}, but the model takes {action}")
 
-    obs = simulator.starts.obs
-    act = simulator.starts.act
+    _check_starts(*simulator.starts.headers, config)
+    action.check(torch.from_numpy(np.ascontiguousarray(simulator.starts.act)))
+
+
+def _check_size(obs: ArrayHeader, act: ArrayHeader) -> None:
+    if (size := obs.nbytes + act.nbytes) > MOST_START_BYTES:
+        raise ValueError(
+            f"starts.obs is {obs.dtype} {obs.shape} and starts.act {act.dtype} {act.shape}, {size:,} bytes in all; "
+            f"expected at most {MOST_START_BYTES:,}: take fewer starts, or fewer frames of each"
+        )
+
+
+def _check_starts(obs: ArrayHeader, act: ArrayHeader, config: SimulatorConfig) -> None:
+    """Raise a ValueError unless starts are of the shapes and types that a config asks for."""
+    action = config.model.action
     frame = _frame_shape(config.model)
-    if obs.dtype != np.uint8 or obs.ndim != 5 or obs.shape[2:] != frame or not obs.size:
+    if obs.dtype != np.uint8 or len(obs.shape) != 5 or obs.shape[2:] != frame or not obs.nbytes:
         sizes = ", ".join(map(str, ("S", "T", *frame)))
         raise ValueError(f"starts.obs is {obs.dtype} {obs.shape}; expected uint8 ({sizes}), none of them 0")
     if obs.shape[1] > config.trained_length:
@@ -355,7 +398,6 @@ def _check(simulator: Simulator) -> None:
     shape = obs.shape[:2] if action.kind == "discrete" else (*obs.shape[:2], action.size)
     if act.dtype != dtype or act.shape != shape:
         raise ValueError(f"starts.act is {act.dtype} {act.shape}; expected {dtype} {shape}")
-    action.check(torch.from_numpy(act))
 
 
 def _differences(stated: Any, built: Any, name: str) -> Iterator[str]:
@@ -386,18 +428,3 @@ def _may_replace(folder: Path) -> bool:
         return not any(folder.iterdir()) or bool(read_header(folder / CONFIG))
     except SimulatorError:
         return False
-
-
-def _move_folder(new: Path, folder: Path) -> None:
-    """Give `new` the name `folder`; what had it before is kept until then, and comes back if that fails."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = new.with_suffix(".old")
-    folder.rename(old)
-    try:
-        new.rename(folder)
-    except BaseException:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)

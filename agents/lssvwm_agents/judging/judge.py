@@ -104,8 +104,20 @@ class JudgeConfig:
     env_id: str | None = None
 
     def __post_init__(self) -> None:
-        ones = "episodes max_steps horizon imagined_steps replan_every dreams denoising_steps num_envs threads".split()
-        check_fields(self, **dict.fromkeys(ones, 1), gamma=SHARE, action_probs=SHARE)
+        check_fields(
+            self,
+            episodes=1,
+            max_steps=1,
+            horizon=1,
+            imagined_steps=1,
+            replan_every=1,
+            action_probs=SHARE,
+            dreams=1,
+            gamma=SHARE,
+            denoising_steps=1,
+            num_envs=1,
+            threads=1,
+        )
         seeds = len(SPLITS[self.split])
         if self.episodes > seeds:
             raise ValueError(f"episodes is {self.episodes}; there are {seeds} seeds in the {self.split} split")

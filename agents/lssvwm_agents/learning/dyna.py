@@ -17,7 +17,6 @@ and the round's number:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +49,7 @@ from lssvwm_models.data.openings import episode_lengths
 from lssvwm_models.data.segments import to_frames, to_uint8
 from lssvwm_models.data.splits import SPLITS, Split
 from lssvwm_models.evaluation.video_metrics import psnr
-from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.utils.json_files import read_json, write_json
 from lssvwm_models.utils.run_folder import RunFolder
 
 PARTS: Final = ("collect", "model", "agent", "judge")
@@ -82,8 +81,8 @@ def dyna(config: DynaConfig) -> list[Report]:
             report = this.run(reports[-1] if reports else None)
             run.log(report["real_frames"], _curves(report))
             # Last: with its report a round is done, and is not begun again.
-            write_bytes(file, (json.dumps(report, indent=2) + "\n").encode())
-        reports.append(json.loads(file.read_text()))
+            write_json(file, report)
+        reports.append(read_json(file))
         print_reports(reports)
     return reports
 
@@ -211,11 +210,11 @@ class Round:
             seconds = self._seconds()
             seconds[part] += time.perf_counter() - began
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(self.folder / "seconds.json", json.dumps(seconds).encode())
+            write_json(self.folder / "seconds.json", seconds)
 
     def _seconds(self) -> dict[str, float]:
         file = self.folder / "seconds.json"
-        seconds: dict[str, float] = json.loads(file.read_text()) if file.is_file() else dict.fromkeys(PARTS, 0.0)
+        seconds: dict[str, float] = read_json(file) if file.is_file() else dict.fromkeys(PARTS, 0.0)
         return seconds
 
 

@@ -11,7 +11,7 @@ import tyro
 from lssvwm_agents.learning.imagination import ImaginationConfig
 from lssvwm_env.real import PixelEnv, PixelMiniGrid, make_real
 from lssvwm_models.training.config import SHORTEST_EVALUATED, TrainingConfig
-from lssvwm_models.utils.checks import check_at_least, check_share
+from lssvwm_models.utils.checks import SHARE, check_fields
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ class DynaConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(self, rounds=1, episodes=1, episode_length=2, denoising_steps=1, seed=0)
-        check_share(self, "explore")
+        check_fields(self, rounds=1, episodes=1, episode_length=2, denoising_steps=1, explore=SHARE)
         longest = max(*self.model.lengths, SHORTEST_EVALUATED)
         held_out = self.model.validation
         needed = max(2 * longest + self.episode_length, (longest + self.episode_length) / max(1e-9, 1 - held_out))

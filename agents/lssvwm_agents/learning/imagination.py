@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lssvwm_agents.policies.actor_critic import ActorCritic, ActorCriticConfig
+from lssvwm_agents.policies.actor_critic import MOST_LAYERS, ActorCritic, ActorCriticConfig
 from lssvwm_agents.policies.returns import discounted_returns, lambda_returns
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_models.data.episodes import EpisodeDataset
@@ -26,7 +26,7 @@ from lssvwm_models.execution.noise import fold
 from lssvwm_models.execution.precision import in_float32
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.training.optimizers import averaged
-from lssvwm_models.utils.checks import check_at_least, check_share
+from lssvwm_models.utils.checks import SHARE, check_fields
 from lssvwm_models.utils.randomness import modules_drawn_from, step_generator
 from lssvwm_models.utils.run_folder import RunFolder
 from lssvwm_models.utils.training_loop import Schedule, TrainingLoop
@@ -93,11 +93,28 @@ class ImaginationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(self, updates=1, num_dreams=1, horizon=1, context=1, refresh=1, passes=1, minibatches=1)
-        check_at_least(self, log_every=1, eval_every=1, lr=0, clip=0, width=1, depth=1, seed=0)
-        check_share(self, "event_share", "start_share", "clip_range", "gamma", "lambda_", "slow", "entropy_coef")
-        if not all(0 <= share <= 1 for share in self.spread):
-            raise ValueError(f"spread={self.spread} must be two shares, from 0 to 1")
+        check_fields(
+            self,
+            updates=1,
+            num_dreams=1,
+            horizon=1,
+            context=1,
+            refresh=1,
+            event_share=SHARE,
+            start_share=SHARE,
+            passes=1,
+            minibatches=1,
+            clip_range=SHARE,
+            gamma=SHARE,
+            lambda_=SHARE,
+            slow=SHARE,
+            entropy_coef=SHARE,
+            spread=SHARE,
+            width=1,
+            depth=(1, MOST_LAYERS),
+            log_every=1,
+            eval_every=1,
+        )
         if self.event_share + self.start_share > 1:
             raise ValueError(
                 f"event_share={self.event_share} and start_share={self.start_share} are shares of the same contexts: "

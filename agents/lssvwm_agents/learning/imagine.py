@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,8 @@ from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.utils.files import write_bytes
+from lssvwm_models.utils.checks import check_fields
+from lssvwm_models.utils.json_files import write_json
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ class ImagineConfig:
     bf16: bool = True
     threads: int = 2
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_fields(self, denoising_steps=1, threads=1)
 
 
 def imagine(config: ImagineConfig) -> ActorCritic:
@@ -87,5 +90,5 @@ def write_report(
         "weights_sha256": trainer.core.simulator.weights_sha256,
         **provenance(config, trainer.core.device),
     }
-    write_bytes(file.with_suffix(".json"), (json.dumps(report, indent=1) + "\n").encode())
+    write_json(file.with_suffix(".json"), report)
     return file

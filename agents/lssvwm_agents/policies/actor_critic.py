@@ -21,10 +21,11 @@ from lssvwm_env.utils.json_types import space_from_json
 from lssvwm_models.execution.precision import in_float32
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.json_files import from_json, parse_json, to_json
-from lssvwm_models.utils.tensor_files import load_tensors, save_tensors, tensor_bytes
+from lssvwm_models.utils.tensor_files import NoLargerThan, load_tensors, save_tensors, tensor_bytes
 from lssvwm_models.utils.two_hot import mean_bin, symexp, two_hot_loss
 
 FORMAT: Final = "lssvwm-actor-critic"
+MOST_LAYERS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class ActorCriticConfig:
     reach: float = 20.0
 
     def __post_init__(self) -> None:
-        check_fields(self, feature_dim=1, width=1, depth=(1, 64))
+        check_fields(self, feature_dim=1, width=1, depth=(1, MOST_LAYERS))
         if self.reach <= 0:
             raise ValueError(f"reach is {self.reach}; expected more than 0")
         space = space_from_json(self.action_space, "action_space")
@@ -191,14 +192,16 @@ class ActorCritic(nn.Module):
             config = from_json(ActorCriticConfig, parse_json(metadata["config"], "its config"), "config")
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path} is damaged, or of another release: {error}") from error
-        with torch.device("meta"):  # before what the config asks for takes any memory
-            wanted = ActorCritic(config).state_dict()
-        if differences := tensor_differences(tensors, wanted):
+        try:
+            # The weights drawn here are replaced: leave the global stream alone.
+            with torch.random.fork_rng(devices=[]), NoLargerThan(tensors):
+                actor_critic = ActorCritic(config)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged, or of another release: of its config, {error}") from error
+        if differences := tensor_differences(tensors, actor_critic.state_dict()):
             raise ValueError(
                 f"{path} is damaged, or of another release: its tensors are not those of its config:\n{differences}"
             )
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the global stream alone
-            actor_critic = ActorCritic(config)
         if simulator is not None and config.weights_sha256 != simulator.weights_sha256:
             raise ValueError(
                 f"{path} was trained on the features of the weights {str(config.weights_sha256)[:12]}..., but this "

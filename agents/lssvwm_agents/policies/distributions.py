@@ -86,8 +86,8 @@ class TanhGaussian:
 
     def sample(self, rng: torch.Generator) -> Tensor:
         """See `ActionDistribution`."""
-        like = {"dtype": self.mean.dtype, "device": self.mean.device}
-        return self.from_noise(torch.randn(self.mean.shape, generator=rng, **like))
+        dtype, device = self.mean.dtype, self.mean.device
+        return self.from_noise(torch.randn(self.mean.shape, generator=rng, dtype=dtype, device=device))
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """See `ActionDistribution`."""

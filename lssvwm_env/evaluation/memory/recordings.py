@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lssvwm_env.real import ObjectRoomsEnv, PixelMiniGrid, WanderPolicy, make_real, tile_palette
 from lssvwm_env.real.walks import LookAgain, OutAndBack
 from lssvwm_models.data.splits import SPLITS, Split
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.files import write_atomic
 
 Task = Literal["out_and_back", "wander", "gaps"]
@@ -112,9 +112,7 @@ class SuiteSettings:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        check_at_least(
-            self, sequences=1, context=1, horizon=1, opening=1, questions=0, steps=1, batch=1, probe_frames=2
-        )
+        check_fields(self, sequences=1, context=1, horizon=1, opening=1, steps=1, batch=1, probe_frames=2)
         for name in ("seeds", "worlds"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: name at least one.")

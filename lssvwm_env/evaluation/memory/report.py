@@ -25,6 +25,7 @@ from lssvwm_env.utils.provenance import provenance
 from lssvwm_env.utils.strangers import Screen
 from lssvwm_models.evaluation.video_encoder import load_i3d
 from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.files import write_bytes
 
 _SMOOTH: Final = 8  # dreamt frames that a point of the curves is the mean of
@@ -83,9 +84,7 @@ class EvalMemoryConfig:
     env_id: str | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self)
-
-    def __post_init__(self) -> None:
+        check_fields(self, denoising_steps=1)
         self.settings(steps=1 if self.denoising_steps is None else self.denoising_steps)  # which refuses what cannot be
 
     def settings(self, steps: int) -> SuiteSettings:

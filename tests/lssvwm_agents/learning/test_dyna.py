@@ -217,7 +217,7 @@ def test_a_loop_that_is_killed_again_and_again_ends_as_if_unbroken(unbroken: Any
             (ImaginationTrainer, "train_step", 1),
             (
                 module,
-                "write_bytes",
+                "write_json",
                 4,
             ),  # the seconds of four parts are written, and then the report
         ],

@@ -470,7 +470,7 @@ def test_it_can_begin_as_another_that_was_trained_before(dataset: EpisodeDataset
     [
         ({"updates": 0}, "updates=0 must be at least 1"),
         ({"gamma": 1.5}, "gamma=1.5 must be a share"),
-        ({"spread": (0.5, 2.0)}, r"spread=\(0.5, 2.0\) must be two shares"),
+        ({"spread": (0.5, 2.0)}, r"spread=\(0.5, 2.0\) must be a share"),
         ({"refresh": 5}, "refresh=5 must be a divisor of num_dreams=32"),
         ({"minibatches": 64}, "minibatches=64 must be at most num_dreams=32"),
         ({"entropy_coef": -1.0}, "entropy_coef=-1.0 must be a share"),

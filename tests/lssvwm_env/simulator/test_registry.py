@@ -51,7 +51,7 @@ sys.exit(' '.join({'torch', 'pygame', 'minigrid'} & sys.modules.keys()) or 0)
     environ = os.environ | {"LSSVWM_SIMULATORS": str(folder)}
     done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"{folder / 'Toy-v3'} is not registered: config.horizon is 'long'; expected int" in done.stderr
+    assert f"{folder / 'Toy-v3'} is not registered: config.horizon is 'long'; expected an integer" in done.stderr
 
 
 def test_completion_finds_what_is_imported_late():

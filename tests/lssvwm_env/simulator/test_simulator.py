@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from lssvwm_env.simulator.simulator import Simulator, SimulatorError, Starts, _read_starts
+from lssvwm_env.simulator import simulator as module
+from lssvwm_env.simulator.registry import SIMULATORS
+from lssvwm_env.simulator.simulator import Simulator, SimulatorError, Starts
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.world_model import WorldModel
 
@@ -126,7 +131,11 @@ def edit_weights(edit: Callable[[dict[str, torch.Tensor]], object]) -> Callable[
 
 
 def write_starts(**arrays: np.ndarray) -> Callable[[Path], None]:
-    return lambda folder: np.savez_compressed(folder / "starts.npz", **arrays)
+    def write(folder: Path) -> None:
+        np.savez_compressed(folder / "starts.npz", **arrays)
+        edit_config(starts_sha256=None)(folder)  # as older ones have none
+
+    return write
 
 
 OBS = np.zeros((2, 3, 64, 64, 3), np.uint8)
@@ -137,7 +146,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), r"config.json is missing; a simulator has"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), r"model.safetensors is missing"),
     "no starts": (lambda f: (f / "starts.npz").unlink(), r"starts.npz is missing"),
-    "not json": (lambda f: (f / "config.json").write_text("{"), r"config.json is not JSON \(.*copy the"),
+    "not json": (lambda f: (f / "config.json").write_text("{"), r"config.json is not JSON .*; copy the"),
     "no text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\xfa"), r"config.json is not JSON"),
     "foreign": (edit_config(format="other"), r"its format is 'other', not 'lssvwm-simulator'$"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), r"its format is None, not 'lssvwm-simulator'"),
@@ -149,7 +158,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong type": (edit_config(horizon="long"), r"config.horizon is 'long'; expected an integer"),
     "wrong item": (
         edit_network(block_sizes=[4, "2"]),
-        r"config.model.network.block_sizes\[1\] is '2'; expected an int",
+        r"config.model.network.block_sizes\[1\] is '2'; expected an",
     ),
     "bad number": (edit_config(horizon=0), r"horizon=0 must be at least 1"),
     "bad network": (edit_network(block_sizes=[4, 3]), r"describes no world model: block_sizes has 3"),
@@ -185,11 +194,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         edit_weights(lambda t: t.update({"network.position": torch.zeros(4, 32)})),
         r"network.position: found torch.float32 \(4, 32\), expected torch.float32 \(16, 32\)",
     ),
-    "starts no archive": (lambda f: (f / "starts.npz").write_bytes(BITS), r"starts.npz cannot be read"),
-    "starts without act": (write_starts(obs=OBS), r"starts.npz has the arrays \['obs'\]; expected obs and act"),
+    "starts no archive": (lambda f: (f / "starts.npz").write_bytes(BITS), r"starts.npz has SHA-256 .*, but config"),
+    "starts no archive of an older one": (
+        lambda f: (edit_config(starts_sha256=None)(f), (f / "starts.npz").write_bytes(BITS)),
+        r"starts.npz is damaged, or another one's .*; copy the simulator again",
+    ),
+    "starts without act": (write_starts(obs=OBS), r"starts.npz is .*it has the arrays \['obs'\]; expected obs and act"),
     "starts of other frames": (
         write_starts(obs=OBS[:, :, :32], act=ACT),
-        r"toy is damaged: .*starts.obs is uint8 \(2, 3, 32, 64, 3\); expected uint8 \(S, T, 64, 64, 3\)",
+        r"starts.npz is damaged, .*starts.obs is uint8 \(2, 3, 32, 64, 3\); expected uint8 \(S, T, 64, 64, 3\)",
     ),
     "starts of floats": (write_starts(obs=OBS / 255, act=ACT), r"starts.obs is float64"),
     "no starts at all": (write_starts(obs=OBS[:0], act=ACT[:0]), r"none of them 0"),
@@ -210,10 +223,108 @@ def test_refuses_damage_with_a_reason(case: str, folder: Path):
         Simulator.load(folder)
 
 
-def test_a_bit_that_flips_in_the_starts_is_noticed_or_harmless(folder: Path):
+def test_starts_of_another_simulator_are_refused(toy_simulator: Simulator, folder: Path):
+    swapped = replace(toy_simulator, starts=Starts(toy_simulator.starts.obs[::-1], toy_simulator.starts.act[::-1]))
+    swapped.save(folder.parent / "other", "Another.")
+    (folder / "starts.npz").write_bytes((folder.parent / "other/starts.npz").read_bytes())
+    with pytest.raises(SimulatorError, match=r"toy/starts.npz has SHA-256 .*, but config.json names .*: copy"):
+        Simulator.load(folder)
+
+
+def test_starts_of_another_bundled_simulator_are_refused(tmp_path: Path):
+    mixed = shutil.copytree(SIMULATORS["LSSVWM/MiniGrid-DoorKey-6x6-v0"].folder, tmp_path / "mixed")
+    shutil.copy(SIMULATORS["LSSVWM/MiniGrid-MemoryS9-v0"].folder / "starts.npz", mixed)
+    with pytest.raises(SimulatorError, match=r"mixed/starts.npz has SHA-256"):
+        Simulator.load(mixed)
+    for simulator in SIMULATORS.values():
+        sums, _ = module.read_simulator_config(simulator.folder / "config.json")
+        assert sums.starts == hashlib.sha256((simulator.folder / "starts.npz").read_bytes()).hexdigest()
+
+
+def test_starts_are_not_unpacked_where_there_are_too_many(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MOST_START_BYTES", 5 * 3 * (64 * 64 * 3 + 8))
+    Simulator.load(folder)
+    monkeypatch.setattr(module, "MOST_START_BYTES", 5 * 3 * (64 * 64 * 3 + 8) - 1)
+    monkeypatch.setattr(module, "npz_array", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(SimulatorError, match=r"184,440 bytes in all; expected at most 184,439: take fewer starts"):
+        Simulator.load(folder)
+    with pytest.raises(ValueError, match="expected at most 184,439"):
+        Starts(np.zeros((5, 4, 64, 64, 3), np.uint8), np.zeros((5, 4), np.int64))
+
+
+def test_the_same_simulator_makes_the_same_files(toy_simulator: Simulator, folder: Path):
+    toy_simulator.save(folder.parent / "again", "A toy.")
+    for path in folder.iterdir():
+        assert (folder.parent / "again" / path.name).read_bytes() == path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (edit_network(map_size=10**30), "map_size=10+ must be at most 128"),
+        (edit_network(map_size=1e30), "map_size is 1e.30; expected an integer"),
+        (edit_network(map_size=1), "map_size=1 must be at least 2"),
+        (edit_network(d_model=-1), "d_model=-1 must be at least 1"),
+        (edit_network(d_model=20_000), "describes no world model: it asks for far more numbers"),
+        (edit_network(d_inner=60_000, mlp_ratio=64), "describes no world model: it asks for far more numbers"),
+        (edit_network(block_sizes=[1] * 65), "must be of 1 to 64 layers"),
+        (edit_model(feature_dim=60_000), "describes no world model: it asks for far more numbers"),
+        (edit_model(frame_size=4096, patch=4096), "describes no world model: it asks for far more numbers"),
+        (edit_model(frame_size=4096, patch=8), "patch=8 must be larger"),
+        (edit_model(patch=0), "patch=0 must be at least 1"),
+        (edit_model(block_frames=0), "block_frames=0 must be at least 1"),
+        (edit_model(action={"kind": "discrete", "size": 10**9}), "describes no world model: it asks for far more"),
+        (edit_model(action={"kind": "text", "size": 7}), "kind is 'text'; expected one of discrete, box"),
+        (edit_model(view={"cell": 0, "row": 6, "col": 3, "motions": [[0, 0, 0]]}), "cell=0 must be at least 1"),
+        (edit_model(view={"cell": 8, "row": 6, "col": 3, "motions": []}), r"motions=\(\) must be 1 to 64"),
+        (edit_model(view={"cell": 8, "row": 6, "col": 3, "motions": [[65, 0, 0]]}), "must be at most 64"),
+        (edit_config(trained_length=10**13), "trained_length=10+ must be at most"),
+        (edit_config(denoising_steps=1025), "denoising_steps=1025 must be at most 1024"),
+        (edit_config(horizon=True), "horizon is True; expected an integer"),
+        (edit_config(action_space={"type": "Discrete", "n": 10**30}), "action_space is .* no valid space"),
+    ],
+)
+def test_hostile_numbers_are_refused_before_they_take_time_or_memory(
+    edit: Callable[[Path], None], message: str, folder: Path
+):
+    edit(folder)
+    began = time.process_time()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SimulatorError, match=message):
+        Simulator.load(folder)
+    assert time.process_time() - began < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < most + 200_000  # in KB
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": "lssvwm-simulator", "format": "lssvwm-simulator"}', "the key 'format' is there twice"),
+        ("[" * 100_000, "nested deeper than 32"),
+        ('{"format": NaN}', "NaN is no JSON"),
+    ],
+)
+def test_a_config_that_is_no_strict_json_is_refused(text: str, message: str, folder: Path):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(SimulatorError, match=f"config.json is not JSON that can be read: .*{message}.*; copy"):
+        Simulator.load(folder)
+
+
+def test_a_config_as_large_as_no_config_is_is_not_read(folder: Path):
+    with open(folder / "config.json", "wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(SimulatorError, match="config.json has 1,000,000,000 bytes; expected at most 16,000,000"):
+        Simulator.load(folder)
+
+
+def test_a_bit_that_flips_in_the_starts_is_noticed_or_harmless(toy_simulator: Simulator, folder: Path):
     path = folder / "starts.npz"
-    np.savez_compressed(path, obs=OBS[:1, :1, :2, :2], act=ACT[:1, :1])
+    np.savez_compressed(path, obs=OBS[:1, :1], act=ACT[:1, :1])
     good = path.read_bytes()
+
+    def _read_starts(path: Path) -> Starts:
+        return module._read_starts(path, toy_simulator.config, None)
+
     starts = _read_starts(path)
     for i in range(len(good)):
         path.write_bytes(good[:i] + bytes([good[i] ^ 1 << i % 8]) + good[i + 1 :])
@@ -251,7 +362,8 @@ class Bomb:
 def test_never_unpickles(folder: Path, tmp_path: Path):
     bomb = np.array([Bomb(tmp_path / "crater")], object)
     np.savez(folder / "starts.npz", obs=bomb, act=ACT)
-    with pytest.raises(SimulatorError, match="allow_pickle"):
+    edit_config(starts_sha256=None)(folder)
+    with pytest.raises(SimulatorError, match="obs is object, expected numbers"):
         Simulator.load(folder)
     np.save(folder / "starts.npy", bomb)
     (folder / "starts.npy").replace(folder / "starts.npz")

@@ -19,7 +19,7 @@ def test_wrong_actions_are_named(spec, act, message):
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match="'discrete' or 'box'"):
+    with pytest.raises(ValueError, match="kind='multi' must be one of discrete, box"):
         ActionSpec("multi", 3)
 
 

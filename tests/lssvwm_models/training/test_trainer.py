@@ -376,7 +376,7 @@ def test_recall_is_refused_before_there_is_a_run(dataset, tmp_path):
     [
         ({"steps": 0}, "steps=0"),
         ({"warmup": 0}, "warmup=0 must be at least 1"),
-        ({"lr": float("nan")}, "lr=nan must be at least 0"),
+        ({"lr": float("nan")}, "lr=nan must be a finite number"),
         ({"cooldown": 1.5}, "cooldown=1.5 must be a share"),
         ({"lengths": ()}, r"lengths=\(\) must be one or more lengths of at least 2 frames"),
         ({"lengths": (4, 1)}, r"lengths=\(4, 1\)"),

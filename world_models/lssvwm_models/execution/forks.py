@@ -12,7 +12,7 @@ import sys
 
 def _compute_alone() -> None:
     torch = sys.modules.get("torch")
-    if hasattr(torch, "set_num_threads"):  # there, and not in the middle of being imported
+    if torch is not None and hasattr(torch, "set_num_threads"):  # there, and not in the middle of being imported
         torch.set_num_threads(1)
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lssvwm_models.utils.checks import check_fields, shown
+
+MOST_MOTIONS: Final = 64
 _FORWARD = ((1, 0), (0, 1), (-1, 0), (0, -1))  # unit step of headings 0..3: east, south, west, north
 
 
@@ -32,6 +35,11 @@ class EgoView:
     row: int
     col: int
     motions: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self, cell=(1, 4096), row=(0, 4096), col=(0, 4096), motions=(-64, 64))
+        if not 1 <= len(self.motions) <= MOST_MOTIONS:
+            raise ValueError(f"motions={shown(self.motions)} must be 1 to {MOST_MOTIONS}")
 
 
 def advance(pose: Tensor, motion: Tensor) -> Tensor:

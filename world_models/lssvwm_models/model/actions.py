@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from lssvwm_models.utils.checks import check_fields
 
 
 @dataclass(frozen=True)
 class ActionSpec:
     """`kind` "discrete": integers 0..size-1. `kind` "box": float vectors of length `size`."""
 
-    kind: str
+    kind: Literal["discrete", "box"]
     size: int
 
     def __post_init__(self) -> None:
-        if self.kind not in ("discrete", "box") or self.size < 1:
-            raise ValueError(f"an action spec is ('discrete' or 'box', size >= 1), not ({self.kind!r}, {self.size})")
+        check_fields(self, size=1)
 
     def check(self, act: Tensor) -> None:
         """Raise unless act is (B, T) long in range, or (B, T, size) float."""

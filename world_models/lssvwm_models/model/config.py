@@ -7,6 +7,11 @@ from typing import Final, Literal
 
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
+from lssvwm_models.utils.checks import check_fields, shown
+
+WIDTH: Final = (1, 2**16)  # of any layer
+MOST_LAYERS: Final = 64
+MOST_PATCHES: Final = 256  # per side of a frame
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,28 @@ class NetworkConfig:
     memory: Literal["scan", "attention"] = "scan"
     memory_window: int | None = None
     mixing: Literal["attention", "convolution"] = "convolution"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            d_model=WIDTH,
+            merge=(1, MOST_PATCHES),
+            block_sizes=(1, MOST_PATCHES),
+            map_layers=(0, MOST_LAYERS),
+            window=(0, 1024),
+            state_per_token=WIDTH,
+            d_inner=WIDTH,
+            headdim=WIDTH,
+            head_dim=WIDTH,
+            mlp_ratio=(1, 64),
+            map_size=(2, 128),  # its square is the number of places
+            memory_window=1,
+        )
+        if not 1 <= len(self.block_sizes) <= MOST_LAYERS or len(self.map_layers) > MOST_LAYERS:
+            raise ValueError(
+                f"block_sizes={shown(self.block_sizes)} and map_layers={shown(self.map_layers)} must be of 1 to "
+                f"{MOST_LAYERS} layers"
+            )
 
 
 # `debug` takes seconds to train, `micro` half an hour of a CPU core (for small worlds, dreamt fast), `tiny` an hour or
@@ -109,10 +136,14 @@ class WorldModelConfig:
     view: EgoView | None = None
 
     def __post_init__(self) -> None:
+        sizes = {"frame_size": (1, 4096), "channels": (1, 64), "patch": (1, 4096)}
+        check_fields(self, **sizes, latent_dim=WIDTH, feature_dim=WIDTH, block_frames=1)
         if self.frame_size % self.patch:
             raise ValueError(
                 f"frame_size is {self.frame_size}, not divisible by patch {self.patch}; resize or pad the frames"
             )
+        if self.grid > MOST_PATCHES:
+            raise ValueError(f"patch={self.patch} must be larger: {self.grid} patches per side, at most {MOST_PATCHES}")
 
     @property
     def grid(self) -> int:

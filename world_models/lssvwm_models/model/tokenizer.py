@@ -35,8 +35,8 @@ class PatchTokenizer(nn.Module):
         self.patch = patch
         self.channels = channels
         self.register_buffer("mean", torch.zeros(pixels))
-        self.register_buffer("encoder", torch.eye(pixels)[:, :latent_dim].clone())
-        self.register_buffer("decoder", torch.eye(pixels)[:latent_dim].clone())
+        self.register_buffer("encoder", torch.eye(pixels, latent_dim))
+        self.register_buffer("decoder", torch.eye(latent_dim, pixels))
 
     @classmethod
     @torch.no_grad()

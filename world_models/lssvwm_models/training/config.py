@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from lssvwm_models.training.objective import ObjectiveConfig
-from lssvwm_models.utils.checks import check_at_least, check_share
+from lssvwm_models.utils.checks import SHARE, check_fields
 
 SHORTEST_EVALUATED: Final = 16  # frames of a held-out sequence, even where those trained on are shorter
 
@@ -79,11 +79,25 @@ class TrainingConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_at_least(self, steps=1 if self.init is None else 0, odometry_steps=1, head_sequences=1, head_steps=1)
-        check_at_least(self, warmup=1, log_every=1, eval_every=1, threads=1, lr=0, weight_decay=0, clip=0, seed=0)
-        check_share(self, "cooldown", "ema", "event_share", "validation")
-        if not self.lengths or min(self.lengths) < 2:
-            raise ValueError(f"lengths={self.lengths} must be one or more lengths of at least 2 frames each")
+        check_fields(
+            self,
+            steps=1 if self.init is None else 0,
+            lengths=2,
+            frames_per_step=1,
+            event_share=SHARE,
+            head_sequences=1,
+            head_steps=1,
+            odometry_steps=1,
+            warmup=1,
+            cooldown=SHARE,
+            ema=SHARE,
+            validation=SHARE,
+            log_every=1,
+            eval_every=1,
+            threads=1,
+        )
+        if not self.lengths:
+            raise ValueError("lengths=() must be one or more lengths of at least 2 frames each")
         if max(self.lengths) > self.frames_per_step:
             raise ValueError(
                 f"lengths has {max(self.lengths)}, more than frames_per_step={self.frames_per_step}; raise the latter"

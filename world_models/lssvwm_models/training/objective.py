@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lssvwm_models.utils.checks import check_at_least, check_share
+from lssvwm_models.utils.checks import SHARE, check_fields
 from lssvwm_models.utils.randomness import normal_like
 
 
@@ -51,8 +51,7 @@ class ObjectiveConfig:
     truncation: float = 0.0
 
     def __post_init__(self) -> None:
-        check_at_least(self, context_noise=0, state_moments=0, recall=0, perceptual=0)
-        check_share(self, "pure_noise", "clean_prefix", "truncation")
+        check_fields(self, pure_noise=SHARE, clean_prefix=SHARE, truncation=SHARE)
 
 
 @dataclass(frozen=True)

@@ -55,17 +55,6 @@ def check_at_least(settings: object, **least: float) -> None:
             _check_bounds(f"{name}={value!r}", value, (bound, math.inf))
 
 
-def check_share(settings: object, *names: str) -> None:
-    """Refuse attributes that are not shares, numbers from 0 to 1.
-
-    Raises:
-        ValueError: Naming the first that is none, and its value.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        _check_bounds(f"{name}={value!r}", value, SHARE)
-
-
 def _check_bounds(what: str, number: float, bounds: Bounds) -> None:
     least, most = bounds if isinstance(bounds, tuple) else (bounds, MOST)
     if least <= number <= most:  # so put that NaN is refused, too
@@ -123,7 +112,7 @@ def in_words(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(map(in_words, get_args(hint)))
     if origin is Literal:
-        return " or ".join(map(repr, get_args(hint)))
+        return f"one of {', '.join(map(str, get_args(hint)))}"
     words = {int: "an integer", float: "a finite number", bool: "true or false", str: "a text", types.NoneType: "None"}
     return words.get(hint, str(hint) if origin else f"of type {hint.__name__}")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +16,13 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lssvwm_models.utils.files import write_atomic, write_bytes
 
 SUM: Final = "sha256"
+
+_CONSTRUCTORS: Final = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.eye)
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -57,6 +61,30 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     expected = metadata.pop(SUM, None)
     _check(path, {"tensors": tensors, "metadata": metadata}, expected)
     return tensors, metadata
+
+
+class NoLargerThan(TorchFunctionMode):
+    """Inside, torch's constructors make no more numbers than modules need that have certain tensors.
+
+    Modules are built as a stranger's file says. Built for the tensors that came with it, one that has others is refused
+    before it takes memory. (The meta device would do, but takes seconds of imports.)
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        # Each is made once, some with another of its size to begin as; tables of places and the like are small.
+        self._left = 2**22 + 4 * sum(tensor.numel() for tensor in tensors.values())
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Count what a constructor is going to make."""
+        if func in _CONSTRUCTORS:
+            sizes = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
+            self._left -= math.prod(sizes)
+            if self._left < 0:
+                raise ValueError("it asks for far more numbers than the tensors beside it have")
+        return func(*args, **(kwargs or {}))
 
 
 def save_tree(path: str | Path, tree: dict[str, Any]) -> None:
