@@ -3,8 +3,8 @@
 import torch
 
 
-def inputs(seed, T=5, R=4, M=2, G=3, H=2, P=3, N=4, resets=0.3):
-    """Arguments of `frame_scan`: G tubes of T frames, a share of which begin an episode."""
+def inputs(seed, T=5, R=4, M=2, G=3, H=2, P=3, N=4, resets=0.3, fades=False):
+    """Arguments of `frame_scan`: G tubes of T frames, a share of which begin an episode, and half fade by more."""
     g = torch.Generator().manual_seed(seed)
     return {
         "C": torch.randn(G, T, R, N, generator=g),
@@ -14,4 +14,5 @@ def inputs(seed, T=5, R=4, M=2, G=3, H=2, P=3, N=4, resets=0.3):
         "B": torch.randn(G, T, M, N, generator=g),
         "state": torch.randn(G, H, P, N, generator=g),
         "is_first": torch.rand(G, T, generator=g) < resets,
+        "fade": -2 * torch.rand(G, T, generator=g) * (torch.rand(G, T, generator=g) < 0.5) if fades else None,
     }

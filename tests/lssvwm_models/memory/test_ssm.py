@@ -9,11 +9,14 @@ from tests.lssvwm_models.scan_inputs import inputs
 
 
 def part(i, frames):
-    return {k: v[:, frames] if k in ("C", "x", "dt", "B", "is_first") else v for k, v in i.items()}
+    return {
+        k: v[:, frames] if v is not None and k in ("C", "x", "dt", "B", "is_first", "fade") else v for k, v in i.items()
+    }
 
 
 def weighed(i):
-    values, log_decay = ssm._write_weights(i["x"], i["dt"], i["A"]), i["dt"].sum(2) * i["A"]
+    values = ssm._write_weights(i["x"], i["dt"], i["A"])
+    log_decay = torch.minimum(i["dt"].sum(2) * i["A"], i["fade"].unsqueeze(-1))
     return i["C"], values, i["B"], i["state"], log_decay, i["is_first"]
 
 
@@ -23,22 +26,44 @@ def close(actual, expected):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), T=st.integers(1, 9), M=st.sampled_from([1, 4]), R=st.sampled_from([1, 8]))
-def test_scan_equals_the_recurrence(seed, T, M, R):
-    i = inputs(seed, T, R, M)
+@given(
+    seed=st.integers(0, 10**6),
+    T=st.integers(1, 9),
+    M=st.sampled_from([1, 4]),
+    R=st.sampled_from([1, 8]),
+    fades=st.booleans(),
+)
+def test_scan_equals_the_recurrence(seed, T, M, R, fades):
+    i = inputs(seed, T, R, M, fades=fades)
     close(frame_scan(**i), frame_scan_reference(**i))
 
 
 @pytest.mark.parametrize("form", [ssm._masked, ssm._carried])
 def test_each_form_equals_the_recurrence(form):
-    i = inputs(0)
+    i = inputs(0, fades=True)
     close(form(*weighed(i)), frame_scan_reference(**i))
+
+
+def test_what_fades_is_what_was_there_before_the_frame():
+    i = inputs(0, T=1, resets=0)
+    i["A"] = torch.zeros(2)
+    _, written = frame_scan(**i | {"state": torch.zeros_like(i["state"])})
+    _, state = frame_scan(**i | {"fade": torch.full((3, 1), -1.0)})
+    torch.testing.assert_close(state, i["state"] / torch.e + written)
+
+
+def test_what_forgets_faster_by_itself_fades_no_more():
+    i = inputs(0, T=3)
+    close(frame_scan(**i | {"fade": torch.zeros(3, 3)}), frame_scan(**i))
+    i["A"] = torch.full((2,), -9.0)
+    i["dt"] += 1
+    close(frame_scan(**i | {"fade": torch.full((3, 3), -0.1)}), frame_scan(**i))
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 8), max_size=3))
 def test_any_chunking_gives_the_same_numbers(seed, cuts):
-    i = inputs(seed, T=9)
+    i = inputs(seed, T=9, fades=True)
     whole = frame_scan(**i)
     ys = []
     for start, stop in zip([0, *sorted(set(cuts))], [*sorted(set(cuts)), 9], strict=True):
@@ -70,7 +95,7 @@ def test_reads_do_not_see_their_own_frame():
 def test_gradients_of_both_forms_agree_through_the_carried_state():
     grads = []
     for form in (ssm._masked, ssm._carried):
-        i = inputs(4)
+        i = inputs(4, fades=True)
         leaves = [i[k].requires_grad_() for k in ("C", "x", "dt", "B", "state")]
         y, state = form(*weighed(i))
         grads.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,6 +31,37 @@ def test_one_scan_equals_any_chunking_and_step_by_step(seed, cuts):
         parts.append(f)
     torch.testing.assert_close(torch.cat(parts, 1), feats, rtol=1e-5, atol=1e-5)
     assert_same(state, whole)
+
+
+def test_a_memory_that_fades_does_so_in_any_chunking_and_only_when_it_is_old():
+    config = preset("debug", DISCRETE).network
+    fading = make(network=replace(config, memory_frames=6))
+    obs, act, is_first = sequence(0)
+    is_first[:, 1:] = False
+    whole, _ = fading.observe(fading.initial_state(2), obs, act, is_first)
+    state = fading.initial_state(2)
+    for t in range(11):
+        state, _ = fading.observe(state, obs[:, t : t + 1], act[:, t : t + 1], is_first[:, t : t + 1])
+        if t in (5, 6):
+            same, _ = MODEL.observe(MODEL.initial_state(2), obs[:, : t + 1], act[:, : t + 1], is_first[:, : t + 1])
+            assert all(torch.allclose(a, b, atol=1e-5) == (t == 5) for a, b in zip(state.ssm, same.ssm, strict=True))
+    assert_same(state, whole)
+
+
+def test_without_an_end_a_memory_that_fades_stays_as_large_as_it_was():
+    network = preset("debug", DISCRETE).network
+    sizes = {}
+    for frames in (None, 8):
+        model = make(network=replace(network, memory_frames=frames))
+        for block in model.network.blocks:
+            block.scan.A_log.data.fill_(-20.0)  # forgets nothing by itself
+        obs, act, is_first = (x[:1, :1].expand(1, 120, *x.shape[2:]) for x in sequence(0))
+        is_first = is_first & (torch.arange(120) == 0)
+        early, _ = model.observe(model.initial_state(1), obs[:, :8], act[:, :8], is_first[:, :8])
+        late, _ = model.observe(model.initial_state(1), obs, act, is_first)
+        sizes[frames] = [float(b.norm() / a.norm()) for a, b in zip(early.ssm, late.ssm, strict=True)]
+    assert all(growth > 10 for growth in sizes[None])
+    assert all(0.5 < growth < 1.5 for growth in sizes[8])
 
 
 def test_nothing_leaks_over_a_reset():

@@ -29,6 +29,8 @@ class FrameContext:
         channels: (B,), how many channels of this layer's memory reads see; None: all.
         reads: (B, 1, M, H, P), what this layer has read of the memory already, at `patch_places`, in the pass that
             denoised the frame; None: nothing.
+        fade: (B, T), the logarithm of the largest share of the memory that each frame leaves, see `frame_scan`; None:
+            what the layers leave by themselves.
         patch_codes, around_codes: of `patch_places` and `around`, by `PlaceMap.encode`; None: not computed yet.
         token_rotation: of `token_places`, by `PlaceAttention.encode`; None: not computed yet.
     """
@@ -42,6 +44,7 @@ class FrameContext:
     writes: bool
     channels: Tensor | None = None
     reads: Tensor | None = None
+    fade: Tensor | None = None
     patch_codes: Rotation | Tensor | None = None
     around_codes: Rotation | Tensor | None = None
     token_rotation: Rotation | None = None

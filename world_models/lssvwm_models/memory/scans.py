@@ -159,7 +159,8 @@ class BlockScan(Scan):
             written = self._to_tubes(value[:, :, :1].flatten(-2), shift).unflatten(-1, (H, self.headdim))
             keys = self._to_tubes(B, shift)
             steps = self._to_tubes(dt, shift)
-            y, state = frame_scan(reads, written, steps, -A_log.exp(), keys, state, first)
+            fade = None if frames.fade is None else frames.fade.repeat_interleave(tubes, 0)
+            y, state = frame_scan(reads, written, steps, -A_log.exp(), keys, state, first, fade)
         else:
             y = read_once(reads, state)
         if frames.channels is not None:
@@ -253,7 +254,8 @@ class PlaceMap(Scan):
         if self.look is not None and frames.around is not None:
             queries.append(self._codes("look", "around", frames, dtype))
         reads = torch.cat(queries, 2) if queries else keys[:, :, :0]
-        y, state = frame_scan(reads, value, self.step_sizes(dt), -self.A_log.exp(), keys, state, frames.is_first)
+        steps = self.step_sizes(dt)
+        y, state = frame_scan(reads, value, steps, -self.A_log.exp(), keys, state, frames.is_first, frames.fade)
         y = y if frames.reads is None else torch.cat([frames.reads, y], 2)
         return y, state
 

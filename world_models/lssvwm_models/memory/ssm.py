@@ -27,7 +27,14 @@ from lssvwm_models.memory import mamba_kernels
 
 
 def frame_scan(
-    C: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, state: Tensor, is_first: Tensor
+    C: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    state: Tensor,
+    is_first: Tensor,
+    fade: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Read and write the states of G tubes over T frames.
 
@@ -39,16 +46,20 @@ def frame_scan(
         B: (G, T, M, N) write keys, shared by the heads (Mamba-2 with one group).
         state: (G, H, P, N) float32, the state before frame 0.
         is_first: (G, T) bool; the state is emptied before such a frame is read or written.
+        fade: (G, T) <= 0, the logarithm of the largest share of the state that each frame leaves of what was there
+            before it; None: what `dt` and `A` leave.
 
     Returns:
         y (G, T, R, H, P), and the state (G, H, P, N) after the last frame.
     """
-    if mamba_kernels.choose(C, x, B):
+    if fade is None and mamba_kernels.choose(C, x, B):
         return mamba_kernels.chunk_scan(C, x, dt, A, B, state, is_first)
     T, R, N = C.shape[1:]
     M, H, P = x.shape[2:]
     values = _write_weights(x, dt, A)
     log_decay = dt.float().sum(2) * A
+    if fade is not None:
+        log_decay = torch.minimum(log_decay, fade.unsqueeze(-1))
     masked_cost = T * M * (R * N + R * H * (P + 2))  # per frame: scores, masks, weighted values
     carried_cost = H * P * N * (M + R + T)  # per frame: frame writes, reads, state passing
     if T > 1 and masked_cost < carried_cost:
@@ -156,13 +167,23 @@ def _masked(
 
 
 def frame_scan_reference(
-    C: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, state: Tensor, is_first: Tensor
+    C: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    state: Tensor,
+    is_first: Tensor,
+    fade: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`frame_scan` as the plain recurrence, token by token."""
     outputs = []
     for t in range(x.shape[1]):
         state = torch.where(is_first[:, t, None, None, None], torch.zeros_like(state), state)
         outputs.append(torch.einsum("grn,ghpn->grhp", C[:, t], state))
+        if fade is not None:  # what the decays of this frame's tokens will not take of what was there before it
+            excess = (dt[:, t].sum(1) * A - fade[:, t, None]).clamp(min=0)  # (G, H)
+            state = (-excess).exp()[..., None, None] * state
         for m in range(x.shape[2]):
             decay = (dt[:, t, m] * A).exp()[..., None, None]  # (G, H, 1, 1)
             write = torch.einsum("gh,ghp,gn->ghpn", dt[:, t, m], x[:, t, m], B[:, t, m])

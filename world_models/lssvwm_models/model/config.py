@@ -33,6 +33,9 @@ class NetworkConfig:
         overlap: whether tubes smaller than the frame overlap, see `BlockScan`.
         memory: what carries the past: "scan", or, to compare with, "attention" over earlier frames, with none of the
             layers of which block sizes are then asked but how many there are.
+        memory_frames: frames of an episode after which scans forget: from then on at least a share 1 / memory_frames of
+            the memory per frame, so that in dreams without an end it stays as large as it became by then. None: no more
+            than they have learned to.
         memory_window: how many earlier frames "attention" remembers; None: all of them, at a growing cost.
         mixing: what mixes the tokens of a frame: the paper's "attention" (section 4.1), or a depthwise "convolution",
             which learns to draw sharper frames from as many.
@@ -51,6 +54,7 @@ class NetworkConfig:
     map_size: int = 16
     overlap: bool = False
     memory: Literal["scan", "attention"] = "scan"
+    memory_frames: int | None = None
     memory_window: int | None = None
     mixing: Literal["attention", "convolution"] = "convolution"
 
@@ -68,6 +72,7 @@ class NetworkConfig:
             head_dim=WIDTH,
             mlp_ratio=(1, 64),
             map_size=(2, 128),  # its square is the number of places
+            memory_frames=1,
             memory_window=1,
         )
         if not 1 <= len(self.block_sizes) <= MOST_LAYERS or len(self.map_layers) > MOST_LAYERS:

@@ -56,6 +56,7 @@ class Network(nn.Module):
         d = config.d_model
         self.grid = grid
         self.merge = config.merge
+        self.memory_frames = config.memory_frames
         self.parts = config.merge**2
         self.tokens = grid**2 // self.parts
         looks_around = config.memory == "scan" and config.map_layers
@@ -99,6 +100,8 @@ class Network(nn.Module):
             writes: whether stream 0 enters the memory.
         """
         frames = FrameContext.of(self._merged(places).flatten(2, 3), self.parts, around, is_first, age, writes)
+        if writes:
+            frames = replace(frames, fade=self._fade(frames.past))
         a_map, an_attention = self._encoders
         if a_map is not None:
             around_codes = None if around is None else a_map.encode(around)
@@ -106,6 +109,18 @@ class Network(nn.Module):
         if an_attention is not None:
             frames = replace(frames, token_rotation=an_attention.encode(frames.token_places))
         return frames
+
+    def _fade(self, past: Tensor) -> Tensor | None:
+        """How fast the memory fades at least, (B, T), at frames that have so many before them; see `memory_frames`.
+
+        A head that forgets more slowly than any sequence of its training is long adds up what it is told, without an
+        end: its state leaves the range in which the layers after it have learned to read it.
+        """
+        limit = self.memory_frames
+        # A single frame is a step of a dream, which may be recorded: the same operations, whatever the age.
+        if limit is None or (past.shape[1] > 1 and not bool((past >= limit).any())):
+            return None
+        return torch.where(past >= limit, -1 / limit, 0.0).float()  # whatever the default dtype
 
     def forward(
         self,
