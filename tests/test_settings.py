@@ -78,6 +78,7 @@ NUMBERS = [
     for name, hint in field_types(config).items()
     if numeric(hint) and typing.get_origin(hint) is not dict
 ]
+WITH_DEVICES = [config for config in CONFIGS if "device" in field_types(config)]
 
 
 def arguments(config: type) -> dict[str, Any]:
@@ -103,6 +104,15 @@ def test_no_setting_takes_a_number_that_is_none(config: type, name: str) -> None
         for wrong in (value, (value,), (value, value), ((value, 0, 0),)) if in_a_tuple else (value,):
             with pytest.raises(ValueError, match=rf"{name}\b"):
                 config(**given | {name: wrong})
+
+
+@pytest.mark.parametrize("device", ["[]", "gpu", "cuda:99"])
+@pytest.mark.parametrize(
+    "config", [c for c in CONFIGS if "device" in field_types(c)], ids=lambda config: config.__name__
+)
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(config: type, device: str) -> None:
+    with pytest.raises(ValueError, match=r"device='.*' cannot be used here .*; there is auto, cpu"):
+        config(**arguments(config) | {"device": device})
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)

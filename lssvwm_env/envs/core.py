@@ -21,8 +21,8 @@ from torch import Tensor
 
 from lssvwm_env.envs.actions import as_actions, as_tensor
 from lssvwm_env.simulator.simulator import Simulator, tensor_differences
-from lssvwm_env.utils.devices import as_device
 from lssvwm_models.data.segments import to_frames, to_pixels
+from lssvwm_models.execution.devices import as_device
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.execution.precision import autocast
 from lssvwm_models.execution.recorded import RecordedSteps

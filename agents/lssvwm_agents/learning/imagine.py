@@ -17,6 +17,8 @@ from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.execution.devices import as_device
+from lssvwm_models.execution.threads import set_threads
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.json_files import write_json
 
@@ -46,6 +48,7 @@ class ImagineConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, denoising_steps=1, threads=1)
+        as_device(self.device)  # refused before anything is loaded
 
 
 def imagine(config: ImagineConfig) -> ActorCritic:
@@ -56,7 +59,7 @@ def imagine(config: ImagineConfig) -> ActorCritic:
         DatasetError: If the dataset is incomplete or damaged.
         ValueError: If the dataset does not fit, or `out` holds another run.
     """
-    torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     simulator = Simulator.load(config.simulator)
     core = SimulatorCore(simulator, 1, config.denoising_steps, config.device, bf16=config.bf16)
     trainer = ImaginationTrainer(config.imagination, core, EpisodeDataset(config.dataset))

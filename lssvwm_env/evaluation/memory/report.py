@@ -20,12 +20,12 @@ from lssvwm_env.evaluation.memory.recordings import Recordings, SuiteSettings, r
 from lssvwm_env.evaluation.memory.suite import run_suite
 from lssvwm_env.real import trusted_id
 from lssvwm_env.simulator.simulator import Simulator
-from lssvwm_env.utils.devices import as_device
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_env.utils.strangers import Screen
 from lssvwm_models.evaluation.video_encoder import load_i3d
-from lssvwm_models.utils.figures import png, tidy
+from lssvwm_models.execution.devices import as_device
 from lssvwm_models.utils.checks import check_fields
+from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 
 _SMOOTH: Final = 8  # dreamt frames that a point of the curves is the mean of
@@ -85,6 +85,7 @@ class EvalMemoryConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, denoising_steps=1)
+        as_device(self.device)
         self.settings(steps=1 if self.denoising_steps is None else self.denoising_steps)  # which refuses what cannot be
 
     def settings(self, steps: int) -> SuiteSettings:

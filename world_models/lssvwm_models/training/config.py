@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from lssvwm_models.execution.devices import as_device
 from lssvwm_models.training.objective import ObjectiveConfig
 from lssvwm_models.utils.checks import SHARE, check_fields
 
@@ -46,7 +47,8 @@ class TrainingConfig:
         bf16: compute matrix products in bfloat16, where the hardware does; in float32 elsewhere.
         seed: every step draws its data and noise from (seed, step), so that a resumed run repeats an unbroken one.
         threads: CPU threads of torch, which the commands set.
-        device: where to train.
+        device: where to train: "cpu", "cuda", "cuda:1", ...; "auto", which is CUDA where there is some, is put down as
+            what it is.
     """
 
     out: Path
@@ -96,6 +98,7 @@ class TrainingConfig:
             eval_every=1,
             threads=1,
         )
+        object.__setattr__(self, "device", str(as_device(self.device)))
         if not self.lengths:
             raise ValueError("lengths=() must be one or more lengths of at least 2 frames each")
         if max(self.lengths) > self.frames_per_step:

@@ -16,7 +16,7 @@ SHARE: Final = (0, 1)
 Bounds = float | tuple[float, float]
 
 
-def check_fields(settings: object, **bounds: Bounds) -> None:
+def check_fields(settings: Any, **bounds: Bounds) -> None:
     """Refuse a dataclass whose fields are not what their annotations say, or whose numbers are out of bounds.
 
     No bool is taken for a number, and no number is NaN or infinite. Every number of a tuple is bounded as its field
@@ -30,7 +30,7 @@ def check_fields(settings: object, **bounds: Bounds) -> None:
         ValueError: Naming the first field that is wrong, its value, and what was expected.
     """
     hints = field_types(type(settings))
-    for field in fields(settings):  # type: ignore[arg-type]
+    for field in fields(settings):
         value = getattr(settings, field.name)
         hint = hints[field.name]
         if not of_type(hint, value):

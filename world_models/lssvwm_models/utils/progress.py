@@ -37,7 +37,9 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Report]:
         task = bar.add_task(title, total=total, completed=done, status="")
 
         def report(done: int, status: str | None = None) -> None:
-            bar.update(task, completed=done, **({} if status is None else {"status": status}))
+            bar.update(task, completed=done)
+            if status is not None:
+                bar.update(task, status=status)
 
         yield report
 

@@ -18,10 +18,11 @@ def as_device(device: torch.device | str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.empty(0, device=found)  # a name alone says nothing about this machine
+        torch.zeros(1, device=found).item()  # a name alone says nothing about this machine
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
+        here = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ValueError(
-            f"device={str(device)!r} cannot be used here ({reason}); say 'auto', 'cpu' or 'cuda'"
+            f"device={str(device)!r} cannot be used here ({reason}); there is {', '.join(here)}"
         ) from error
     return found
