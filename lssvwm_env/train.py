@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-import torch
 import tyro
 from matplotlib.figure import Figure
 
@@ -30,6 +29,7 @@ from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import episode_lengths
 from lssvwm_models.data.segments import motions
 from lssvwm_models.evaluation.state_monitor import state_png
+from lssvwm_models.execution.threads import set_threads
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.config import WorldModelConfig, preset
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
@@ -79,7 +79,7 @@ def train(config: TrainConfig) -> Simulator:
         DatasetError: If the dataset is incomplete or damaged.
         ValueError: If it is too small, or `out` holds a run with another configuration.
     """
-    torch.set_num_threads(config.training.threads)
+    set_threads(config.training.threads)
     dataset = EpisodeDataset(config.dataset)
     opening_frames(dataset, config.starts, config.start_frames)  # refuses before hours of training
     sizes = model_config(dataset, config.preset)

@@ -51,7 +51,7 @@ def in_processes(
 
     Raises:
         CannotShare: If the task cannot be taken to another process; nothing was done then.
-        RuntimeError: If a process dies.
+        ChildProcessError: If a process dies.
         Exception: Whatever the task raised.
     """
     with ExitStack() as stack:
@@ -127,7 +127,7 @@ class _Worker:
         try:
             fine, answer = pickle.load(self._answers).fn
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise RuntimeError(
+            raise ChildProcessError(
                 "a worker process has died, perhaps for want of memory: try again, with fewer workers"
             ) from error
         if fine:

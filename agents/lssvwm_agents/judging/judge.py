@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.wrappers import TimeLimit
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_env.utils.strangers import Screen
 from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.execution.threads import set_threads
 from lssvwm_models.utils.checks import SHARE, check_fields
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
@@ -144,7 +144,7 @@ def judge(config: JudgeConfig) -> dict[str, Any]:
         SimulatorError: If there is no such simulator, or it is damaged.
         ValueError: If the policy is of another simulator, or the settings do not fit.
     """
-    torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     config.out.mkdir(parents=True, exist_ok=True)
     simulator = Simulator.load(config.simulator)
     core = SimulatorCore(simulator, 1, config.denoising_steps, bf16=config.bf16)

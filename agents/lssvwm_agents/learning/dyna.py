@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from gymnasium.wrappers import TimeLimit
 from rich.box import SIMPLE
 from rich.console import Console
@@ -49,6 +48,7 @@ from lssvwm_models.data.openings import episode_lengths
 from lssvwm_models.data.segments import to_frames, to_uint8
 from lssvwm_models.data.splits import SPLITS, Split
 from lssvwm_models.evaluation.video_metrics import psnr
+from lssvwm_models.execution.threads import set_threads
 from lssvwm_models.utils.json_files import read_json, write_json
 from lssvwm_models.utils.run_folder import RunFolder
 
@@ -69,7 +69,7 @@ def dyna(config: DynaConfig) -> list[Report]:
     Raises:
         ValueError: If the environment cannot be made or recorded, or `out` holds another run.
     """
-    torch.set_num_threads(config.model.threads)
+    set_threads(config.model.threads)
     config.make_env().close()  # refused before there is a run in the way
     run = RunFolder(config.out, config.described())
     reports: list[Report] = []

@@ -76,18 +76,22 @@ def test_a_program_from_standard_input_without_a_main_guard_can_have_work_done()
 
 DYING = """
 import os, signal, sys, time
+from pathlib import Path
 from lssvwm_env.utils.processes import in_processes
 
 def task(i):
     if i == "die":
+        while not (Path("one.tmp").exists() and Path("one.tmp").read_text()):
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
-    file = f"{i}.tmp"
+    file = Path(f"{i}.tmp")
     try:
-        open(file, "w").close()
-        print(os.getpid(), flush=True)
+        file.touch()
+        os.write(1, b"%d\\n" % os.getpid())  # in one piece: two processes say it
+        file.write_text("said so")
         time.sleep(60)
     finally:
-        os.unlink(file)
+        file.unlink()
 
 list(in_processes(task, sys.argv[1:], 2))
 """
@@ -125,6 +129,6 @@ def test_a_process_that_dies_is_an_error_and_takes_the_others_along(tmp_path: Pa
     words = [sys.executable, "-c", DYING, "one", "die"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     worker = int(done.stderr.splitlines()[0])
-    assert "RuntimeError: a worker process has died" in done.stderr and list(tmp_path.iterdir()) == []
+    assert "ChildProcessError: a worker process has died" in done.stderr and list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)

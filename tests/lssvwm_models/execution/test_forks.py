@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from threading import current_thread
 import lssvwm_env
 import torch
-from lssvwm_models.execution.threads import by_thread
+from lssvwm_models.execution.threads import by_thread, set_threads
 
 def dream(worlds):
     x = torch.ones(400, 400)
@@ -22,11 +22,12 @@ def dream(worlds):
 
 def child(queue):
     alone = by_thread(dream, 64)
+    set_threads(2)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # in threads that are its own, a child may have several
     queue.put((threads, len(alone), by_thread(dream, 64) == before))
 
-torch.set_num_threads(2)
+set_threads(2)
 dream(64)  # in torch's threads
 before = by_thread(dream, 64)  # in ours
 queue = get_context("fork").Queue()

@@ -9,8 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
+forked = False
+"""Whether this process is a forked one."""
+
 
 def _compute_alone() -> None:
+    global forked
+    forked = True
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "set_num_threads"):  # there, and not in the middle of being imported
         torch.set_num_threads(1)

@@ -15,8 +15,15 @@ from typing import Final, TypeVar
 
 import torch
 
+from lssvwm_models.execution import forks
+
 ALONE: Final = 16  # worlds that one thread dreams sooner than it shares them with another
 Result = TypeVar("Result")
+
+
+def set_threads(threads: int) -> None:
+    """Let PyTorch compute with so many threads; with one in a forked process, which would wait for more for ever."""
+    torch.set_num_threads(1 if forks.forked else threads)
 
 
 def by_thread(dream: Callable[[slice], Result], worlds: int) -> list[Result]:
