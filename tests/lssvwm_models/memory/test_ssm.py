@@ -9,9 +9,7 @@ from tests.lssvwm_models.scan_inputs import inputs
 
 
 def part(i, frames):
-    return {
-        k: v[:, frames] if v is not None and k in ("C", "x", "dt", "B", "is_first", "fade") else v for k, v in i.items()
-    }
+    return {k: v[:, frames] if k in ("C", "x", "dt", "B", "is_first", "fade") else v for k, v in i.items()}
 
 
 def weighed(i):
