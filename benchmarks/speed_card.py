@@ -30,7 +30,8 @@ import tyro
 from cost_curves import timed
 from torch.utils.flop_counter import FlopCounterMode
 
-from lssvwm_env.envs.core import CoreState, SimulatorCore
+from lssvwm_env.envs.core import SimulatorCore
+from lssvwm_env.envs.core_state import CoreState
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import provenance

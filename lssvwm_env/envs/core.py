@@ -7,11 +7,8 @@ B worlds side by side show what each would show on its own, and a saved memory w
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 import gymnasium as gym
 import numpy as np
@@ -19,7 +16,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lssvwm_env.envs.actions import as_actions, as_tensor
+from lssvwm_env.envs.arguments import LONG, as_actions, as_array, as_flag, as_integer, as_tensor
+from lssvwm_env.envs.core_state import CoreState
+from lssvwm_env.envs.turns import Turn, in_turn
 from lssvwm_env.simulator.simulator import Simulator, tensor_differences
 from lssvwm_models.data.segments import to_frames, to_pixels
 from lssvwm_models.execution.devices import as_device
@@ -28,10 +27,11 @@ from lssvwm_models.execution.precision import autocast
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import shown
 
-STATE_FORMAT: Final = "lssvwm-state"
 FIRST_FRAME_STEPS: Final = 16  # least denoising steps of a frame that is imagined from nothing
+MOST_WORLDS: Final = 2**20
+MOST_STEPS: Final = 2**16
 
 Context = tuple[ArrayLike, ArrayLike]
 """Real frames, uint8 (T, H, W, C), and the actions that led to them, (T,) or (T, A); the first action is ignored."""
@@ -52,49 +52,12 @@ class CoreStep(NamedTuple):
 
     def info(self) -> dict[str, NDArray[np.float64]]:
         """What users find in `info`, (B,) each."""
-        beliefs = {"term_prob": self.term_prob}
-        if self.uncertainty is not None:
-            beliefs["uncertainty"] = self.uncertainty
-        return {name: belief.double().cpu().numpy() for name, belief in beliefs.items()}
+        return _info(self.term_prob, self.uncertainty)
 
 
-@dataclass(frozen=True)
-class CoreState:
-    """B worlds at one moment, as a value whose size does not depend on their history.
-
-    Attributes:
-        memory: What the worlds remember.
-        keys: (B,) long, their random streams; None where these were left out.
-        weights_sha256: The weights they were dreamed with.
-    """
-
-    memory: WorldModelState
-    keys: Tensor | None
-    weights_sha256: str
-
-    def __getitem__(self, ids: Tensor | slice | list[int]) -> CoreState:
-        """Some of the worlds; ids as for a tensor's first dimension, which is kept."""
-        return CoreState(self.memory[ids], None if self.keys is None else self.keys[ids], self.weights_sha256)
-
-    def save(self, path: str | Path) -> None:
-        """Write to a safetensors file, whole or not at all."""
-        keys = None if self.keys is None else self.keys.tolist()
-        metadata = {"format": STATE_FORMAT, "weights_sha256": self.weights_sha256, "keys": json.dumps(keys)}
-        self.memory.save(path, metadata)
-
-    @staticmethod
-    def load(path: str | Path) -> CoreState:
-        """Read a file of `save`.
-
-        Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If it is another file.
-        """
-        memory, metadata = WorldModelState.load(path)
-        if metadata.get("format") != STATE_FORMAT:
-            raise ValueError(f"{path} holds a memory, but not of simulated worlds; save it with save_state()")
-        keys = json.loads(metadata["keys"])
-        return CoreState(memory, None if keys is None else torch.tensor(keys), metadata["weights_sha256"])
+def _info(term_prob: Tensor, uncertainty: Tensor | None) -> dict[str, NDArray[np.float64]]:
+    beliefs = {"term_prob": term_prob} | ({} if uncertainty is None else {"uncertainty": uncertainty})
+    return {name: belief.double().cpu().numpy() for name, belief in beliefs.items()}
 
 
 class CoreOptions(TypedDict, total=False):
@@ -108,6 +71,9 @@ class CoreOptions(TypedDict, total=False):
 
 class SimulatorCore:
     """B simulated worlds that share one model.
+
+    One thread may use them at a time, another one gets a `RuntimeError` meanwhile. A copy, by `copy.deepcopy` or
+    `pickle`, has the same future; the former shares the weights.
 
     Args:
         simulator: What is simulated. Its model is shared, or copied where `device` is not the CPU.
@@ -123,6 +89,8 @@ class SimulatorCore:
     Attributes:
         memory: What the worlds remember. A value: keep it, fork it, imagine from it.
         keys: (B,) long, the worlds' random streams.
+        elapsed: (B,) long, steps since their episodes began.
+        turn: Held while a thread uses the worlds.
     """
 
     def __init__(
@@ -134,26 +102,31 @@ class SimulatorCore:
         uncertainty_samples: int = 0,
         bf16: bool = False,
     ) -> None:
+        steps = simulator.config.denoising_steps if denoising_steps is None else denoising_steps
         self.simulator = simulator
-        self.num_envs = num_envs
-        self.denoising_steps = simulator.config.denoising_steps if denoising_steps is None else denoising_steps
-        for name in ("num_envs", "denoising_steps"):
-            if type(getattr(self, name)) is not int:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be an integer")
-        check_at_least(self, num_envs=1, denoising_steps=1)
-        if uncertainty_samples not in range(1 << 16) or uncertainty_samples == 1:
-            raise ValueError(f"uncertainty_samples is {uncertainty_samples!r}; expected 0 for none, or at least 2")
-        self.uncertainty_samples = uncertainty_samples
-        self.bf16 = bf16
+        self.num_envs = as_integer(num_envs, "num_envs", 1, MOST_WORLDS)
+        self.denoising_steps = as_integer(steps, "denoising_steps", 1, MOST_STEPS)
+        self.uncertainty_samples = _samples(uncertainty_samples)
+        self.bf16 = as_flag(bf16, "bf16")
         self.device = as_device(device)
         on_cpu = self.device.type == "cpu"
         self.model = simulator.model if on_cpu else copy.deepcopy(simulator.model).to(self.device)
         self.observation_space = simulator.observation_space
         self.action_space = simulator.action_space
         self._recorded = RecordedSteps(self.model)
-        self.memory = self.model.initial_state(num_envs)
-        self.keys = torch.zeros(num_envs, dtype=torch.long, device=self.device)
+        self.memory = self.model.initial_state(self.num_envs)
+        self.keys = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
+        self.elapsed = torch.zeros_like(self.keys)
+        self.turn = Turn()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SimulatorCore:
+        other = self._with(self.memory, self.keys, self.elapsed)
+        other.observation_space = copy.deepcopy(self.observation_space, memo)  # spaces have random generators
+        other.action_space = copy.deepcopy(self.action_space, memo)
+        other.turn = copy.deepcopy(self.turn, memo)
+        return other
+
+    @in_turn
     def reset(
         self,
         ids: Sequence[int],
@@ -178,36 +151,55 @@ class SimulatorCore:
             ValueError: If an argument has another shape, type or range than stated; nothing is changed then.
         """
         rows = self._rows(ids)
-        count = len(rows)
-        seed = torch.as_tensor(seeds)
-        if seed.dtype != torch.long or seed.shape != rows.shape:
-            raise ValueError(f"seeds is {seeds!r}; expected {count} integers of 64 bits, one per world of ids")
-        if contexts is None:
-            contexts = [self.start(s) for s in seed.tolist()]
-        allowed = [allow_long_context] * count if isinstance(allow_long_context, bool) else allow_long_context
-        for name, values in {"contexts": contexts, "allow_long_context": allowed}.items():
-            if len(values) != count:
-                raise ValueError(f"{name} has {len(values)} entries; expected {count}, one per world of ids")
-        given = {i: self._context(*context) for i, context in enumerate(contexts) if context is not None}
-        trained = self.simulator.config.trained_length
-        for i, (obs, _) in given.items():
-            if len(obs) > trained and not allowed[i]:
-                raise ValueError(
-                    f"context has {len(obs)} frames, but the model was trained on at most {trained} in one piece; "
-                    f"give the last {trained}, or set allow_long_context to True"
-                )
-        self.keys = self.keys.index_put((rows,), fold(seed, 0).to(self.device))
+        seed = self._seeds(seeds, len(rows))
+        starts = [self.start(s) for s in seed.tolist()] if contexts is None else contexts
+        given = self.check_contexts(starts, allow_long_context, len(rows))
+        keys = self.keys.index_put((rows,), fold(seed, 0).to(self.device))
+        memory = self.memory
         for length in {len(obs) for obs, _ in given.values()}:  # as many scans as there are lengths
             group = [i for i, (obs, _) in given.items() if len(obs) == length]
             obs = np.stack([given[i][0] for i in group])
             act = torch.stack([given[i][1] for i in group])
-            self._absorb(rows[group], obs, act, is_first=True)
-        if without := [i for i in range(count) if i not in given]:
-            self._imagine_first(rows[without])
-        frames = to_pixels(self.decode(self.memory[rows]))
+            memory = self._absorb(memory, rows[group], obs, act, is_first=True)
+        if without := [i for i in range(len(rows)) if i not in given]:
+            memory = _replace(memory, rows[without], self._imagine_first(keys[rows[without]]))
+        frames = to_pixels(self.decode(memory[rows]))
         for i, (obs, _) in given.items():  # real frames as they were, not as the tokenizer gives them back
             frames[i] = torch.from_numpy(obs[-1].copy()).to(self.device)
+        self.keys = keys
+        self.memory = memory
+        self.elapsed = self.elapsed.index_fill(0, rows, 0)
         return frames
+
+    def check_contexts(
+        self, contexts: Sequence[Context | None], allow_long_context: bool | Sequence[bool], count: int
+    ) -> dict[int, tuple[NDArray[np.uint8], Tensor]]:
+        """The contexts that are there, by their place, as `reset` takes them in.
+
+        Args:
+            contexts: As for `reset`.
+            allow_long_context: As for `reset`.
+            count: How many worlds they are for.
+
+        Raises:
+            ValueError: If one does not fit.
+        """
+        one = isinstance(allow_long_context, bool | np.bool)
+        allowed: Any = [allow_long_context] * count if one else allow_long_context
+        for name, values in {"contexts": contexts, "allow_long_context": allowed}.items():
+            if not isinstance(values, list | tuple):
+                raise ValueError(f"{name} is {shown(values)}; expected a list, with one entry per world of ids")
+            if len(values) != count:
+                raise ValueError(f"{name} has {len(values)} entries; expected {count}, one per world of ids")
+        given = {i: self._context(context) for i, context in enumerate(contexts) if context is not None}
+        trained = self.simulator.config.trained_length
+        for i, (obs, _) in given.items():
+            if not as_flag(allowed[i], "allow_long_context") and len(obs) > trained:
+                raise ValueError(
+                    f"context has {len(obs)} frames, but the model was trained on at most {trained} in one piece; "
+                    f"give the last {trained}, or set allow_long_context to True"
+                )
+        return given
 
     def start(self, seed: int) -> Context:
         """The start, of the simulator's own, that belongs to a seed of `reset`."""
@@ -215,6 +207,7 @@ class SimulatorCore:
         i = int(fold(torch.tensor(seed), 1)) % len(starts)
         return starts.obs[i], starts.act[i]
 
+    @in_turn
     def step(self, act: ArrayLike | Tensor) -> CoreStep:
         """Dream one frame on in every world.
 
@@ -230,18 +223,32 @@ class SimulatorCore:
         self._check_begun()
         actions = as_actions(self.action_space, act, (self.num_envs,), "act").to(self.device)
         worlds = (self.memory, actions, self.keys)
-        prediction, self.memory = self.imagine(*worlds)
+        prediction, memory = self.imagine(*worlds)
         uncertainty = None
         if self.uncertainty_samples:
             with self._precision():
                 uncertainty = self.model.uncertainty(*worlds, self.uncertainty_samples, max(2, self.denoising_steps))
-        return CoreStep(
+        step = CoreStep(
             obs=to_pixels(prediction.obs),
             rew=prediction.rew.float(),
             terminated=prediction.term_prob > 0.5,
             term_prob=prediction.term_prob,
             uncertainty=uncertainty,
         )
+        self.memory = memory
+        self.elapsed = self.elapsed + 1
+        return step
+
+    @torch.no_grad()
+    def first_info(self) -> dict[str, NDArray[np.float64]]:
+        """What `CoreStep.info` would say of the worlds as they stand, (B,) each: for those that have just begun.
+
+        Nothing was predicted there, so nothing is unsure.
+        """
+        self._check_begun()
+        with self._precision():
+            term_prob = self.model.termination(self.memory.feats.unsqueeze(1))[:, 0].sigmoid()
+        return _info(term_prob, torch.zeros_like(term_prob) if self.uncertainty_samples else None)
 
     def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
         """What `step` dreams, but of any worlds: a function of its arguments, for planners that fork by the thousand.
@@ -270,8 +277,10 @@ class SimulatorCore:
             is_first: (N, T) bool; the memory is emptied before such a frame.
         """
         with self._precision():
-            return self.model.observe(memory, to_frames(obs).to(self.device), act, is_first)[0]
+            frames = to_frames(as_array(obs, "obs")).to(self.device)
+            return self.model.observe(memory, frames, act, is_first)[0]
 
+    @in_turn
     def observe(self, obs: ArrayLike, act: ArrayLike | Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Let worlds see what really happened next, in the middle of an episode.
 
@@ -294,7 +303,7 @@ class SimulatorCore:
         rows = self._rows(range(self.num_envs) if ids is None else ids)
         frames = self._frames(obs, (len(rows),), "obs")
         actions = as_actions(self.action_space, act, frames.shape[:2], "act")
-        self._absorb(rows, frames, actions, is_first=False)
+        self.memory = self._absorb(self.memory, rows, frames, actions, is_first=False)
         return torch.from_numpy(frames[:, -1].copy()).to(self.device)
 
     def frames(self) -> Tensor:
@@ -311,21 +320,30 @@ class SimulatorCore:
         self._check_begun()
         return self.memory.feats
 
+    @in_turn
     def save_state(self, include_rng: bool = True) -> CoreState:
         """The worlds as they are now, with or without their random streams.
 
         Raises:
             ResetNeeded: If a world was never reset.
+            ValueError: If `include_rng` is neither True nor False.
         """
         self._check_begun()
-        return CoreState(self.memory, self.keys if include_rng else None, self.simulator.weights_sha256)
+        keys = self.keys if as_flag(include_rng, "include_rng") else None
+        return CoreState(self.memory, keys, self.simulator.weights_sha256, self.elapsed)
 
+    @in_turn
     def load_state(self, state: CoreState) -> None:
         """Go on from a saved state; without random streams in it, the core keeps its own.
 
+        Step counts that it does not have begin anew.
+
         Raises:
+            TypeError: If it is no `CoreState`.
             ValueError: If it is of another simulator, or of another number of worlds; nothing is changed then.
         """
+        if not isinstance(state, CoreState):
+            raise TypeError(f"state is {shown(state)}; expected a CoreState, as save_state() gives")
         if state.weights_sha256 != self.simulator.weights_sha256:
             raise ValueError(
                 f"state was dreamed with weights {state.weights_sha256[:12]}..., but this simulator has "
@@ -333,14 +351,18 @@ class SimulatorCore:
             )
         if state.memory.batch_size != self.num_envs:
             raise ValueError(f"state holds {state.memory.batch_size} worlds, but this core has {self.num_envs}")
-        found = state.memory.tensors() | ({} if state.keys is None else {"keys": state.keys})
-        wanted = self.memory.tensors() | ({} if state.keys is None else {"keys": self.keys})
+        numbers = {"keys": state.keys, "elapsed": state.elapsed}
+        found = state.memory.tensors() | {name: t for name, t in numbers.items() if t is not None}
+        wanted = self.memory.tensors() | {name: self.keys for name in numbers.keys() & found.keys()}
         if differences := tensor_differences(found, wanted):
             raise ValueError(f"state does not fit this simulator:\n{differences}")
+        elapsed = torch.zeros_like(self.elapsed) if state.elapsed is None else state.elapsed
         self.memory = state.memory.to(self.device)
+        self.elapsed = elapsed.to(self.device)
         if state.keys is not None:
             self.keys = state.keys.to(self.device)
 
+    @in_turn
     def fork(self, n: int) -> SimulatorCore:
         """A core with n children of every world, side by side; this one is left as it is.
 
@@ -349,60 +371,68 @@ class SimulatorCore:
 
         Raises:
             ResetNeeded: If a world was never reset.
-            ValueError: If n is less than 1.
+            ValueError: If n is no integer, or less than 1.
         """
         self._check_begun()
-        if n < 1:
-            raise ValueError(f"n={n} must be at least 1")
+        n = as_integer(n, "n", 1, MOST_WORLDS // self.num_envs)
         child = torch.arange(n, device=self.device).repeat(self.num_envs)
         keys = self.keys.repeat_interleave(n)
-        return self._with(self.memory.repeat_interleave(n), torch.where(child == 0, keys, fold(keys, child)))
+        streams = torch.where(child == 0, keys, fold(keys, child))
+        return self._with(self.memory.repeat_interleave(n), streams, self.elapsed.repeat_interleave(n))
 
     def split(self) -> list[SimulatorCore]:
         """Every world as a core of its own, with the same weights; this one is left as it is."""
-        return [self._with(self.memory[[i]], self.keys[[i]]) for i in range(self.num_envs)]
+        return [self._with(self.memory[[i]], self.keys[[i]], self.elapsed[[i]]) for i in range(self.num_envs)]
 
-    def _with(self, memory: WorldModelState, keys: Tensor) -> SimulatorCore:
+    def _with(self, memory: WorldModelState, keys: Tensor, elapsed: Tensor) -> SimulatorCore:
         """A core of other worlds with the same weights."""
         other = copy.copy(self)
         other.num_envs = len(keys)
         other.memory = memory
         other.keys = keys
+        other.elapsed = elapsed
+        other.turn = Turn()
         return other
 
-    def _absorb(self, rows: Tensor, obs: NDArray[np.uint8], act: Tensor, is_first: bool) -> None:
-        """Take frames (n, T, H, W, C) into the memory of n worlds; is_first: they begin an episode."""
+    def _absorb(
+        self, memory: WorldModelState, rows: Tensor, obs: NDArray[np.uint8], act: Tensor, is_first: bool
+    ) -> WorldModelState:
+        """The memory with frames (n, T, H, W, C) in n of its worlds; is_first: they begin an episode."""
         first = torch.zeros(obs.shape[:2], dtype=torch.bool, device=self.device)
         first[:, 0] = is_first
-        self._replace(rows, self.update_memory(self.memory[rows], obs, act.to(self.device), first))
+        return _replace(memory, rows, self.update_memory(memory[rows], obs, act.to(self.device), first))
 
     def _precision(self) -> torch.autocast:
         return autocast(self.device, self.bf16)
 
-    def _imagine_first(self, rows: Tensor) -> None:
-        """Give worlds the memory of one frame, imagined from nothing.
+    def _imagine_first(self, keys: Tensor) -> WorldModelState:
+        """The memory of worlds that have seen one frame, imagined from nothing.
 
         Nothing is certain there, and few denoising steps would give a mixture of all worlds.
         """
         discrete = isinstance(self.action_space, gym.spaces.Discrete)
         dtype = torch.long if discrete else torch.float32
-        ignored = torch.zeros((len(rows), *(self.action_space.shape or ())), dtype=dtype, device=self.device)
+        ignored = torch.zeros((len(keys), *(self.action_space.shape or ())), dtype=dtype, device=self.device)
         steps = max(self.denoising_steps, FIRST_FRAME_STEPS)
-        _, memory = self.model.imagine(self.initial_memory(len(rows)), ignored, self.keys[rows], steps)
-        self._replace(rows, memory)
-
-    def _replace(self, rows: Tensor, memory: WorldModelState) -> None:
-        index = torch.arange(self.num_envs, device=self.device)
-        index[rows] = self.num_envs + torch.arange(len(rows), device=self.device)
-        self.memory = WorldModelState.cat([self.memory, memory])[index]
+        return self.model.imagine(self.initial_memory(len(keys)), ignored, keys, steps)[1]
 
     def _rows(self, ids: Sequence[int]) -> Tensor:
-        rows = list(ids)
-        if not rows or len(set(rows)) < len(rows) or not all(0 <= i < self.num_envs for i in rows):
-            raise ValueError(f"ids is {rows}; expected different world numbers from 0 to {self.num_envs - 1}")
-        return torch.tensor(rows, device=self.device)
+        rows = as_array(list(ids) if isinstance(ids, range) else ids, "ids")
+        ints = rows.ndim == 1 and rows.dtype.kind in "iu"
+        if not ints or len(set(rows.tolist())) != rows.size or not ((rows >= 0) & (rows < self.num_envs)).all():
+            raise ValueError(f"ids is {rows.tolist()}; expected different world numbers from 0 to {self.num_envs - 1}")
+        return torch.tensor(rows.tolist(), device=self.device)
 
-    def _context(self, obs: ArrayLike, act: ArrayLike) -> tuple[NDArray[np.uint8], Tensor]:
+    def _seeds(self, seeds: Sequence[int], count: int) -> Tensor:
+        seed = as_array(seeds, "seeds")
+        if seed.shape != (count,) or seed.dtype.kind not in "iu" or (seed > LONG).any():
+            raise ValueError(f"seeds is {shown(seeds)}; expected {count} integers of 64 bits, one per world of ids")
+        return torch.from_numpy(seed.astype(np.int64))
+
+    def _context(self, context: Context) -> tuple[NDArray[np.uint8], Tensor]:
+        if not isinstance(context, list | tuple) or len(context) != 2:
+            raise ValueError(f"context is a {type(context).__name__}; expected a pair (obs, act)")
+        obs, act = context
         frames = self._frames(obs, (), "context obs")
         actions = as_tensor(act, "context act")
         if actions.shape[:1] != (len(frames),):
@@ -415,7 +445,7 @@ class SimulatorCore:
 
     def _frames(self, obs: ArrayLike, lead: tuple[int, ...], name: str) -> NDArray[np.uint8]:
         """Frames (*lead, T, H, W, C), checked."""
-        frames = np.asarray(obs)
+        frames = as_array(obs, name)
         frame = self.observation_space.shape
         length = frames.shape[len(lead)] if frames.ndim > len(lead) else 0
         if frames.dtype != np.uint8 or frames.shape != (*lead, length, *frame) or not length:
@@ -427,3 +457,20 @@ class SimulatorCore:
         """Raise unless every world was reset: one that was has seen a frame."""
         if fresh := (self.memory.age == 0).nonzero().flatten().tolist():
             raise gym.error.ResetNeeded(f"call reset() first: worlds {fresh} have not begun")
+
+
+def _replace(memory: WorldModelState, rows: Tensor, others: WorldModelState) -> WorldModelState:
+    """The memory with other worlds in some rows."""
+    index = torch.arange(memory.batch_size, device=rows.device)
+    index[rows] = memory.batch_size + torch.arange(len(rows), device=rows.device)
+    return WorldModelState.cat([memory, others])[index]
+
+
+def _samples(number: Any) -> int:
+    try:
+        samples = as_integer(number, "uncertainty_samples", 0, MOST_STEPS - 1)
+    except ValueError as error:
+        raise ValueError(f"uncertainty_samples is {shown(number)}; expected 0 for none, or at least 2") from error
+    if samples == 1:
+        raise ValueError("uncertainty_samples is 1; expected 0 for none, or at least 2")
+    return samples

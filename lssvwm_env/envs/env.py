@@ -5,16 +5,22 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 from typing import Any, Final, Unpack
+from weakref import ref
 
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.utils import seeding
+from gymnasium.wrappers import TimeLimit
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.envs.actions import as_actions
-from lssvwm_env.envs.core import CoreOptions, CoreState, SimulatorCore
+from lssvwm_env.envs.arguments import as_actions, as_array, as_integer
+from lssvwm_env.envs.core import CoreOptions, SimulatorCore
+from lssvwm_env.envs.core_state import CoreState
 from lssvwm_env.envs.keys import keys_to_action, require_pygame
 from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, observation, observation_space
+from lssvwm_env.envs.time_limits import calling_limits, set_elapsed
+from lssvwm_env.envs.turns import Turn, in_turn
 from lssvwm_env.simulator.simulator import Simulator, open_simulator
 
 _WINDOW: Final = 512  # pixels along the longer side of the window, about
@@ -25,7 +31,10 @@ class LSSVWMEnv(gym.Env[Any, Any]):
 
     Beyond Gymnasium's interface, a world can be saved, forked, begun from a lived episode, and shown what really
     happened. Its saved state has a fixed size whatever its history. The random generator `np_random`, which only
-    draws the seeds of new episodes, is no part of it, and neither is the step count of a `TimeLimit` around it.
+    draws the seeds of new episodes, is no part of it.
+
+    `copy.deepcopy` and `pickle` copy all of it, with the same future and no window. One thread may use a world at a
+    time; another one gets a `RuntimeError` meanwhile.
 
     An episode ends where the model believes, with more than even odds, that the real one would; `info["term_prob"]`
     is that belief. `truncated` is always False here: `gymnasium.make` and `lssvwm_env.load` add the time limit.
@@ -53,15 +62,31 @@ class LSSVWMEnv(gym.Env[Any, Any]):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}; expected None, 'rgb_array' or 'human'")
-        self.simulator = open_simulator(simulator)
-        self.core = SimulatorCore(self.simulator, 1, **core)
+        self.core = SimulatorCore(open_simulator(simulator), 1, **core)
         self.observation = observation
         self.observation_space = observation_space(self.simulator, observation)
         self.action_space = self.simulator.action_space
         self.render_mode = render_mode
         self._frame: NDArray[np.uint8] | None = None
         self._window: _Window | None = None
+        self._limits: list[ref[TimeLimit[Any, Any]]] | None = None  # None: not known yet
 
+    @property
+    def simulator(self) -> Simulator:
+        """What is simulated."""
+        return self.core.simulator
+
+    @property
+    def turn(self) -> Turn:
+        """Held while a thread uses this world."""
+        return self.core.turn
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, which open no window and are wrapped by others."""
+        mode = None if self.render_mode == "human" else self.render_mode
+        return vars(self) | {"render_mode": mode, "_window": None, "_limits": None}
+
+    @in_turn
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode from one of the simulator's starts, or go on from a lived one.
 
@@ -73,14 +98,24 @@ class LSSVWMEnv(gym.Env[Any, Any]):
                 accepts more frames than the model was trained on in one piece.
 
         Returns:
-            The last frame of the context, uint8 (H, W, C), or what else `observation` asks for; and an empty info.
+            The last frame of the context, uint8 (H, W, C), or what else `observation` asks for; and an info as that of
+            `step`.
 
         Raises:
-            ValueError: If the options are none of these, or the context does not fit; the old episode goes on then.
+            ValueError: If the options are none of these, or the context does not fit; the old episode goes on then, and
+                the next one is that which it would have been.
         """
-        super().reset(seed=seed)
-        return self._show(begin(self.core, [0], [self.np_random], [options])[0]), {}
+        if seed is None:
+            generator, number = self.np_random, self.np_random_seed
+        else:
+            generator, number = seeding.np_random(as_integer(seed, "seed"))
+        frame = begin(self.core, [0], [generator], [options])[0]
+        self._np_random = generator
+        self._np_random_seed = number
+        self._limits = calling_limits(self)
+        return self._show(frame), _scalars(self.core.first_info())
 
+    @in_turn
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Dream the next frame.
 
@@ -97,9 +132,12 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         """
         act = as_actions(self.core.action_space, action, (), "action")
         step = self.core.step(act[None])
-        info = {name: float(belief[0]) for name, belief in step.info().items()}
-        return self._show(step.obs[0]), float(step.rew[0]), bool(step.terminated[0]), False, info
+        if self._limits is None:  # a copy, perhaps with another moment loaded since
+            self._limits = calling_limits(self)
+            set_elapsed(self._limits, int(self.core.elapsed[0]) - 1)
+        return self._show(step.obs[0]), float(step.rew[0]), bool(step.terminated[0]), False, _scalars(step.info())
 
+    @in_turn
     def observe(self, obs: ArrayLike, act: ArrayLike) -> None:
         """Show the world what really happened next, in the middle of an episode.
 
@@ -114,8 +152,9 @@ class LSSVWMEnv(gym.Env[Any, Any]):
             ResetNeeded: If no episode has begun.
             ValueError: If an argument has another shape, type or range; the world has not changed then.
         """
-        self._show(self.core.observe(np.asarray(obs)[None], np.asarray(act)[None])[0])
+        self._show(self.core.observe(as_array(obs, "obs")[None], as_array(act, "act")[None])[0])
 
+    @in_turn
     def save_state(self, path: str | Path | None = None, include_rng: bool = True) -> CoreState:
         """Keep this moment.
 
@@ -125,14 +164,19 @@ class LSSVWMEnv(gym.Env[Any, Any]):
 
         Raises:
             ResetNeeded: If no episode has begun.
+            ValueError: If an argument is of another type.
+            OSError: If the file cannot be written.
         """
         state = self.core.save_state(include_rng)
         if path is not None:
             state.save(path)
         return state
 
+    @in_turn
     def load_state(self, state: str | Path | CoreState) -> Any:
         """Go back to a saved moment; without a random stream in it, this world keeps its own.
+
+        The step counts of the time limits around this environment go back, too.
 
         Returns:
             The observation of that moment, its frame as the memory holds it.
@@ -142,8 +186,10 @@ class LSSVWMEnv(gym.Env[Any, Any]):
             ValueError: If it is no state of this simulator; the world has not changed then.
         """
         self.core.load_state(state if isinstance(state, CoreState) else CoreState.load(state))
+        set_elapsed(self._limits or [], int(self.core.elapsed[0]))
         return self._show(self.core.frames()[0])
 
+    @in_turn
     def fork(self, n: int) -> list[LSSVWMEnv]:
         """Make n environments that go on from here, each on its own; this one is left as it is.
 
@@ -152,7 +198,7 @@ class LSSVWMEnv(gym.Env[Any, Any]):
 
         Raises:
             ResetNeeded: If no episode has begun.
-            ValueError: If n is less than 1.
+            ValueError: If n is no integer, or less than 1.
         """
         return [self._child(core) for core in self.core.fork(n).split()]
 
@@ -193,10 +239,8 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         child.core = core
         child.observation_space = observation_space(self.simulator, self.observation)  # spaces have random generators
         child.action_space = self.simulator.action_space
-        child.render_mode = None if self.render_mode == "human" else self.render_mode
         child._np_random = None
         child._np_random_seed = None
-        child._window = None
         return child
 
     def _show(self, frame: torch.Tensor) -> Any:
@@ -206,6 +250,11 @@ class LSSVWMEnv(gym.Env[Any, Any]):
             self._window = self._window or _Window(frame.shape[0], frame.shape[1])
             self._window.show(self._frame, self.metadata["render_fps"])
         return as_arrays(observation(self.observation, frame[None], self.core.features()), 0)
+
+
+def _scalars(beliefs: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """The info of a single world: NumPy's scalars, whose type and shape libraries can ask for."""
+    return {name: belief[0] for name, belief in beliefs.items()}
 
 
 class _Window:

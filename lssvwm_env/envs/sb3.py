@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from lssvwm_env.envs.arguments import as_integer
 from lssvwm_env.envs.core import CoreOptions
-from lssvwm_env.envs.observations import ObservationKind
+from lssvwm_env.envs.observations import ObservationKind, check_options
+from lssvwm_env.envs.turns import Turn, in_turn
 from lssvwm_env.envs.vector import LSSVWMVectorEnv
 from lssvwm_env.simulator.simulator import Simulator
+from lssvwm_models.utils.checks import shown
 
 
 class LSSVWMVecEnv(VecEnv):
@@ -54,31 +57,69 @@ class LSSVWMVecEnv(VecEnv):
         self.env = LSSVWMVectorEnv(
             simulator, num_envs, max_episode_steps, same_step, render_mode, observation=observation, **core
         )
-        super().__init__(num_envs, self.env.single_observation_space, self.env.single_action_space)
+        super().__init__(self.env.num_envs, self.env.single_observation_space, self.env.single_action_space)
+        self.metadata = self.env.metadata
+        self._actions: NDArray[Any] | None = None
 
+    @property
+    def turn(self) -> Turn:
+        """Held while a thread uses these worlds."""
+        return self.env.turn
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the next reset: world i by seed + i.
+
+        Raises:
+            ValueError: If it is no integer, or negative.
+        """
+        return super().seed(None if seed is None else as_integer(seed, "seed"))
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Say where the next reset begins: options of `LSSVWMEnv.reset`, for all worlds, or one dict per world.
+
+        Raises:
+            ValueError: If they are none of these; those of before stay.
+        """
+        check_options(self.env.core, self._each(options))
+        super().set_options(options)
+
+    @in_turn
     def reset(self) -> VecEnvObs:
         """Begin episodes in all worlds, with the seeds and options given by `seed` and `set_options`."""
-        obs, _ = self.env.reset(seed=self._seeds, options=self._options)
+        obs, infos = self.env.reset(seed=self._seeds, options=self._options)
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = [{} for _ in range(self.num_envs)]
+        self._actions = None
+        self.reset_infos = [self._beliefs(infos, i) for i in range(self.num_envs)]
         return obs
 
+    @in_turn
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Take note of the actions, integers (B,) or floats (B, A)."""
+        """Take note of the actions, integers (B,) or floats (B, A).
+
+        Raises:
+            RuntimeError: If those of before are still to be taken.
+        """
+        if self._actions is not None:
+            raise RuntimeError("step_wait() comes first: two threads cannot step one environment, nor one step twice")
         self._actions = actions
 
+    @in_turn
     def step_wait(self) -> VecEnvStepReturn:
         """Dream one frame on in every world; where an episode ends, begin the next one."""
-        obs, rewards, terminated, truncated, infos = self.env.step(self._actions)
+        actions = self._actions
+        self._actions = None
+        if actions is None:
+            raise RuntimeError("step_async() comes first: there are no actions to take")
+        obs, rewards, terminated, truncated, infos = self.env.step(actions)
         dones = terminated | truncated
         listed: list[dict[str, Any]] = []
         for i, done in enumerate(dones):
-            own = infos["final_info"] if done else infos
-            beliefs = {name: float(own[name][i]) for name in ("term_prob", "uncertainty") if name in own}
+            beliefs = self._beliefs(infos["final_info"] if done else infos, i)
             listed.append(beliefs | {"TimeLimit.truncated": bool(truncated[i] and not terminated[i])})
             if done:
                 listed[i]["terminal_observation"] = infos["final_obs"][i]
+                self.reset_infos[i] = self._beliefs(infos, i)
         return obs, rewards.astype(np.float32), dones, listed
 
     def close(self) -> None:
@@ -114,3 +155,16 @@ class LSSVWMVecEnv(VecEnv):
     ) -> list[bool]:
         """Whether worlds are wrapped: none is."""
         return [False for _ in self._get_indices(indices)]
+
+    def _each(self, options: Any) -> Sequence[Any]:
+        """Options per world."""
+        if options is None or isinstance(options, dict):
+            return [options] * self.num_envs
+        if not isinstance(options, list | tuple) or len(options) != self.num_envs:
+            raise ValueError(f"options is {shown(options)}; expected a dict, or a list of {self.num_envs}")
+        return options
+
+    @staticmethod
+    def _beliefs(infos: dict[str, Any], world: int) -> dict[str, Any]:
+        """The info of one world."""
+        return {name: infos[name][world] for name in ("term_prob", "uncertainty") if name in infos}

@@ -14,10 +14,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from lssvwm_env.envs.core import CoreOptions, CoreState, SimulatorCore
+from lssvwm_env.envs.arguments import as_flag, as_integer
+from lssvwm_env.envs.core import CoreOptions, SimulatorCore
+from lssvwm_env.envs.core_state import CoreState
 from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, observation, observation_space
+from lssvwm_env.envs.turns import Turn, in_turn
 from lssvwm_env.simulator.simulator import Simulator, open_simulator
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import shown
 
 
 class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
@@ -57,25 +60,34 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is {render_mode!r}; expected None or 'rgb_array'")
-        self.simulator = open_simulator(simulator)
-        self.core = SimulatorCore(self.simulator, num_envs, **core)
-        self.num_envs = num_envs
+        self.core = SimulatorCore(open_simulator(simulator), num_envs, **core)
+        self.num_envs = self.core.num_envs
         self.render_mode = render_mode
         self.observation = observation
-        self.max_episode_steps = self.simulator.config.horizon if max_episode_steps is None else max_episode_steps
-        check_at_least(self, max_episode_steps=1)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.to_numpy = to_numpy
+        limit = self.simulator.config.horizon if max_episode_steps is None else max_episode_steps
+        self.max_episode_steps = as_integer(limit, "max_episode_steps", 1)
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.to_numpy = as_flag(to_numpy, "to_numpy")
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = observation_space(self.simulator, observation)
         self.single_action_space = self.simulator.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._rngs: list[np.random.Generator | None] = [None] * num_envs
-        self._elapsed = np.zeros(num_envs, np.int64)
-        self._ended = np.zeros(num_envs, bool)
-        self._frames = torch.zeros((num_envs, *self.simulator.observation_space.shape), dtype=torch.uint8)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
+        self._ended = np.zeros(self.num_envs, bool)
+        self._frames = torch.zeros((self.num_envs, *self.simulator.observation_space.shape), dtype=torch.uint8)
 
+    @property
+    def simulator(self) -> Simulator:
+        """What is simulated."""
+        return self.core.simulator
+
+    @property
+    def turn(self) -> Turn:
+        """Held while a thread uses these worlds."""
+        return self.core.turn
+
+    @in_turn
     def reset(
         self,
         *,
@@ -86,26 +98,31 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         Args:
             seed: As in Gymnasium: world i gets `seed + i`, or the i-th of a list.
-            options: Those of `LSSVWMEnv.reset`, for all worlds, or one such dict per world. `"reset_mask"`: bool (B,).
+            options: Those of `LSSVWMEnv.reset`, for all worlds, or one such dict per world. In a dict for all worlds,
+                `"reset_mask"`: bool (B,), the worlds to begin in.
 
         Returns:
-            The observations of all worlds, and an empty info.
+            The observations of all worlds, and infos as those of `step`, of the worlds that have begun.
 
         Raises:
-            ValueError: If an option is not known or does not fit; the old episodes go on then.
+            ResetNeeded: If other worlds were never reset.
+            ValueError: If a seed or an option is not known or does not fit; the old episodes go on then, and the next
+                ones are those which they would have been.
         """
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        each = [options] * self.num_envs if options is None or isinstance(options, dict) else options
-        for name, values in {"seed": seeds, "options": each}.items():
-            if values is not None and len(values) != self.num_envs:
-                raise ValueError(f"{name} has {len(values)} entries; expected one per world, {self.num_envs}")
-        ids = np.flatnonzero(self._mask(options)).tolist()
-        rngs = [None if seeds is None or seeds[i] is None else seeding.np_random(seeds[i])[0] for i in ids]
-        world_options = [{k: v for k, v in (each[i] or {}).items() if k != "reset_mask"} for i in ids]
-        self._begin(ids, rngs, world_options)
+        seeds = self._seeds(seed)
+        mask = self._mask(options)
+        if (fresh := np.flatnonzero((self.core.memory.age == 0).cpu().numpy() & ~mask)).size:
+            raise gym.error.ResetNeeded(f"worlds {fresh} have not begun: the first reset is of all worlds")
+        if isinstance(options, dict):
+            options = [{name: value for name, value in options.items() if name != "reset_mask"}] * self.num_envs
+        each = self._per_world(options, "options")
+        ids = np.flatnonzero(mask).tolist()
+        rngs = [None if seeds[i] is None else seeding.np_random(seeds[i])[0] for i in ids]
+        self._begin(ids, rngs, [each[i] for i in ids])
         self._ended[ids] = False
-        return self._observe(), {}
+        return self._observe(), _masked(self.core.first_info(), mask)
 
+    @in_turn
     def step(self, actions: ArrayLike | torch.Tensor) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Dream one frame on in every world.
 
@@ -126,11 +143,10 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._ended)
         step = self.core.step(actions)
         self._frames = step.obs
-        self._elapsed += 1
         active = torch.from_numpy(~idle).to(step.obs.device)
         rew = step.rew * active
         terminated = step.terminated & active
-        truncated = torch.from_numpy(self._elapsed >= self.max_episode_steps).to(active.device) & active
+        truncated = (self.core.elapsed >= self.max_episode_steps) & active
         self._ended = (terminated | truncated).cpu().numpy()
         beliefs = step.info()
         infos: dict[str, Any] = {}
@@ -140,17 +156,18 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             infos = self._final_infos(beliefs)
         if begun.any():
             self._begin(np.flatnonzero(begun).tolist())
-        if not begun.all():  # a reset has no beliefs
-            for name, belief in beliefs.items():
-                infos |= {name: belief * ~begun, f"_{name}": ~begun}
+            first = self.core.first_info()
+            beliefs = {name: np.where(begun, first[name], belief) for name, belief in beliefs.items()}
+        infos |= _masked(beliefs, np.ones(self.num_envs, bool))
         if not self.to_numpy:
             return self._observe(), rew, terminated, truncated, infos
         return self._observe(), rew.double().cpu().numpy(), terminated.cpu().numpy(), truncated.cpu().numpy(), infos
 
     def save_state(self, include_rng: bool = True) -> CoreState:
-        """Keep this moment of all worlds; see `SimulatorCore.save_state`. The step counts of episodes are no part."""
+        """Keep this moment of all worlds, and how far their episodes are; see `SimulatorCore.save_state`."""
         return self.core.save_state(include_rng)
 
+    @in_turn
     def load_state(self, state: CoreState) -> Any:
         """Go back to a saved moment; see `SimulatorCore.load_state`. Returns the observations of that moment."""
         self.core.load_state(state)
@@ -158,6 +175,7 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._ended = np.zeros(self.num_envs, bool)
         return self._observe()
 
+    @in_turn
     def observe(self, obs: ArrayLike, actions: ArrayLike | torch.Tensor) -> Any:
         """Show all worlds what really happened next: see `SimulatorCore.observe`. Returns the new observations."""
         self._frames = self.core.observe(obs, actions)
@@ -182,7 +200,6 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         for i, rng in zip(ids, fresh, strict=True):
             self._rngs[i] = rng
         self._frames = self._frames.to(frames.device).index_copy(0, torch.tensor(ids, device=frames.device), frames)
-        self._elapsed[ids] = 0
 
     def _final_infos(self, beliefs: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
         """The infos of `SAME_STEP` about the ends of episodes."""
@@ -198,6 +215,24 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         tensors = observation(self.observation, self._frames, self.core.features())
         return as_arrays(tensors) if self.to_numpy else tensors
 
+    def _seeds(self, seed: Any) -> Sequence[int | None]:
+        """One seed per world; None: it goes on with its generator."""
+        if seed is None or isinstance(seed, int | np.integer):
+            first = None if seed is None else as_integer(seed, "seed")
+            return [None if first is None else first + i for i in range(self.num_envs)]
+        seeds = seed.tolist() if isinstance(seed, np.ndarray) else seed
+        return [None if s is None else as_integer(s, "seed") for s in self._per_world(seeds, "seed")]
+
+    def _per_world(self, values: Any, name: str) -> Sequence[Any]:
+        """A list with an entry per world; None stands for as many."""
+        if values is None:
+            return [None] * self.num_envs
+        if not isinstance(values, list | tuple):
+            raise ValueError(f"{name} is {shown(values)}; expected one for all worlds, or a list of one per world")
+        if len(values) != self.num_envs:
+            raise ValueError(f"{name} has {len(values)} entries; expected one per world, {self.num_envs}")
+        return values
+
     def _mask(self, options: Any) -> NDArray[np.bool_]:
         mask = options.get("reset_mask") if isinstance(options, dict) else None
         if mask is None:
@@ -205,3 +240,19 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
             raise ValueError(f"options['reset_mask'] is {mask!r}; expected bool ({self.num_envs},), not all False")
         return mask
+
+
+def _masked(beliefs: dict[str, NDArray[np.float64]], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos of the worlds of a mask, as Gymnasium puts them together."""
+    infos: dict[str, Any] = {}
+    for name, belief in beliefs.items():
+        infos |= {name: belief * mask, f"_{name}": mask.copy()}
+    return infos
+
+
+def _autoreset_mode(mode: Any) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        known = ", ".join(str(each) for each in AutoresetMode)
+        raise ValueError(f"autoreset_mode is {shown(mode)}; expected one of {known}") from error

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from torch import Tensor
 
-from lssvwm_env.envs.actions import as_actions
+from lssvwm_env.envs.arguments import as_actions
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.envs.observations import ObservationKind, as_arrays, observation, observation_space
 from lssvwm_env.simulator.simulator import Simulator, open_simulator
@@ -97,5 +97,5 @@ class UncertaintyGuard(gym.Wrapper[Any, Any, Any, Any]):
         """Step; the reward is that of the dream less the penalty, and the info is that of the dream."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         uncertainty = info["uncertainty"]
-        too_uncertain = self.limit is not None and uncertainty > self.limit
-        return obs, float(reward) - self.penalty * uncertainty, terminated, truncated or too_uncertain, info
+        too_uncertain = self.limit is not None and bool(uncertainty > self.limit)
+        return obs, float(reward) - self.penalty * float(uncertainty), terminated, truncated or too_uncertain, info

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lssvwm_env.envs.core import FIRST_FRAME_STEPS, CoreState, CoreStep, SimulatorCore
+from lssvwm_env.envs.core import FIRST_FRAME_STEPS, CoreStep, SimulatorCore
+from lssvwm_env.envs.core_state import CoreState
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.execution import precision
 from lssvwm_models.memory.state import WorldModelState
@@ -320,7 +321,8 @@ def test_uncertainty_samples_are_none_or_several(toy_simulator: Simulator, numbe
         SimulatorCore(toy_simulator, 1, uncertainty_samples=number)
 
 
-def test_another_device_gets_a_copy_of_the_model(toy_simulator: Simulator):
+def test_another_device_gets_a_copy_of_the_model(toy_simulator: Simulator, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lssvwm_env.envs.core.as_device", torch.device)  # there may be no other than the CPU
     core = SimulatorCore(toy_simulator, 2, device="meta")
     assert core.memory.latents.device == core.keys.device == core.device == torch.device("meta")
     assert core.model is not toy_simulator.model and toy_simulator.model.device == torch.device("cpu")

@@ -59,19 +59,6 @@ def test_ppo_learns_without_an_adapter(env_id: str):
     assert model.num_timesteps == 32
 
 
-def test_forks_below_a_time_limit(env_id: str):
-    """A saved state belongs to the world, not to the wrappers around it."""
-    env = gym.make(env_id)
-    env.reset(seed=0)
-    action = env.action_space.sample()
-    state = env.unwrapped.save_state()
-    ends = []
-    for _ in range(5):
-        env.unwrapped.load_state(state)
-        ends.append(env.step(action)[3])
-    assert ends == [False] * 4 + [True]
-
-
 def test_load_adds_the_time_limit(toy_simulator: Simulator, tmp_path: Path):
     toy_simulator.save(tmp_path / "toy", "")
     env = lssvwm_env.load(tmp_path / "toy", render_mode="rgb_array")
@@ -91,11 +78,11 @@ def test_make_and_load_choose_the_device(env_id: str, tmp_path: Path):
         gym.make(env_id, device="gpu")
 
 
-def test_returns_plain_python_values(env: LSSVWMEnv):
+def test_returns_plain_python_values_and_beliefs_as_scalars_of_numpy(env: LSSVWMEnv):
     obs, rew, terminated, truncated, info = env.step(np.int64(3))
     assert obs in env.observation_space and obs.flags.c_contiguous
     assert type(rew) is float and type(terminated) is bool and truncated is False
-    assert list(info) == ["term_prob"] and type(info["term_prob"]) is float
+    assert list(info) == ["term_prob"] and type(info["term_prob"]) is np.float64
     assert terminated == (info["term_prob"] > 0.5)
 
 
@@ -112,7 +99,7 @@ def test_episodes_differ_unless_seeded(env: LSSVWMEnv):
 def test_goes_on_from_a_lived_episode(env: LSSVWMEnv):
     obs, act = context(4)
     first, info = env.reset(seed=0, options={"context": (obs, act)})
-    assert np.array_equal(first, obs[-1]) and info == {}
+    assert np.array_equal(first, obs[-1]) and list(info) == ["term_prob"]
     env.step(0)
     later, act = context(2)
     env.observe(later, act)
@@ -296,3 +283,58 @@ def test_render_needs_a_mode(toy_simulator: Simulator):
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="make the env with render_mode='rgb_array'"):
         assert env.render() is None
+
+
+def steps_left(env: gym.Env, most: int = 9) -> int:
+    """How many steps of action 0 it takes until the episode is truncated."""
+    return next(i + 1 for i in range(most) if env.step(env.action_space.sample())[3])
+
+
+def test_time_limits_go_back_with_the_world(env_id: str, tmp_path: Path):
+    """In the stack of `gym.make`, below further wrappers, and in that of `load`; by value and by file."""
+    for make in (
+        lambda: gym.make(env_id),
+        lambda: gym.wrappers.RecordEpisodeStatistics(gym.make(env_id, max_episode_steps=5)),
+        lambda: gym.wrappers.TimeLimit(gym.make(env_id, max_episode_steps=-1), 5),
+        lambda: gym.wrappers.TimeLimit(lssvwm_env.load(tmp_path / "toy"), 5),
+    ):
+        env = make()
+        env.reset(seed=0)
+        begun = env.unwrapped.save_state()
+        env.step(env.action_space.sample())
+        env.step(env.action_space.sample())
+        env.unwrapped.save_state(tmp_path / "moment")
+        assert steps_left(env) == 3
+        env.unwrapped.load_state(begun)
+        assert steps_left(env) == 5
+        env.unwrapped.load_state(tmp_path / "moment")
+        assert steps_left(env) == 3
+
+
+def test_forks_keep_the_step_count_and_leave_the_time_limit_alone(env_id: str):
+    env = gym.make(env_id)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    child = gym.wrappers.TimeLimit(env.unwrapped.fork(1)[0], 5)
+    later = child.unwrapped
+    later.step(env.action_space.sample())
+    env.unwrapped.load_state(later.save_state())
+    assert later.core.elapsed.tolist() == [2] and steps_left(env) == 3
+
+
+def test_moments_of_older_releases_have_no_step_count_and_begin_anew(env: LSSVWMEnv, tmp_path: Path):
+    env.step(1)
+    said = {"format": "lssvwm-state", "weights_sha256": env.simulator.weights_sha256, "keys": "[5]"}
+    env.core.memory.save(tmp_path / "moment", said)
+    env.load_state(tmp_path / "moment")
+    assert env.core.elapsed.tolist() == [0] and env.core.keys.tolist() == [5]
+
+
+@pytest.mark.parametrize("uncertainty_samples", [0, 2])
+def test_reset_tells_as_much_as_step_does(toy_simulator: Simulator, uncertainty_samples: int):
+    env = LSSVWMEnv(toy_simulator, uncertainty_samples=uncertainty_samples)
+    first, later = env.reset(seed=0)[1], env.step(0)[-1]
+    assert {k: (type(v), v.shape) for k, v in first.items()} == {k: (type(v), v.shape) for k, v in later.items()}
+    assert len(first) == (2 if uncertainty_samples else 1) and first.get("uncertainty", 0) == 0
+    env.load_state(env.save_state())  # what the model believes of the frame it has dreamt last
+    assert env.core.first_info()["term_prob"][0] == pytest.approx(later["term_prob"], abs=1e-6)
