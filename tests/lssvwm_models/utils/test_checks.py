@@ -83,6 +83,7 @@ def test_bounds_themselves_are_enough_and_what_is_none_is_not_asked_for(changes:
         ("out", "x", "of type Path"),
         ("kind", "c", "one of a, b"),
         ("kind", ["a"], "one of a, b"),
+        ("kind", np.array(["a", "b"]), "one of a, b"),
         ("policy", "other", "one of bundled or of type Path or None"),
         ("kwargs", {"a": float("inf")}, "dict"),
         ("kwargs", {"a": None}, "dict"),

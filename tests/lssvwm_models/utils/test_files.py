@@ -93,6 +93,23 @@ def test_what_fails_leaves_the_old_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b"old" and names(tmp_path) == ["x"]
 
 
+def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").mkdir()
+    rename = Path.rename
+
+    def no_second(path: Path, target: Path) -> None:
+        if path.suffix == ".tmp":
+            raise OSError("Permission denied")
+        rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", no_second)
+    with pytest.raises(OSError, match="Permission denied"), new_folder(tmp_path / "x") as new:
+        (new / "a").touch()
+    assert names(tmp_path) == ["x"] and names(tmp_path / "x") == []
+
+
 def test_files_and_folders_get_the_rights_of_any_others(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

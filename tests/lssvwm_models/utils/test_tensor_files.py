@@ -68,10 +68,17 @@ def test_trees_are_the_same_again(tmp_path: Path) -> None:
 
 def test_views_are_written_as_what_they_show(tmp_path: Path) -> None:
     whole = torch.arange(12.0).view(3, 4)
-    views = {"t": whole.T, "part": whole[:, 1], "wide": torch.ones(1).expand(3)}
+    views = {"t": whole.T, "part": whole[:, 1], "wide": torch.ones(1).expand(3), "single": whole[:1, 1]}
     save_tensors(tmp_path / "x", views)
     save_tree(tmp_path / "y", views)
     assert same(views, load_tensors(tmp_path / "x")[0]) and same(views, load_tree(tmp_path / "y"))
+
+
+def test_what_was_read_stays_when_the_file_is_written_over(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x", TENSORS)
+    tensors, _ = load_tensors(tmp_path / "x")
+    (tmp_path / "x").write_bytes(bytes((tmp_path / "x").stat().st_size))
+    assert same(TENSORS, tensors)
 
 
 def test_every_flipped_bit_of_tensors_is_refused_or_of_no_account(tmp_path: Path) -> None:
@@ -112,6 +119,7 @@ def test_every_flipped_bit_of_a_tree_is_refused_or_of_no_account(tmp_path: Path)
         {"model": TENSORS | {"a": torch.tensor([1, -2, 4])}},
         {"model": TENSORS | {"a": torch.tensor([[1, -2, 3]])}},
         {"model": TENSORS | {"a": torch.tensor([1, -2, 3], dtype=torch.int32)}},
+        {"model": TENSORS | {"b": TENSORS["b"].view(torch.int32)}},
         {"model": {name: tensor for name, tensor in TENSORS.items() if name != "empty"}},
         {"o": {"0": "s"}},
         {"more": None},
@@ -163,7 +171,9 @@ def test_the_same_content_makes_the_same_bytes() -> None:
     for _ in range(5):  # the library would take another order every time
         assert tensor_bytes({"a": torch.arange(3.0)}, {name: name for name in "hgdbcafe"}) == mine
     size = int.from_bytes(mine[:8], "little")
-    assert size % 8 == 0 and list(json.loads(mine[8 : 8 + size])["__metadata__"]) == list("abcdefgh")
+    assert list(json.loads(mine[8 : 8 + size])["__metadata__"]) == list("abcdefgh")
+    for length in range(8):
+        assert int.from_bytes(tensor_bytes({}, {"a": "b" * length})[:8], "little") % 8 == 0
 
 
 def test_truncated_and_other_files_are_refused_by_name(tmp_path: Path) -> None:

@@ -136,10 +136,9 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
 
 def _dataclass_from_json(hint: type, value: dict[str, Any], name: str) -> Any:
     hints = field_types(hint)
-    known = {f.name for f in fields(hint) if f.init}
-    needed = {f.name for f in fields(hint) if f.init and f.default is MISSING and f.default_factory is MISSING}
+    needed = {f.name for f in fields(hint) if f.default is MISSING and f.default_factory is MISSING}
     lines = [f"{name} lacks {k}" for k in sorted(needed - value.keys())]
-    lines += [f"{name} has the unknown field {shown(k)}" for k in sorted(value.keys() - known)]
+    lines += [f"{name} has the unknown field {shown(k)}" for k in sorted(value.keys() - hints.keys())]
     if lines:
         raise ValueError("; ".join(lines))
     rebuilt = {k: from_json(hints[k], v, f"{name}.{k}") for k, v in value.items()}

@@ -24,7 +24,8 @@ class Report(Protocol):
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Report]:
     """Show how far something is, of which some may be done already."""
-    if not Console().is_terminal:
+    console = Console()
+    if not (console.is_terminal or console.is_jupyter):
         yield _Lines(title, total, done)
         return
     with Progress(
