@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import tyro
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecMonitor
 
 from lssvwm_agents.judging.outcomes import play_episodes, summary
 from lssvwm_env import LSSVWMVecEnv, MemoryFeatures, Simulator
@@ -28,7 +29,7 @@ class Args:
 def main(args: Args) -> None:
     """Learn, then act."""
     simulator = Simulator.load(args.simulator)
-    dreams = LSSVWMVecEnv(simulator, args.num_envs, observation="features", bf16=True)
+    dreams = VecMonitor(LSSVWMVecEnv(simulator, args.num_envs, observation="features", bf16=True))  # prints rewards
     policy = PPO("MlpPolicy", dreams, n_steps=64, batch_size=256, ent_coef=0.01, seed=0, verbose=1)
     policy.learn(args.timesteps)
 
