@@ -60,7 +60,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path} is not a safetensors file ({error})") from error
     expected = metadata.pop(SUM, None)
     _check(path, {"tensors": tensors, "metadata": metadata}, expected)
-    return tensors, metadata
+    # What is got from a file lies in it, and would change with it.
+    return {name: tensor.clone() for name, tensor in tensors.items()}, metadata
 
 
 class NoLargerThan(TorchFunctionMode):
@@ -144,7 +145,9 @@ def _sum(tree: Any) -> str:
 def _add(digest: Any, tree: Any) -> None:
     if isinstance(tree, Tensor):
         digest.update(f"{tree.dtype} {tuple(tree.shape)} ".encode())
-        digest.update(tree.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        # Not contiguous(): that leaves any stride to a single row, and bytes need 1.
+        packed = tree.detach().cpu().clone(memory_format=torch.contiguous_format)
+        digest.update(packed.flatten().view(torch.uint8).numpy())
     elif isinstance(tree, Mapping):
         digest.update(f"dict {len(tree)} ".encode())
         for key in sorted(tree, key=repr):
