@@ -29,7 +29,7 @@ def check_fields(settings: Any, **bounds: Bounds) -> None:
     Raises:
         ValueError: Naming the first field that is wrong, its value, and what was expected.
     """
-    hints = field_types(type(settings))
+    hints = field_types(settings.__class__)
     for field in fields(settings):
         value = getattr(settings, field.name)
         hint = hints[field.name]
