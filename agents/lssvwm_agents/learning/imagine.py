@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 
 from lssvwm_agents.learning.imagination import POLICY, ImaginationConfig, ImaginationTrainer
