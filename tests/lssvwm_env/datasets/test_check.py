@@ -134,6 +134,12 @@ def test_seeds_that_are_none_are_named(folder: Path) -> None:
     ]
 
 
+def test_an_action_that_is_no_number_is_named_once(small: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "damaged"))
+    damage(folder, put("act", 5, np.nan))
+    assert check_dataset(folder) == ["an action is not a finite number: 1 time(s), first in shard-00000.npz, frame 5"]
+
+
 def test_rewards_that_are_larger_than_any_that_is_learned_are_told(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,10 +139,12 @@ def test_pictures_in_a_dict_of_dicts_are_named_too(tmp_path: Path) -> None:
         actions=[0, 1], rewards=[0.0] * 2, terminations=[False] * 2, truncations=[False, True],
     )  # fmt: skip
     minari.create_dataset_from_buffers(
-        "deep-v0", [buffer], action_space=gym.spaces.Discrete(2), observation_space=spaces, jpeg_encoding=False
+        "deep-v0", [buffer], action_space=gym.spaces.Discrete(2), observation_space=spaces, env="CartPole-v1"
     )
     data = import_minari(ImportMinariConfig("deep-v0", tmp_path / "data", observation="sensors/rgb"))
     assert data.obs.shape == (3, 64, 64, 3)
+    assert data.spec.env_id == "CartPole-v1"  # which `make_real` then sees in the same way
+    assert data.spec.env_kwargs["observation_key"] == "sensors/rgb"
 
 
 def test_codes_of_cells_are_no_pictures_and_it_is_said_what_to_do(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import wave
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -169,6 +170,17 @@ def test_files_that_are_no_videos_are_named(tmp_path: Path, name: str) -> None:
         import_videos(ImportVideosConfig(tmp_path, tmp_path / "data"))
     save(tmp_path / name, film(3, 6, 6) if name == "a.gif" else film(3, 4, 4))
     with pytest.raises(ValueError, match=rf"{name}: \(\d, \d, 3\) is not the shape of pictures"):
+        import_videos(ImportVideosConfig(tmp_path, tmp_path / "data"))
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "a.avi"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(8000))
+    np.save(tmp_path / "a.npy", np.zeros(3, np.int64))
+    with pytest.raises(ValueError, match=r"a.avi cannot be read as a video: it has no pictures"):
         import_videos(ImportVideosConfig(tmp_path, tmp_path / "data"))
 
 

@@ -81,6 +81,18 @@ def test_continuous_actions_come_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(EpisodeDataset(tmp_path).act, act)
 
 
+def test_the_null_action_need_not_be_in_the_space(tmp_path: Path) -> None:
+    space = {"type": "Box", "low": 1.0, "high": 2.0, "shape": [1], "dtype": "float32"}
+    write_spec(tmp_path, replace(SPEC, action_space=space, shards=SPEC.shards[:1]))
+    for between, fits in ((1.5, True), (0.0, False)):
+        act = np.array([[0], [between], [2]], np.float32)
+        write_shard(tmp_path / "shard-00000.npz", [episode(3, act=act), episode(3, act=act)])
+        if fits:
+            np.testing.assert_array_equal(EpisodeDataset(tmp_path).act, np.concatenate([act, act]))
+    with pytest.raises(DatasetError, match=r"an action is not in Box\(1,\): \[0.\] in frame 1 of the shard"):
+        _ = EpisodeDataset(tmp_path).act
+
+
 def test_hash_follows_content_not_sharding(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     def hash_of(episodes: list[Episode]) -> str:
         one_shard = tmp_path_factory.mktemp("other")

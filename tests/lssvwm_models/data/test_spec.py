@@ -143,6 +143,12 @@ def test_spaces_are_read_as_numbers() -> None:
     assert frame_shape(SPEC.observation_space) == (16, 16, 3)
 
 
+@pytest.mark.parametrize("shape", [[0, 16, 3], [16, 4097, 3], [16, 16, 1], [16, 16], [16.0, 16, 3], "16", None])
+def test_what_is_no_shape_of_frames_is_refused(shape: Any) -> None:
+    with pytest.raises(ValueError, match="observation_space="):
+        frame_shape(SPEC.observation_space | {"shape": shape})
+
+
 def test_an_origin_checks_itself() -> None:
     discrete = {"type": "Discrete", "n": 2}
     for name, value in {"split": "mine", "seed": -1, "env_id": "", "env_kwargs": {"a": object()}}.items():

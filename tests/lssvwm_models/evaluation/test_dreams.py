@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lssvwm_models.data import DatasetSpec, Episode, EpisodeDataset, write_shard, write_spec
-from lssvwm_models.data.openings import openings
+from lssvwm_models.data.openings import openings, pieces
 from lssvwm_models.evaluation.dreams import dream, next_frames
 from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.memory.geometry import EgoView
@@ -133,6 +133,15 @@ def test_openings_are_padded_with_the_last_frame(tmp_path: Path) -> None:
         assert taken.valid[row].tolist() == [t < lengths[seed] for t in range(6)]
     with pytest.raises(ValueError, match="no episode of more than 9 frames"):
         openings(dataset, 1, 12, longer_than=9)
+
+
+def test_openings_since_a_frame_are_of_what_is_left_there(tmp_path: Path) -> None:
+    dataset = numbered_episodes(tmp_path, [3, 9, 5])
+    for since, starts, lengths in ((0, [0, 3, 12], [3, 9, 5]), (3, [3, 12], [9, 5]), (5, [5, 12], [7, 5])):
+        found = pieces(dataset, since)
+        assert (found[0].tolist(), found[1].tolist()) == (starts, lengths)
+    taken = openings(dataset, 9, 6, since=5)
+    assert {(seed, rew[0]) for seed, rew in zip(taken.seeds, taken.rew, strict=True)} == {(1, 2), (2, 0)}
 
 
 def numbered_episodes(folder: Path, lengths: list[int]) -> EpisodeDataset:
