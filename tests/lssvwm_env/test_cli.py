@@ -178,7 +178,7 @@ def test_an_interrupted_command_says_so_in_one_line_and_goes_on_when_it_is_repea
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     program = subprocess.Popen(words, start_new_session=True, **pipes)
     waiting = tmp_path / "waiting"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (waiting.exists() and waiting.read_text().endswith("\n")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(program.pid, number) if number == signal.SIGINT else program.send_signal(number)

@@ -16,7 +16,7 @@ from lssvwm_models.memory.geometry import (
     surrounding_places,
 )
 
-VIEW = EgoView(cell=8, row=6, col=3, motions=())
+VIEW = EgoView(cell=8, row=6, col=3, motions=((0, 0, 0),))
 poses = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(0, 3)).map(torch.tensor)
 
 
