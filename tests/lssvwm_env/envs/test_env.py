@@ -338,3 +338,19 @@ def test_reset_tells_as_much_as_step_does(toy_simulator: Simulator, uncertainty_
     assert len(first) == (2 if uncertainty_samples else 1) and first.get("uncertainty", 0) == 0
     env.load_state(env.save_state())  # what the model believes of the frame it has dreamt last
     assert env.core.first_info()["term_prob"][0] == pytest.approx(later["term_prob"], abs=1e-6)
+
+
+def test_a_world_that_is_dreamt_inside_another_leaves_its_time_limit_alone(toy_simulator: Simulator):
+    """As where a wrapper of one plans in the other: both are on the stack."""
+    inner = LSSVWMEnv(toy_simulator)
+
+    class Planner(gym.Wrapper):
+        def reset(self, **kwargs: object) -> object:
+            inner.reset(seed=0)
+            return self.env.reset(**kwargs)
+
+    env = gym.wrappers.TimeLimit(Planner(LSSVWMEnv(toy_simulator)), 5)
+    env.reset(seed=0)
+    env.step(0)
+    inner.load_state(inner.save_state())
+    assert steps_left(env) == 4

@@ -123,6 +123,7 @@ def test_it_is_a_dummy_vec_env_of_single_worlds(mortal: Simulator):
     for actions in ACTIONS:
         step = ours.step(actions)
         assert_alike(step, theirs.step(actions))
+        assert_alike(ours.reset_infos, theirs.reset_infos)
         dones += step[2].sum()
     assert dones
     assert ours.render().shape == theirs.render().shape
