@@ -179,9 +179,9 @@ def picture_space(space: gym.Space[Any], key: str | None) -> gym.spaces.Box:
         advice = f"say --observation {' or '.join(pictures)} (in Python: observation_key=...)"
     else:
         advice = "to learn from what it renders, say --render (in Python: render_frames=True)"
-    wanted = "" if key is None else f" and no pictures under {key!r}"
+    found = f"{space}" if key is None else f"{space} and no pictures under {key!r}"
     raise ValueError(
-        f"has observations {space}{wanted}, expected pictures Box(0, 255, (H, W, 3) or (H, W), uint8): {advice}"
+        f"has observations {found}, expected pictures Box(0, 255, (H, W, 3) or (H, W), uint8): {advice}"
     )
 
 

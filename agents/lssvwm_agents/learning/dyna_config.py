@@ -53,8 +53,8 @@ class DynaConfig:
         policy: Who plays the first round, when there is no agent yet: "wander" (MiniGrid, and the default there), or
             "uniform".
         episode_length: Most frames in a real episode, the first included, and in a dreamt one.
-        env_kwargs: Keyword arguments for the environment; `frame_size`, `frame_skip` and `render_frames` are those of
-            `make_real`.
+        env_kwargs: Keyword arguments for the environment; `frame_size`, `frame_skip`, `render_frames` and
+            `observation_key` are those of `make_real`.
         preset: Size of the model.
         model: How it is trained in every round, on all data. It goes on from the weights of the last round, or, in the
             first one, from `model.init`. Agent and dreams are on `model.device`, too.
