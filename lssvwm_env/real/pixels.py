@@ -180,9 +180,7 @@ def picture_space(space: gym.Space[Any], key: str | None) -> gym.spaces.Box:
     else:
         advice = "to learn from what it renders, say --render (in Python: render_frames=True)"
     found = f"{space}" if key is None else f"{space} and no pictures under {key!r}"
-    raise ValueError(
-        f"has observations {found}, expected pictures Box(0, 255, (H, W, 3) or (H, W), uint8): {advice}"
-    )
+    raise ValueError(f"has observations {found}, expected pictures Box(0, 255, (H, W, 3) or (H, W), uint8): {advice}")
 
 
 _MANY_DIGITS: Final = (gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
