@@ -32,6 +32,7 @@ from lssvwm_models.evaluation.state_monitor import state_png
 from lssvwm_models.execution.threads import set_threads
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.config import WorldModelConfig, preset
+from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.figures import png, tidy
@@ -95,7 +96,7 @@ def train(config: TrainConfig) -> Simulator:
             "be, collect with a larger --episode-length."
         )
     trainer = Trainer(config.training, sizes, dataset)
-    model = trainer.run()
+    model = forgetting(trainer.run(), max(config.horizon, sequence))
     spec = dataset.spec
     trained_length = max(trainer.lengths())  # a curriculum of plateaus may not have come to the longest
     simulator = Simulator(
@@ -127,6 +128,18 @@ def train(config: TrainConfig) -> Simulator:
         f"The simulator is in {folder}. Judge it with:\n  lssvwm compare --simulator {folder} --out runs/compare --card"
     )
     return simulator
+
+
+def forgetting(model: WorldModel, frames: int) -> WorldModel:
+    """The same model, whose memory fades in dreams that go on for longer than so many frames.
+
+    Else it would add up without an end, beyond what the network has learned to read.
+    """
+    network = replace(model.config.network, memory_frames=frames)
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+        copy = WorldModel(replace(model.config, network=network))
+    copy.load_state_dict(model.state_dict())
+    return copy
 
 
 def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:

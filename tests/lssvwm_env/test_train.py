@@ -100,6 +100,7 @@ def test_a_trained_simulator_is_a_gymnasium_environment(trained: Path, dataset: 
     folder = trained / "simulator"
     env = lssvwm_env.load(folder)
     check_env(env.unwrapped)
+    assert env.unwrapped.simulator.config.model.network.memory_frames == 30  # longer dreams forget
     obs, _ = env.reset(seed=0)
     assert obs in env.observation_space and obs.shape == dataset.obs.shape[1:]
     for step in range(30):
