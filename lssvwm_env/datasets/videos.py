@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Final, Literal
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from lssvwm_env.real.pixels import Framing
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_models.data import NO_SEED, DatasetOrigin, Episode, EpisodeDataset, write_dataset
+from lssvwm_models.data.spaces import MOST_ACTIONS
 from lssvwm_models.data.splits import Split
 from lssvwm_models.utils.checks import check_fields
 
@@ -81,7 +83,7 @@ def import_videos(config: ImportVideosConfig) -> EpisodeDataset:
         (_episode(path, act, config.size, entries) for path, act in actions.items()),
         DatasetOrigin(
             env_id=config.env_id,
-            action_space=space_to_json(_space([act[skipped:] for act in actions.values()])),
+            action_space=space_to_json(_space({path: act[skipped:] for path, act in actions.items()})),
             env_kwargs={"frame_size": config.size} if config.size else {},
             preprocessing=", ".join(filter(None, ("read from videos", words))),
             split=config.split,
@@ -173,6 +175,8 @@ def _frames(path: Path, size: int | None) -> NDArray[np.uint8]:
         times.append(time)
     if not frames:
         raise ValueError(f"{path} holds no pictures")
+    if len({frame.shape for frame in frames}) > 1:
+        raise ValueError(f"{path} has pictures of different sizes; say --size, and all are made alike")
     try:
         counts = repeats([*(after - before for before, after in pairwise(times)), last])
     except ValueError as error:
@@ -218,18 +222,26 @@ def _read(path: Path) -> NDArray[Any]:
         with path.open("rb") as file:
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             return array
-    except ValueError as error:
+    except (ValueError, TokenError, MemoryError) as error:  # the header is a piece of Python
         raise ValueError(f"{path} cannot be read as an array: {error}") from error
 
 
-def _space(actions: list[NDArray[Any]]) -> gym.spaces.Discrete | gym.spaces.Box:
-    """The smallest space that all actions are in."""
-    if len({(act.dtype, act.shape[1:]) for act in actions}) > 1:
-        kinds = sorted({f"{act.dtype} {('T', *act.shape[1:])}" for act in actions})
-        raise ValueError(f"videos have different kinds of actions: {' and '.join(kinds)}; expected one kind")
-    together = np.concatenate(actions)
-    if not len(together) or not np.isfinite(together).all() or (together.ndim == 1 and together.min() < 0):
-        raise ValueError("actions must be integers from 0, or finite numbers; write 0 for the ignored first")
+def _space(actions: dict[Path, NDArray[Any]]) -> gym.spaces.Discrete | gym.spaces.Box:
+    """The smallest space that all actions are in, which lie beside these videos."""
+    kinds = {f"{act.dtype} {('T', *act.shape[1:])}": path.with_suffix(".npy") for path, act in actions.items()}
+    if len(kinds) > 1:
+        found = " and ".join(f"{kind} in {path}" for kind, path in sorted(kinds.items()))
+        raise ValueError(f"videos have different kinds of actions: {found}; expected one kind")
+    for path, act in actions.items():
+        wrong = ~np.isfinite(act) | ((act.ndim == 1) & ((act < 0) | (act >= MOST_ACTIONS)))
+        if wrong.any():
+            raise ValueError(
+                f"{path.with_suffix('.npy')} has the values {act[wrong][:8].tolist()}; expected integers from 0, less "
+                f"than {MOST_ACTIONS:,}, or finite numbers; write 0 for the ignored first"
+            )
+    together = np.concatenate(list(actions.values()))
+    if not len(together):
+        raise ValueError(f"{next(iter(kinds.values()))} has no actions; expected one for each frame but the first")
     if together.ndim == 1:
         return gym.spaces.Discrete(int(together.max()) + 1)
     return gym.spaces.Box(together.min(0), together.max(0), dtype=np.float32)

@@ -110,6 +110,6 @@ def as_actions(space: ActionSpace, action: ArrayLike | Tensor, lead: tuple[int, 
 
 def as_tensor(values: ArrayLike | Tensor, name: str) -> Tensor:
     """Numbers as a tensor; `name` is what they are called in errors."""
-    if isinstance(values, Tensor):
-        return values
+    if isinstance(values, Tensor) and values.layout == torch.strided and not values.is_meta:
+        return values.detach()
     return torch.from_numpy(as_array(values, name).copy())  # as torch warns of arrays that are read-only

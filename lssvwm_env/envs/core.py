@@ -202,9 +202,13 @@ class SimulatorCore:
         return given
 
     def start(self, seed: int) -> Context:
-        """The start, of the simulator's own, that belongs to a seed of `reset`."""
+        """The start, of the simulator's own, that belongs to a seed of `reset`.
+
+        Raises:
+            ValueError: If the seed is no integer of 64 bits.
+        """
         starts = self.simulator.starts
-        i = int(fold(torch.tensor(seed), 1)) % len(starts)
+        i = int(fold(torch.tensor(as_integer(seed, "seed", -LONG - 1)), 1)) % len(starts)
         return starts.obs[i], starts.act[i]
 
     @in_turn
@@ -221,7 +225,7 @@ class SimulatorCore:
             ValueError: If `act` is not in the action space; no world has moved then.
         """
         self._check_begun()
-        actions = as_actions(self.action_space, act, (self.num_envs,), "act").to(self.device)
+        actions = as_actions(self.action_space, act, (self.num_envs,), "actions").to(self.device)
         worlds = (self.memory, actions, self.keys)
         prediction, memory = self.imagine(*worlds)
         uncertainty = None
@@ -262,8 +266,12 @@ class SimulatorCore:
             return self.model.imagine(memory, act, keys, self.denoising_steps, recorded=self._recorded)
 
     def initial_memory(self, num_worlds: int) -> WorldModelState:
-        """The memory of worlds that have seen no frame."""
-        return self.model.initial_state(num_worlds)
+        """The memory of worlds that have seen no frame.
+
+        Raises:
+            ValueError: If there is less than one, or their number is no integer.
+        """
+        return self.model.initial_state(as_integer(num_worlds, "num_worlds", 1, MOST_WORLDS))
 
     def update_memory(
         self, memory: WorldModelState, obs: NDArray[np.uint8], act: Tensor, is_first: Tensor
@@ -302,7 +310,7 @@ class SimulatorCore:
         self._check_begun()
         rows = self._rows(range(self.num_envs) if ids is None else ids)
         frames = self._frames(obs, (len(rows),), "obs")
-        actions = as_actions(self.action_space, act, frames.shape[:2], "act")
+        actions = as_actions(self.action_space, act, frames.shape[:2], "actions")
         self.memory = self._absorb(self.memory, rows, frames, actions, is_first=False)
         return torch.from_numpy(frames[:, -1].copy()).to(self.device)
 

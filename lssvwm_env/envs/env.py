@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import Any, Final, Literal, Unpack
 from weakref import ref
 
 import gymnasium as gym
@@ -22,6 +22,7 @@ from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, obse
 from lssvwm_env.envs.time_limits import calling_limits, set_elapsed
 from lssvwm_env.envs.turns import Turn, in_turn
 from lssvwm_env.simulator.simulator import Simulator, open_simulator
+from lssvwm_models.utils.checks import of_type, shown
 
 _WINDOW: Final = 512  # pixels along the longer side of the window, about
 
@@ -60,8 +61,8 @@ class LSSVWMEnv(gym.Env[Any, Any]):
         observation: ObservationKind = "frames",
         **core: Unpack[CoreOptions],
     ) -> None:
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode is {render_mode!r}; expected None, 'rgb_array' or 'human'")
+        if not of_type(Literal["rgb_array", "human"] | None, render_mode):
+            raise ValueError(f"render_mode is {shown(render_mode)}; expected None, 'rgb_array' or 'human'")
         self.core = SimulatorCore(open_simulator(simulator), 1, **core)
         self.observation = observation
         self.observation_space = observation_space(self.simulator, observation)

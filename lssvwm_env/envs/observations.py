@@ -12,7 +12,7 @@ from torch import Tensor
 from lssvwm_env.envs.arguments import as_flag
 from lssvwm_env.envs.core import Context, SimulatorCore
 from lssvwm_env.simulator.simulator import Simulator
-from lssvwm_models.utils.checks import shown
+from lssvwm_models.utils.checks import of_type, shown
 
 ObservationKind = Literal["frames", "features", "both"]
 """Frames uint8 (H, W, C); features float32 (F,), read off the frame and the memory around it; or a dict of both."""
@@ -26,13 +26,13 @@ def observation_space(simulator: Simulator, kind: ObservationKind) -> gym.spaces
     Raises:
         ValueError: If there is no such kind.
     """
+    if not of_type(ObservationKind, kind):
+        raise ValueError(f"observation is {shown(kind)}; expected one of {', '.join(get_args(ObservationKind))}")
     width = simulator.config.model.feature_dim
     limit = width**0.5 * float(simulator.model.features.norm.weight.abs().max())  # their mean square is 1, then scaled
     features = gym.spaces.Box(-limit, limit, (width,), np.float32)
     if kind == "both":
         return gym.spaces.Dict({"features": features, "frames": simulator.observation_space})
-    if kind not in get_args(ObservationKind):
-        raise ValueError(f"observation is {kind!r}; expected one of {', '.join(get_args(ObservationKind))}")
     return features if kind == "features" else simulator.observation_space
 
 

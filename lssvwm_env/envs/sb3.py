@@ -12,8 +12,9 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from torch import Tensor
 
-from lssvwm_env.envs.arguments import as_integer
+from lssvwm_env.envs.arguments import as_actions, as_integer
 from lssvwm_env.envs.core import CoreOptions
 from lssvwm_env.envs.observations import ObservationKind, check_options
 from lssvwm_env.envs.turns import Turn, in_turn
@@ -59,7 +60,7 @@ class LSSVWMVecEnv(VecEnv):
         )
         super().__init__(self.env.num_envs, self.env.single_observation_space, self.env.single_action_space)
         self.metadata = self.env.metadata
-        self._actions: NDArray[Any] | None = None
+        self._actions: Tensor | None = None
 
     @property
     def turn(self) -> Turn:
@@ -99,10 +100,11 @@ class LSSVWMVecEnv(VecEnv):
 
         Raises:
             RuntimeError: If those of before are still to be taken.
+            ValueError: If they are not in the action space.
         """
         if self._actions is not None:
             raise RuntimeError("step_wait() comes first: two threads cannot step one environment, nor one step twice")
-        self._actions = actions
+        self._actions = as_actions(self.env.core.action_space, actions, (self.num_envs,), "actions")
 
     @in_turn
     def step_wait(self) -> VecEnvStepReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -20,7 +20,7 @@ from lssvwm_env.envs.core_state import CoreState
 from lssvwm_env.envs.observations import ObservationKind, as_arrays, begin, observation, observation_space
 from lssvwm_env.envs.turns import Turn, in_turn
 from lssvwm_env.simulator.simulator import Simulator, open_simulator
-from lssvwm_models.utils.checks import shown
+from lssvwm_models.utils.checks import of_type, shown
 
 
 class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
@@ -58,8 +58,8 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         to_numpy: bool = True,
         **core: Unpack[CoreOptions],
     ) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode is {render_mode!r}; expected None or 'rgb_array'")
+        if not of_type(Literal["rgb_array"] | None, render_mode):
+            raise ValueError(f"render_mode is {shown(render_mode)}; expected None or 'rgb_array'")
         self.core = SimulatorCore(open_simulator(simulator), num_envs, **core)
         self.num_envs = self.core.num_envs
         self.render_mode = render_mode

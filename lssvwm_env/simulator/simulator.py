@@ -51,7 +51,7 @@ from lssvwm_env.utils.provenance import package_versions
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
-from lssvwm_models.utils.checks import check_fields
+from lssvwm_models.utils.checks import check_fields, shown
 from lssvwm_models.utils.files import new_folder, write_bytes
 from lssvwm_models.utils.json_files import from_json, write_json
 from lssvwm_models.utils.npz_files import ArrayHeader, npz_array, npz_headers
@@ -275,6 +275,8 @@ def tensor_differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 
 
 def _find(path_or_id: str | Path) -> Path:
+    if not isinstance(path_or_id, str | Path):
+        raise SimulatorError(f"simulator is {shown(path_or_id)}; expected a folder, or the id or name of a simulator")
     name = str(path_or_id)
     if name in SIMULATORS:  # before folders: an id means the same simulator wherever it is used
         return SIMULATORS[name].folder

@@ -287,11 +287,22 @@ def test_reset_refuses_what_does_not_fit(core: SimulatorCore, arguments: tuple, 
     assert same(core.memory, before.memory) and torch.equal(core.keys, before.keys)
 
 
-@pytest.mark.parametrize("act", [[0, 0], [0, 0, 7], [0, -1, 0], [0.0, 0.0, 0.0], [True, False, True], None])
+@pytest.mark.parametrize("number", [None, "x", 1.5, True, 2**64])
+def test_seeds_of_starts_and_numbers_of_worlds_are_integers(core: SimulatorCore, number: object):
+    with pytest.raises(ValueError, match="^seed="):
+        core.start(number)
+    for worlds in (number, 0, -1):
+        with pytest.raises(ValueError, match="^num_worlds="):
+            core.initial_memory(worlds)
+
+
+@pytest.mark.parametrize(
+    "act", [[0, 0], [0, 0, 7], [0, -1, 0], [0.0, 0.0, 0.0], [True, False, True], None, torch.zeros(3, device="meta")]
+)
 def test_step_refuses_actions_outside_the_space(core: SimulatorCore, act: object):
     core.reset([0, 1, 2], [1, 2, 3])
     before = core.memory
-    with pytest.raises(ValueError, match=r"^act .*expected"):
+    with pytest.raises(ValueError, match=r"^actions .*expected"):
         core.step(act)
     assert core.memory is before
 

@@ -251,6 +251,14 @@ def test_impossible_numbers_of_old_files_are_named_where_they_are_read(
         getattr(dataset, key)
 
 
+def test_seeds_that_no_episode_has_are_refused(folder: Path) -> None:
+    path = folder / "shard-00001.npz"
+    arrays = dict(np.load(path))
+    np.savez_compressed(path, **arrays | {"episode_seed": np.full_like(arrays["episode_seed"], -5)})
+    with pytest.raises(DatasetError, match="shard-00001.npz: episode_seed has -5; expected -1 where none is known"):
+        _ = EpisodeDataset(folder).episode_seed
+
+
 def test_shard_that_begins_inside_an_episode_is_refused(folder: Path) -> None:
     path = folder / "shard-00001.npz"
     np.savez_compressed(path, **dict(np.load(path)) | {"is_first": np.zeros(5, np.bool_)})

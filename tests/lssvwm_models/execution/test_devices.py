@@ -21,7 +21,7 @@ def test_names_of_torch_are_taken_as_they_are(device: torch.device | str):
     assert as_device(device) == torch.device("cpu")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "[]", "cpu:cpu", "meta", 3.5])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "[]", "cpu:cpu", "meta", 3.5, 2**64, torch.zeros(2)])
 def test_a_device_that_is_not_there_is_named(device: str):
     with pytest.raises(
         ValueError,

@@ -46,9 +46,10 @@ def test_metrics_of_older_releases_become_strict(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": null}\n'
 
 
-def test_damaged_metrics_are_named(tmp_path):
+@pytest.mark.parametrize("line", [b'{"step', b'{"s": 1}', b'{"step": "1"}', b"[1]", b"\xff", b"[" * 100_000])
+def test_damaged_metrics_are_named(tmp_path, line):
     run = RunFolder(tmp_path, {})
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step\n')
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
     with pytest.raises(ValueError, match=r"metrics.jsonl is damaged .*: delete it"):
         run.rewind(1)
 

@@ -243,7 +243,11 @@ class EpisodeDataset:
     @cached_property
     def episode_seed(self) -> NDArray[np.int64]:
         """Seed that each episode's environment was reset with, (E,)."""
-        return np.concatenate([self._array(name, "episode_seed") for name in self.spec.shards])
+        parts = {name: self._array(name, "episode_seed") for name in self.spec.shards}
+        for name, seeds in parts.items():
+            if (seeds < NO_SEED).any():
+                raise self._damaged(name, f"episode_seed has {seeds.min()}; expected {NO_SEED} where none is known")
+        return np.concatenate(list(parts.values()))
 
     @cached_property
     def episode_starts(self) -> NDArray[np.int64]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from lssvwm_models.utils.checks import shown
+
 
 def as_device(device: torch.device | str) -> torch.device:
     """The device of a name.
@@ -14,6 +16,8 @@ def as_device(device: torch.device | str) -> torch.device:
     Raises:
         ValueError: If torch knows no such device, or finds none here.
     """
+    if not isinstance(device, str | torch.device):
+        device = shown(device)  # which is no name of any
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+from lssvwm_models.utils.checks import of_type, shown
 from lssvwm_models.utils.files import lock_folder, write_bytes
 from lssvwm_models.utils.json_files import read_json, to_json
 from lssvwm_models.utils.tensor_files import load_tree, save_tree
@@ -79,10 +80,14 @@ class RunFolder:
 
     def _lines(self) -> list[dict[str, Any]]:
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        try:  # older releases wrote NaN, which is no JSON
-            return [json.loads(line, parse_constant=lambda _: None) for line in lines if line.endswith("\n")]
-        except ValueError as error:
+        try:
+            text = path.read_text() if path.exists() else ""
+            whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+            lines = [json.loads(line, parse_constant=lambda _: None) for line in whole]  # older releases wrote NaN
+            if wrong := [line for line in lines if not (isinstance(line, dict) and of_type(int, line.get("step")))]:
+                raise ValueError(f"{shown(wrong[0])} are no metrics of a step")
+            return lines
+        except (RecursionError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it, and the run goes on without it") from error
 
     def rewind(self, step: int) -> None:
