@@ -1,5 +1,6 @@
 """Collection: the convention of action and reward, and datasets that depend on their config alone."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -412,12 +413,27 @@ def test_a_picture_two_levels_down_is_recorded_and_found_again(tmp_path: Path) -
     assert again.hash() == data.hash()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="which has no such locks")
+def test_two_processes_do_not_collect_into_one_folder(tmp_path: Path) -> None:
+    import fcntl
+
+    other = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process is writing into"):
+            collected("Block", tmp_path)
+    finally:
+        os.close(other)
+    assert list(tmp_path.iterdir()) == [] and len(collected("Block", tmp_path)) >= 40
+
+
 def test_a_single_shard_is_made_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "in_processes", None)
     assert len(collected("Block", tmp_path, workers=4, shard_frames=8192)) >= 40
 
 
 PROGRAM = """
+import os
 import threading
 import gymnasium as gym
 import numpy as np
@@ -440,7 +456,13 @@ class Locked(Mine):
         with lock:
             return super().step(action)
 
+class AtHome(Mine):
+    def __init__(self):
+        if os.getpid() != home:
+            raise ValueError("is not at home")
+
 lock = threading.Lock()
+home = os.getpid()
 
 def make(**kwargs) -> gym.Env:
     return gym.make("Mine-v0", **kwargs)
@@ -457,8 +479,9 @@ class Nine:
 nines = Player("nines", "this program", lambda env: (env, Nine()))
 assert hash("Mine-v0", 1) == hash("__main__:make", 2)
 assert hash("Mine-v0", 1, nines) == hash("Mine-v0", 2, nines)
-gym.register("Locked-v0", entry_point=Locked)
-assert hash("Mine-v0", 1) == hash("Locked-v0", 2)
+for name, kind in (("AtHome-v0", AtHome), ("Locked-v0", Locked)):  # what is locked keeps all others from going along
+    gym.register(name, entry_point=kind)
+    assert hash("Mine-v0", 1) == hash(name, 2)
 print("all is well")
 """
 
@@ -468,5 +491,7 @@ def test_environments_of_a_program_without_file_and_main_guard_are_collected_by_
         [sys.executable, "-"], input=PROGRAM, capture_output=True, text=True, timeout=90, cwd=tmp_path
     )
     assert done.stdout.splitlines()[-1:] == ["all is well"], done.stderr
-    said = "Locked-v0 is collected in one process, as it cannot be taken to others: TypeError: cannot pickle"
-    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+    said = "is collected in one process, as it cannot be taken to others"
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"AtHome-v0 {said}: ValueError: ") and "is not at home" in first
+    assert second.startswith(f"Locked-v0 {said}: TypeError: cannot pickle")

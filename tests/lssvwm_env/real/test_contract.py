@@ -139,6 +139,7 @@ def test_entries_of_nested_observations_have_names() -> None:
     observation = {"task": "go", "sensors": {"rgb": FRAME, "depth": None}, "a/b": 1, "a": {"c": 2}}
     assert leaf(observation, "sensors/rgb") is FRAME and leaf(observation, "task") == "go"
     assert (leaf(observation, "a/b"), leaf(observation, "a/c")) == (1, 2)
+    assert leaf({"a": {"c": 2}, "a/b": 1}, "a/b") == 1
     assert leaf(observation, "sensors/lidar") is None and leaf(observation, "nothing") is None
     assert leaf(FRAME, "") is FRAME and leaf(FRAME, "rgb") is None
 
