@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # Waiting threads that spin slow everything down on small shared machines.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: setup demo test lint types check docs mutants mamba clean
+.PHONY: setup demo test lint types check docs mutants fuzz kills soak mamba clean
 
 setup: $(VENV)/.installed
 
@@ -44,6 +44,18 @@ $(VENV)/.docs: $(VENV)/.installed
 # Do the tests notice faults? About an hour on two cores; not part of CI.
 mutants: setup
 	$(BIN)/python benchmarks/mutants.py
+
+# Ten thousand malformed calls, options and files; a sample of them is part of the tests.
+fuzz: setup
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz --hypothesis-seed=$(or $(SEED),0)
+
+# Commands killed at random moments, and a million steps: some ten minutes, and two hours.
+kills: setup
+	$(BIN)/python benchmarks/kills.py
+
+soak: setup
+	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/soak.py --simulator LSSVWM/ObjectRooms-v0 --worlds 1 --steps 100000 --endless
 
 # Mamba-2's Triton kernels: used on CUDA, and tested without in Triton's interpreter. CONTRIBUTING.md says why so.
 mamba: $(VENV)/.mamba
