@@ -158,9 +158,7 @@ def training(args: Args) -> dict[str, Any]:
             work[name, length] = partial(train_steps, model, batch_of(length, args.device), steps(args, length))
     seconds = timed(work, args.rounds, args.device)
     return {
-        name: {
-            str(n): 1e3 * seconds[name, n] / (n * steps(args, n)) for n in args.lengths if (name, n) in seconds
-        }
+        name: {str(n): 1e3 * seconds[name, n] / (n * steps(args, n)) for n in args.lengths if (name, n) in seconds}
         for name in args.models
     }
 

@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import hashlib
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -128,27 +129,36 @@ def ends_as_if_unbroken(
     name: str, kills: int, moments: random.Random, unbroken: Path, broken: Path
 ) -> dict[str, object]:
     """Run a command unbroken in one folder, and with kills in another, which both hold what came before; compare."""
+    before = broken.with_name("before")
+    shutil.copytree(broken, before)
     began = time.perf_counter()
     run(COMMANDS[name], unbroken)
     whole = time.perf_counter() - began
-    killed = 0
-    orphans = 0
-    for _ in range(kills):
-        if run(COMMANDS[name], broken, moments.uniform(0, whole)):
-            break  # it had less left to do than that
-        killed += 1
-        orphans += len(running(broken))
-    run(COMMANDS[name], broken)
     wanted = learned(unbroken)
-    found = learned(broken)
-    differing = sorted(file for file in wanted.keys() | found.keys() if wanted.get(file) != found.get(file))
+    differing: set[str] = set()
+    left: set[str] = set()
+    killed = 0
+    while True:
+        ended = run(COMMANDS[name], broken, moments.uniform(0, whole) if killed < kills else None)
+        if ended:
+            found = learned(broken)
+            differing |= {file for file in wanted.keys() | found.keys() if wanted.get(file) != found.get(file)}
+            left |= set(left_over(broken))
+            if killed == kills:
+                break
+            shutil.rmtree(broken)  # it had less left to do than that: anew, for there are kills to come
+            shutil.copytree(before, broken)
+        else:
+            killed += 1
+            left |= {f"orphan {process}" for process in running(broken)}
+    shutil.rmtree(before)
     return {
         "command": name,
         "seconds": whole,
         "kills": killed,
         "files": len(wanted),
-        "differing": differing,
-        "left": left_over(broken) + [f"{orphans} orphans"] * bool(orphans),
+        "differing": sorted(differing),
+        "left": sorted(left),
     }
 
 
