@@ -27,7 +27,7 @@ from lssvwm_models.execution.precision import autocast
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
-from lssvwm_models.utils.checks import shown
+from lssvwm_models.utils.checks import check_fields, shown
 
 FIRST_FRAME_STEPS: Final = 16  # least denoising steps of a frame that is imagined from nothing
 MOST_WORLDS: Final = 2**20
@@ -352,6 +352,11 @@ class SimulatorCore:
         """
         if not isinstance(state, CoreState):
             raise TypeError(f"state is {shown(state)}; expected a CoreState, as save_state() gives")
+        try:
+            check_fields(state)
+            check_fields(state.memory)
+        except ValueError as error:
+            raise ValueError(f"state is none that save_state() gives: {error}") from error
         if state.weights_sha256 != self.simulator.weights_sha256:
             raise ValueError(
                 f"state was dreamed with weights {state.weights_sha256[:12]}..., but this simulator has "

@@ -112,7 +112,8 @@ class SuiteSettings:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        check_fields(self, sequences=1, context=1, horizon=1, opening=1, steps=1, batch=1, probe_frames=2)
+        ones = dict.fromkeys(("sequences", "walks", "context", "horizon", "opening", "steps", "batch"), 1)
+        check_fields(self, **ones, gaps=7, probe_frames=2)  # 7: what `LookAgain` needs to go and come back
         for name in ("seeds", "worlds"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: name at least one.")

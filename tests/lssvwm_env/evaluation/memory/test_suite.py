@@ -203,6 +203,8 @@ def test_simulators_are_tested_in_worlds_of_their_kind() -> None:
     ("changes", "message"),
     [
         ({"sequences": 0}, "sequences=0 must be at least 1"),
+        ({"walks": (3, 0)}, r"walks=\(3, 0\) must be at least 1"),
+        ({"gaps": (6,)}, r"gaps=\(6,\) must be at least 7"),
         ({"seeds": (1, 1)}, r"seeds=\(1, 1\) must be different"),
         ({"seeds": ()}, "seeds is empty"),
         ({"continuation": (64, 8)}, r"continuation=\(64, 8\) must be numbers of frames"),
