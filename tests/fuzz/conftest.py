@@ -15,14 +15,14 @@ settings.register_profile("fuzz")  # what is in it, `fuzzed` says: it depends on
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     """Counts of this test's cases; they go with its report, also from another process."""
-    counts: Tally = Counter()
+    counts: Tally = dict.fromkeys(OUTCOMES, 0)  # a plain dict, as between processes no other goes
     request.node.user_properties.append(("fuzz", counts))
     return counts
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many cases there were of each kind, and what came of them."""
-    kinds: dict[str, Tally] = {}
+    kinds: dict[str, Counter[str]] = {}
     for report in (report for reports in terminalreporter.stats.values() for report in reports):
         if getattr(report, "when", None) == "call":
             for name, counts in report.user_properties:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import resource
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -25,9 +24,9 @@ HANG: Final = 60  # seconds
 MOST_BYTES: Final = 500_000_000  # that the largest memory of this process may grow by
 OUTCOMES: Final = ("refused", "accepted", "crashes", "hangs", "silent acceptances", "unnamed refusals")
 THOROUGH: Final = settings.get_current_profile_name() == "fuzz"  # by `make fuzz`
-MORE: Final = 100  # times as many cases then
+MORE: Final = 50  # times as many cases then
 
-Tally = Counter[str]
+Tally = dict[str, int]
 
 
 class Hang(BaseException):
