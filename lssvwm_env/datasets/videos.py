@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -219,7 +220,8 @@ def _beside(video: Path, kind: str, dtypes: str) -> NDArray[Any] | None:
 
 def _read(path: Path) -> NDArray[Any]:
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files by Python 2, and of what looks like one
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             return array
     except (ValueError, TokenError, MemoryError) as error:  # the header is a piece of Python

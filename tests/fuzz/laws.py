@@ -23,8 +23,7 @@ MOST_SECONDS: Final = 2.0  # of CPU time; others may have the processor meanwhil
 HANG: Final = 60  # seconds
 MOST_BYTES: Final = 500_000_000  # that the largest memory of this process may grow by
 OUTCOMES: Final = ("refused", "accepted", "crashes", "hangs", "silent acceptances", "unnamed refusals")
-THOROUGH: Final = settings.get_current_profile_name() == "fuzz"  # by `make fuzz`
-MORE: Final = 50  # times as many cases then
+MORE: Final = 50  # times as many cases by `make fuzz`
 
 Tally = dict[str, int]
 
@@ -33,11 +32,16 @@ class Hang(BaseException):
     """A case that did not come to an end; no handler of the library's takes it for its own."""
 
 
+def is_thorough() -> bool:
+    """Whether this is `make fuzz`. (Known only once all files of fixtures were read.)"""
+    return settings.get_current_profile_name() == "fuzz"
+
+
 def fuzzed(cases: int) -> settings:
     """Settings for so many examples as a part of all tests, always the same ones, and many more by `make fuzz`."""
     return settings(
-        max_examples=cases * MORE if THOROUGH else cases,
-        derandomize=not THOROUGH,  # there `--hypothesis-seed` says which
+        max_examples=cases * MORE if is_thorough() else cases,
+        derandomize=not is_thorough(),  # there `--hypothesis-seed` says which
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -29,8 +29,8 @@ from lssvwm_models.data import DatasetSpec, Episode, EpisodeDataset, write_shard
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.utils.run_folder import RunFolder
 from lssvwm_models.utils.training_loop import Schedule, TrainingLoop
-from tests.fuzz.junk import HOSTILE
-from tests.fuzz.laws import THOROUGH, Tally, attempt, fuzzed, same
+from tests.fuzz.junk import HOSTILE, either
+from tests.fuzz.laws import Tally, attempt, fuzzed, is_thorough, same
 
 Read = Callable[[Path], Any]
 
@@ -199,7 +199,7 @@ def array_edits(data: bytes) -> st.SearchStrategy[Mutation]:
 
         return Mutation(name, write)
 
-    extra = 10**9 if THOROUGH else 10**6
+    extra = 10**9 if is_thorough() else 10**6
     each = [packed("one more array", extra=lambda: np.zeros(extra, np.uint8)), packed("as it was")]
     for key, array in arrays.items():
         others: dict[str, Callable[[], Any]] = {
@@ -566,8 +566,8 @@ def test_damaged_files_are_refused_by_name_or_read_as_they_were(
         except (KeyError, ValueError):
             return False
 
-    @fuzzed(12)
-    @given(st.one_of(kinds))
+    @fuzzed(8)
+    @given(either(*kinds))
     def obeys(mutation: Mutation) -> None:
         mutation.apply(file)
         try:

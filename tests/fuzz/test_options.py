@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lssvwm_env.cli import _COMMANDS, main
-from tests.fuzz.junk import HOSTILE, floats, integers, is_integer, texts, values
+from tests.fuzz.junk import HOSTILE, either, floats, integers, is_integer, texts, values
 from tests.fuzz.laws import Tally, attempt, fuzzed
 
 SHARES: Final = (
@@ -100,9 +100,11 @@ def are_right(config: Any) -> bool:
 
 def settings_of(kind: Any) -> st.SearchStrategy[tuple[str, Any]]:
     """A setting, and what to set it to."""
-    one = integers | floats | texts
-    near = st.lists(one, max_size=5).map(tuple) | st.dictionaries(texts, one | values, max_size=2) | texts.map(Path)
-    return st.tuples(st.sampled_from([field.name for field in fields(kind)]), one | near | values)
+    one = either(integers, floats, texts)
+    several = st.lists(one, max_size=5).map(tuple)
+    named = st.dictionaries(texts, either(one, values), max_size=2)
+    any_of = either(one, one, several, named, texts.map(Path), values)
+    return st.tuples(st.sampled_from([field.name for field in fields(kind)]), any_of)
 
 
 @pytest.mark.parametrize("name", sorted(configurations()))
@@ -111,7 +113,7 @@ def test_wrong_settings_are_refused_by_name(name: str, tally: Tally) -> None:
     hints = get_type_hints(kind)
     right = example(kind)
 
-    @fuzzed(10)
+    @fuzzed(6)
     @given(settings_of(kind))
     def obeys(setting: tuple[str, Any]) -> None:
         field, value = setting
@@ -177,7 +179,7 @@ def test_wrong_words_on_the_command_line_are_refused_in_plain_words(
             raise ValueError(said)
         return taken[0] if taken else None  # it was asked for help
 
-    @fuzzed(10)
+    @fuzzed(8)
     @given(commands())
     def obeys(case: tuple[str, list[str], str]) -> None:
         command, words, tried = case

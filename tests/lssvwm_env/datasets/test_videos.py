@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 import wave
 from dataclasses import replace
 from fractions import Fraction
@@ -271,6 +272,15 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="different kinds of actions: float32 .* in .*b.npy and int64 .* in .*a.npy"):
         refused()
     assert not (tmp_path / "data").exists()
+
+
+def test_arrays_of_python_2_come_in_without_a_word(tmp_path: Path) -> None:
+    save(tmp_path / "a.gif", film(5), act=np.arange(5))
+    data = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(data.replace(b"(5,), } ", b"(5L,), }"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert import_videos(ImportVideosConfig(tmp_path, tmp_path / "data")).act.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
