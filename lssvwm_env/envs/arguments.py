@@ -71,7 +71,15 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} is {shown(values)}; expected numbers ({error})") from error
     if array.dtype.kind not in "biufc":
         raise ValueError(f"{name} is {shown(values)}; expected numbers")
+    if array.dtype.kind != "b" and _holds_bools(values):  # among numbers, numpy takes them for 0 and 1
+        raise ValueError(f"{name} is {shown(values)}; expected numbers, which True and False are not")
     return np.require(array, array.dtype.newbyteorder("="), "C")
+
+
+def _holds_bools(values: Any) -> bool:
+    if isinstance(values, list | tuple):
+        return any(map(_holds_bools, values))
+    return isinstance(values, bool | np.bool)
 
 
 def as_actions(space: ActionSpace, action: ArrayLike | Tensor, lead: tuple[int, ...], name: str) -> Tensor:

@@ -267,7 +267,9 @@ OBS, ACT = context(2)
         (([], []), r"ids is \[\]; expected different world numbers from 0 to 2"),
         (([0, 0], [1, 2]), r"ids is \[0, 0\]"),
         (([3], [1]), r"ids is \[3\]"),
+        (([1, False], [1, 2]), r"ids is \[1, False\]; expected numbers, which True and False are not"),
         (([0], [1, 2]), r"seeds is \[1, 2\]; expected 1 integers"),
+        (([0, 1], [1, True]), r"seeds is \[1, True\]; expected numbers"),
         (([0], [0.5]), r"seeds is \[0.5\]"),
         (([0, 1], [1, 2], [(OBS, ACT)]), r"contexts has 1 entries; expected 2"),
         (([0], [1], [(OBS / 255, ACT)]), r"context obs is float64 .*expected uint8 \(T, 64, 64, 3\)"),
@@ -297,7 +299,17 @@ def test_seeds_of_starts_and_numbers_of_worlds_are_integers(core: SimulatorCore,
 
 
 @pytest.mark.parametrize(
-    "act", [[0, 0], [0, 0, 7], [0, -1, 0], [0.0, 0.0, 0.0], [True, False, True], None, torch.zeros(3, device="meta")]
+    "act",
+    [
+        [0, 0],
+        [0, 0, 7],
+        [0, -1, 0],
+        [0.0, 0.0, 0.0],
+        [True, False, True],
+        [0, True, 1],
+        None,
+        torch.zeros(3, device="meta"),
+    ],
 )
 def test_step_refuses_actions_outside_the_space(core: SimulatorCore, act: object):
     core.reset([0, 1, 2], [1, 2, 3])
