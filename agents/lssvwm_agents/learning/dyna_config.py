@@ -89,7 +89,8 @@ class DynaConfig:
         if self.frames_per_round < needed:  # or the first training could be refused, after all was collected
             raise ValueError(
                 f"frames_per_round={self.frames_per_round} must be at least {needed:.0f}, to train and validate on "
-                f"sequences of {longest} frames from episodes of episode_length={self.episode_length}: raise it, or shorten these"
+                f"sequences of {longest} frames from episodes of episode_length={self.episode_length}: "
+                "raise it, or shorten these"
             )
         if self.agent.context is not None and self.agent.context > max(self.model.lengths):
             raise ValueError(
