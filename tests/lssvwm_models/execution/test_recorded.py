@@ -208,14 +208,17 @@ def test_what_cannot_be_recorded_is_tried_once_and_holds_no_worlds():
 
 def test_threads_that_record_at_once_print_no_warnings():
     """Warnings are silenced for the whole process: who stops first would let those of the other through."""
-    first = threading.Event()
+    arrived = [threading.Event(), threading.Event()]
     models = [torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)]
     tracing = []
 
     def step(x):
         tracing.append(torch.jit.is_tracing())
-        first.set()
-        if threading.current_thread() is threads[1]:
+        me = threads.index(threading.current_thread())
+        arrived[me].set()
+        if me == 0:
+            arrived[1].wait(timeout=30)  # not done before the other has come
+        else:
             threads[0].join()
         return (x * len(x),)
 
@@ -226,7 +229,7 @@ def test_threads_that_record_at_once_print_no_warnings():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         threads[0].start()
-        first.wait()
+        arrived[0].wait(timeout=30)
         threads[1].start()
         threads[1].join()
     assert tracing == [True, False] and not caught  # the second one takes its step meanwhile
