@@ -60,7 +60,7 @@ model = WorldModel(preset("tiny", ActionSpec("discrete", 7), view=view, latent_d
 replayed = {"recorded": RecordedSteps(model, after=1)} if RecordedSteps else {}  # as simulators do
 
 def timed(do):
-    for _ in range(4):
+    for _ in range(min(4, asked["repeats"])):
         do()
     seconds = []
     for _ in range(asked["repeats"]):

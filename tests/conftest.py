@@ -35,6 +35,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def plain_plots() -> Iterator[None]:
+    """Plots are drawn without ticks and with the margins they have: these two take longer than all else about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.axis.Axis.draw", lambda axis, renderer: None)
+        patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda engine, figure: None)
+        yield
+
+
 FRAMES = {"type": "Box", "low": 0, "high": 255, "shape": [64, 64, 3], "dtype": "uint8"}
 MOTIONS = ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3))
 
