@@ -35,9 +35,11 @@ def same(one, other):
     assert all(torch.equal(v, state_too.tensors()[k]) for k, v in state.tensors().items())
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-def test_what_is_replayed_is_what_is_imagined(steps):
+@pytest.mark.parametrize(("steps", "codes"), [(1, 0), (2, 5)])
+def test_what_is_replayed_is_what_is_imagined(steps, codes):
     model = random_world_model(ACTION, VIEW)
+    if codes:
+        model.set_codebook(torch.rand(codes, 3, 8, 8))
     recorded = RecordedSteps(model, after=1)
     state, act = begun(model, 3), torch.tensor([0, 1, 2])
     for i in range(5):

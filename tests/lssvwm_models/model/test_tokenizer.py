@@ -43,3 +43,24 @@ def test_leading_dimensions_are_kept():
 def test_more_latents_than_pixels_are_refused():
     with pytest.raises(ValueError, match="latent_dim is 49"):
         PatchTokenizer(4, 3, 49)
+
+
+def test_blends_of_tiles_become_the_tile_that_is_nearest_in_brightness_too():
+    frames = tiles()
+    tokenizer = PatchTokenizer.fit(frames, patch=4, most=32)
+    latents = tokenizer.encode(frames)
+    assert tokenizer.quantize(latents) is latents  # there is no codebook
+    tokenizer.codebook = latents.flatten(0, 1).unique(dim=0)[:4]
+    torch.testing.assert_close(tokenizer.quantize(latents), latents, rtol=0, atol=1e-4)
+    blends = latents.lerp(latents.roll(1, 0), 0.4)
+    torch.testing.assert_close(tokenizer.quantize(blends), latents, rtol=0, atol=1e-4)
+
+
+def test_nearest_is_what_the_loss_calls_so():
+    tokenizer = PatchTokenizer(1, 2, 2, codebook_size=2)
+    tokenizer.decoder = torch.tensor([[16.0, 0.0], [0.0, 1.0]])  # importance 4 to 1
+    tokenizer.codebook = torch.tensor([[1.0, 0.0], [0.0, 1.5]])
+    near = torch.tensor([[[0.0, 0.0]]])  # 4 * 1 from the first, 1.5 ** 2 from the second
+    assert tokenizer.quantize(near).tolist() == [[[0.0, 1.5]]]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tokenizer.quantize(near.bfloat16()).dtype == torch.float32

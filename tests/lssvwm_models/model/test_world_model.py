@@ -64,6 +64,23 @@ def test_without_an_end_a_memory_that_fades_stays_as_large_as_it_was():
     assert all(0.5 < growth < 1.5 for growth in sizes[8])
 
 
+def test_dreamt_frames_are_of_the_codebook_and_so_is_what_the_memory_is_told():
+    model = make()
+    model.set_codebook(torch.rand(3, 3, 8, 8) * 2 - 1)
+    codes = {tuple(code) for code in model.tokenizer.codebook.tolist()}
+    assert model.config.codebook_size == len(codes) == 3
+    obs, act, is_first = sequence(0)
+    state, _ = model.observe(model.initial_state(2), obs, act, is_first)
+    assert torch.equal(state.latents, model.tokenizer.encode(obs[:, -1]))  # real frames are what they are
+    frame, after = model.imagine(state, act[:, 0], torch.tensor([1, 2]))
+    shown = {tuple(patch) for patch in frame.latents.flatten(0, 1).tolist()}
+    assert shown <= codes and len(shown) > 1
+    assert torch.equal(frame.obs, model.tokenizer.decode(frame.latents))
+    follows = torch.zeros(2, 1, dtype=torch.bool)
+    committed = model.commit(state, frame.latents[:, None], act[:, :1], follows, after.pose[:, None])
+    assert_same(committed.state, after)
+
+
 def test_nothing_leaks_over_a_reset():
     obs, act, is_first = sequence(0)
     is_first[:, 6] = True

@@ -7,9 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lssvwm_models.data import DatasetOrigin, Episode, write_dataset
+import lssvwm_models.training.trainer as trainer_module
+from lssvwm_models.data import DatasetOrigin, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.data.openings import openings
-from lssvwm_models.data.segments import motions, random_segments, segments
+from lssvwm_models.data.patches import distinct_patches
+from lssvwm_models.data.segments import motions, random_segments, segments, to_uint8
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
@@ -102,7 +104,8 @@ def test_a_training_that_begins_with_weights_learns_to_reckon_anew(dataset, tmp_
     on = Trainer(config(tmp_path / "on", init=tmp_path / "model.safetensors"), model_config(dataset), dataset)
     assert not on.odometry_trained and on.step == 0
     for name, tensor in on.model.state_dict().items():
-        assert torch.equal(tensor, first.state_dict()[name]) or name.startswith("odometry."), name
+        same = torch.allclose if name == "tokenizer.codebook" else torch.equal  # that one is of the data, made again
+        assert same(tensor, first.state_dict()[name]) or name.startswith("odometry."), name
     weight = "odometry.classify.1.weight"
     assert not torch.equal(on.model.state_dict()[weight], first.state_dict()[weight])
 
@@ -115,6 +118,31 @@ def test_a_training_that_begins_with_weights_takes_their_tokenizer_whatever_its_
     on = Trainer(config(tmp_path / "on", init=tmp_path / "model.safetensors"), model_config(dataset), dataset)
     assert on.model.config.latent_dim == 2 < fresh.model.config.latent_dim
     assert torch.equal(on.model.tokenizer.encoder, first.tokenizer.encoder)
+
+
+def test_dreams_are_made_of_the_patches_of_the_data_and_of_no_others(dataset, tmp_path):
+    """A dot is a white column of eight, or there is none."""
+    trainer = Trainer(config(tmp_path / "run"), model_config(dataset), dataset)
+    model = trainer.run()
+    assert model.config.codebook_size == 9
+    state = model.initial_state(2)
+    for _ in range(3):
+        frame, state = model.imagine(state, torch.ones(2).long(), torch.arange(2))
+    patches = distinct_patches(to_uint8(frame.obs), 8, 9)
+    kinds = {patch.tobytes() for patch in distinct_patches(dataset.obs, 8, 9)}
+    assert {patch.tobytes() for patch in patches} <= kinds
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
+    dots = EpisodeDataset(dataset.folder)
+    dots.obs[:, 0] = 7  # other patches above, and the same below
+    on = Trainer(config(tmp_path / "on", init=tmp_path / "model.safetensors"), model_config(dataset), dots)
+    assert torch.equal(on.model.tokenizer.encoder, model.tokenizer.encoder)
+    assert on.model.config.codebook_size == len(on.model.tokenizer.codebook) == 18
+
+
+def test_frames_of_many_kinds_of_patches_have_no_codebook(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "MOST_CODES", 8)
+    trainer = Trainer(config(tmp_path), model_config(dataset), dataset)
+    assert trainer.model.tokenizer.codebook is None and trainer.model.config.codebook_size == 0
 
 
 def test_dead_reckoning_is_learned_first(dataset, tmp_path):

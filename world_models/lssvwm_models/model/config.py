@@ -12,6 +12,7 @@ from lssvwm_models.utils.checks import check_fields, shown
 WIDTH: Final = (1, 2**16)  # of any layer
 MOST_LAYERS: Final = 64
 MOST_PATCHES: Final = 256  # per side of a frame
+MOST_CODES: Final = 1024  # of a codebook: more are no few kinds of patches
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ class WorldModelConfig:
     Attributes:
         action: the action space.
         frame_size, channels: frames are (channels, frame_size, frame_size).
-        patch: side of a patch, in pixels. latent_dim: k, numbers per patch (see `WorldModel.fitted`).
+        patch: side of a patch, in pixels.
+        latent_dim: k, numbers per patch (see `WorldModel.fitted`).
+        codebook_size: of the patches that frames are made of, where these are few (see `WorldModel.set_codebook`).
         network: sizes of the network.
         feature_dim: length of the feature vector read off each frame.
         block_frames: frames per temporal block; longer sequences are processed block by block with the memory carried.
@@ -135,6 +138,7 @@ class WorldModelConfig:
     channels: int = 3
     patch: int = 8
     latent_dim: int = 32
+    codebook_size: int = 0
     network: NetworkConfig = field(default_factory=NetworkConfig)
     feature_dim: int = 128
     block_frames: int = 32
@@ -142,7 +146,7 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         sizes = {"frame_size": (1, 4096), "channels": (1, 64), "patch": (1, 4096)}
-        check_fields(self, **sizes, latent_dim=WIDTH, feature_dim=WIDTH, block_frames=1)
+        check_fields(self, **sizes, latent_dim=WIDTH, codebook_size=(0, MOST_CODES), feature_dim=WIDTH, block_frames=1)
         if self.frame_size % self.patch:
             raise ValueError(
                 f"frame_size is {self.frame_size}, not divisible by patch {self.patch}; resize or pad the frames"

@@ -3,6 +3,9 @@
 Small objects carry little pixel energy, so in pixel space a model learns walls long before keys. The tokenizer
 whitens the patches (PCA of the training frames): every latent has about unit variance, so what is rare weighs as much
 as what is common, and the noise of diffusion is of the same size as the signal everywhere.
+
+Where frames are made of few patches, as those of tiles are, these are a codebook: a dreamt patch is one of them. So a
+dream that goes on for ever does not wear out.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ class PatchTokenizer(nn.Module):
         patch: side of a square patch, in pixels.
         channels: C.
         latent_dim: latents per patch, at most channels * patch ** 2.
+        codebook_size: patches in the codebook; 0: there is none.
     """
 
     mean: Tensor
     encoder: Tensor
     decoder: Tensor
+    codebook: Tensor | None
 
-    def __init__(self, patch: int, channels: int, latent_dim: int) -> None:
+    def __init__(self, patch: int, channels: int, latent_dim: int, codebook_size: int = 0) -> None:
         super().__init__()
         pixels = channels * patch**2
         if latent_dim > pixels:
@@ -37,6 +42,7 @@ class PatchTokenizer(nn.Module):
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("encoder", torch.eye(pixels, latent_dim))
         self.register_buffer("decoder", torch.eye(latent_dim, pixels))
+        self.register_buffer("codebook", torch.zeros(codebook_size, latent_dim) if codebook_size else None)
 
     @classmethod
     @torch.no_grad()
@@ -79,6 +85,19 @@ class PatchTokenizer(nn.Module):
         patches = patches.unflatten(-1, (self.channels, p, p)).unflatten(-4, (grid, grid))
         frames = patches.movedim(-3, -5).movedim(-2, -3)  # (..., C, grid, p, grid, p)
         return frames.flatten(-4, -3).flatten(-2, -1)
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        """Latents (..., patches, latent_dim), every patch exchanged for the nearest of the codebook, if there is one.
+
+        After VQ-VAE (van den Oord et al. 2017), but the codes are the patches themselves. Errors count as in the loss.
+        """
+        if self.codebook is None:
+            return latents
+        weight = self.importance()
+        with torch.autocast(latents.device.type, enabled=False):
+            squares = (self.codebook.square() * weight).sum(1)
+            distance = squares - 2 * (latents.float() * weight) @ self.codebook.T  # but for the latents' own squares
+        return self.codebook[distance.argmin(-1)]
 
     def importance(self) -> Tensor:
         """Weights (latent_dim,) of mean 1 for errors of latents: the fourth root of the pixel variance behind them.

@@ -50,7 +50,7 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config = config
         width = config.feature_dim
-        self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim)
+        self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim, config.codebook_size)
         sizes = config.action, config.grid, config.patch, config.latent_dim
         self.odometry = Odometry(config.view, *sizes) if config.view else None
         self.network = Network(config.network, config.grid, config.latent_dim, config.action)
@@ -75,6 +75,11 @@ class WorldModel(nn.Module):
         model = cls(replace(config, latent_dim=tokenizer.latent_dim))
         model.tokenizer = tokenizer
         return model
+
+    def set_codebook(self, patches: Tensor) -> None:
+        """Let dreamt frames be made of these patches (N, C, patch, patch) in [-1, 1], and of no others."""
+        self.tokenizer.codebook = self.tokenizer.encode(patches)[:, 0]
+        self.config = replace(self.config, codebook_size=len(patches))
 
     @property
     def device(self) -> torch.device:
@@ -251,7 +256,7 @@ class WorldModel(nn.Module):
         noise = frame_noise(keys.flatten(), state.age.repeat_interleave(S), state.latents.shape[1:])
         sampled = sample(denoise, noise.unflatten(0, (batch, S)), steps)
         assert reads is not None
-        return sampled, reads
+        return sampled._replace(x=self.tokenizer.quantize(sampled.x)), reads
 
     def commit(
         self,

@@ -18,6 +18,7 @@ from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.utils.tensor_files import load_tensors
 
 # The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
+OF_THE_DATA: Final = ("odometry.", "tokenizer.codebook")
 PARAMETERS: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
 
 
@@ -96,14 +97,14 @@ def model_from_weights(config: WorldModelConfig, file: str | Path) -> WorldModel
 def load_weights(model: WorldModel, file: str | Path) -> None:
     """Let a model begin as a trained one, such as the `model.safetensors` of a simulator; all of it or nothing.
 
-    But for the dead reckoning: it numbers motions by how frequent they are in the data it was trained on. It begins
-    afresh, as do parts that the file does not have.
+    But for the codebook, and for the dead reckoning, which numbers motions by how frequent they are: both are of the
+    data it was trained on. They begin afresh, as do parts that the file does not have.
 
     Raises:
         ValueError: If the file is no safetensors file, or has weights that do not fit; the message names them.
     """
     ours = model.state_dict()
-    theirs = {k: v for k, v in _read(Path(file)).items() if not k.startswith("odometry.")}
+    theirs = {k: v for k, v in _read(Path(file)).items() if not k.startswith(OF_THE_DATA)}
     wrong = [f"{k} {tuple(v.shape)}, which this model does not have" for k, v in theirs.items() if k not in ours]
     wrong += [
         f"{k} {tuple(v.shape)}, which is {tuple(ours[k].shape)} in this model"

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.data.episodes import EpisodeDataset
 from lssvwm_models.data.openings import openings, pieces
+from lssvwm_models.data.patches import distinct_patches
 from lssvwm_models.data.segments import random_segments, to_frames
 from lssvwm_models.evaluation.dreams import dream
 from lssvwm_models.evaluation.state_monitor import state_metrics, steered
 from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.execution.precision import autocast, in_float32
-from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
+from lssvwm_models.model.config import MOST_CODES, NetworkConfig, WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import SHORTEST_EVALUATED, TrainingConfig
 from lssvwm_models.training.head_training import head_examples, train_heads
@@ -65,6 +66,9 @@ class Trainer(TrainingLoop):
                 model = WorldModel.fitted(model_config, self._tokenizer_frames())
             else:
                 model = model_from_weights(model_config, config.init)
+        patches = distinct_patches(dataset.obs[: self.cut], model.config.patch, MOST_CODES)
+        if patches is not None:
+            model.set_codebook(to_frames(patches))
         self.model = model.to(config.device)
         if config.pretrained_ssm is not None:
             print(load_mamba2(self.model.network, config.pretrained_ssm))
