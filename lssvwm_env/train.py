@@ -144,12 +144,21 @@ def forgetting(model: WorldModel, frames: int) -> WorldModel:
 
 
 def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
-    """The configuration of a model for the spaces of a dataset; in MiniGrid it will reckon poses."""
+    """The configuration of a model for the spaces of a dataset; in MiniGrid it will reckon poses.
+
+    Poses that it cannot use are left out, with a line that says so.
+    """
     frame = dataset.obs.shape[1:]
     action = action_spec(space_from_json(dataset.spec.action_space, "action_space"))
     view = None
-    if dataset.pose is not None and dataset.tiles is not None:  # recorded in MiniGrid
+    if dataset.pose_kind == "grid" and dataset.tiles is not None:  # recorded in MiniGrid
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
+    elif dataset.pose_kind is not None:
+        print(
+            f"The poses of {dataset.folder} are not used: models know MiniGrid's view from above alone, and these are "
+            f"of {'another view of a grid' if dataset.pose_kind == 'grid' else 'an eye in the plane'}. This one goes "
+            "by what it sees, as if the camera stood still."
+        )
     patch = max(1, frame[0] // GRID)
     return preset(size, action, frame_size=frame[0], channels=frame[2], patch=patch, view=view)
 

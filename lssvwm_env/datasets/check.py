@@ -166,8 +166,8 @@ def _faults(arrays: dict[str, NDArray[Any]], spec: DatasetSpec) -> Iterator[Faul
         f"an episode seed is below {NO_SEED}, which is where none is known": no_seed,
     }
     yield from ((what, wrong) for what, wrong in faults.items() if wrong.any())
-    for key in ("rew", "act"):
-        yield from value_faults(key, arrays[key], first, action_bounds(spec.action_space))
+    for key, array in arrays.items():
+        yield from value_faults(key, array, first, action_bounds(spec.action_space))
 
 
 def _print(dataset: EpisodeDataset) -> None:

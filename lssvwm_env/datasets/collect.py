@@ -27,7 +27,7 @@ from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_env.utils.processes import CannotShare, in_processes
 from lssvwm_models.data import DatasetError, DatasetSpec, EpisodeDataset, read_spec, write_shard, write_spec
-from lssvwm_models.data.episodes import shard_header
+from lssvwm_models.data.episodes import pose_kind, shard_header
 from lssvwm_models.data.spec import SPEC_FILE, shard_name
 from lssvwm_models.data.splits import SPLITS, Split
 from lssvwm_models.utils.checks import check_fields
@@ -133,7 +133,8 @@ def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDatas
         write_spec(config.out, spec)
         _collect_missing(config, missing, player)
     _agree_on_facts(config.out, spec.shards)
-    write_spec(config.out, replace(spec, complete=True))
+    pose = pose_kind(shard_header(config.out / spec.shards[0]))
+    write_spec(config.out, replace(spec, complete=True, pose=pose))
     del lock
     return EpisodeDataset(config.out)
 
@@ -229,10 +230,10 @@ def _goes_along(spec: EnvSpec) -> bool:
 
 
 def _agree_on_facts(folder: Path, shards: list[str]) -> None:
-    """Leave poses and tiles out of all shards that have them, if there is one that does not."""
-    headers = {shard: shard_header(folder / shard).keys() for shard in shards}
-    common = set.intersection(*map(set, headers.values()))
-    for shard in [shard for shard, keys in headers.items() if keys - common]:
+    """Leave poses and tiles out of all shards that have them, if there is one that does not, or has others."""
+    headers = {shard: shard_header(folder / shard) for shard in shards}
+    common = {key for key, _ in set.intersection(*({(k, h.dtype) for k, h in x.items()} for x in headers.values()))}
+    for shard in [shard for shard, header in headers.items() if header.keys() - common]:
         with np.load(folder / shard) as arrays:
             kept: dict[str, Any] = {key: arrays[key] for key in common}
         write_atomic(folder / shard, partial(np.savez_compressed, **kept))
@@ -293,7 +294,7 @@ def _check_same(folder: Path, spec: DatasetSpec) -> None:
     found = asdict(there)
     expected = asdict(spec)
     # Where it lies, who collected it and how far it got do not change what it is.
-    compared = expected.keys() - {"command", "complete", "shards"}
+    compared = expected.keys() - {"command", "complete", "shards", "pose"}
     differing = [key for key in expected if key in compared and found[key] != expected[key]]
     if differing:
         lines = "\n".join(f"  {key}: {found[key]!r} there, {expected[key]!r} asked for" for key in differing)

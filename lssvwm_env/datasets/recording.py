@@ -91,6 +91,11 @@ def with_common_facts(recorded: Iterable[Recorded]) -> tuple[list[Episode], dict
     for one in recorded:
         for name in one.facts.keys() - common:
             refused.setdefault(name, f"info of some episodes has no {name}")
+    for name in sorted(common):
+        kinds = sorted({str(one.facts[name].dtype) for one in recorded})
+        if len(kinds) > 1:
+            refused.setdefault(name, f"it is {' in some episodes, and in others '.join(kinds)}")
+            common.remove(name)
     return [replace(one.episode, **{name: one.facts[name] for name in common}) for one in recorded], refused
 
 

@@ -13,6 +13,7 @@ from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from numpy.typing import NDArray
 
 from lssvwm_env.real.minigrid import VIEW
+from lssvwm_models.data.values import FULL_TURN, MOST
 
 PREFIX: Final = "lssvwm/"
 """Says before a name that the documented form is meant: `info["lssvwm/pose"]` goes before `info["pose"]`."""
@@ -33,21 +34,34 @@ class _Form(NamedTuple):
 
 
 FORMS: Final = {
-    "pose": _Form(
-        "integers (3,): x, y, and the heading in quarter turns, 0 to 3",
-        np.int32,
-        "iu",
-        (3,),
-        lambda poses: (np.abs(poses) < 2**31).all(1) & (poses[:, 2] >= 0) & (poses[:, 2] <= 3),
+    "pose": (
+        _Form(
+            "integers (3,): x, y, and the heading in quarter turns, 0 to 3",
+            np.int32,
+            "iu",
+            (3,),
+            lambda poses: (np.abs(poses) < 2**31).all(1) & (poses[:, 2] >= 0) & (poses[:, 2] <= 3),
+        ),
+        _Form(
+            "floats (3,): x, y, and the angle in radians, a full turn either way at most",
+            np.float32,
+            "fiu",
+            (3,),
+            lambda poses: np.all(np.abs(poses) <= (MOST, MOST, FULL_TURN), axis=1),  # NaN is not
+        ),
     ),
-    "tiles": _Form(
-        f"uint8 ({VIEW}, {VIEW}, 3): MiniGrid's codes of object, colour and state",
-        np.uint8,
-        "u",
-        (VIEW, VIEW, 3),
-        lambda tiles: np.all(tiles < _CODES, axis=(1, 2, 3)),
+    "tiles": (
+        _Form(
+            f"uint8 ({VIEW}, {VIEW}, 3): MiniGrid's codes of object, colour and state",
+            np.uint8,
+            "u",
+            (VIEW, VIEW, 3),
+            lambda tiles: np.all(tiles < _CODES, axis=(1, 2, 3)),
+        ),
     ),
 }
+"""What facts look like. A pose is on a grid, or anywhere in the plane; either way y points down, and turns are
+clockwise from east, as on a map."""
 
 
 def facts_of(info: Mapping[str, Any]) -> Info:
@@ -67,9 +81,11 @@ def read_facts(infos: Sequence[Info]) -> tuple[dict[str, Any], dict[str, str]]:
     """
     arrays = {}
     refused = {}
-    for name, form in FORMS.items():
+    for name, forms in FORMS.items():
         key = PREFIX + name if any(PREFIX + name in info for info in infos) else name
         given = [info.get(key) for info in infos]
+        kinds = {x.dtype.kind for x in given if x is not None and x.dtype.kind in forms[-1].kinds}
+        form = next((form for form in forms if kinds <= set(form.kinds)), forms[0])
         alike = [x is not None and x.dtype.kind in form.kinds and x.shape == form.shape for x in given]
         if all(alike):
             alike = list(form.can_be(np.stack(given).astype(np.float64)))  # type: ignore[arg-type]
@@ -77,7 +93,8 @@ def read_facts(infos: Sequence[Info]) -> tuple[dict[str, Any], dict[str, str]]:
             arrays[name] = np.stack(given).astype(form.dtype)  # type: ignore[arg-type]
         elif any(x is not None for x in given):
             frame = alike.index(False)
-            refused[name] = f"info[{key!r}] is {_words(given[frame])} with frame {frame}, expected {form.words}"
+            words = form.words if kinds else " or ".join(form.words for form in forms)
+            refused[name] = f"info[{key!r}] is {_words(given[frame])} with frame {frame}, expected {words}"
     return arrays, refused
 
 

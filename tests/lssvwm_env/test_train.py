@@ -21,7 +21,7 @@ from lssvwm_env.cli import main
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.train import TrainConfig, card, model_config, train
-from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data import DatasetOrigin, EpisodeDataset, write_dataset
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
 ENV_ID = "MiniGrid-MemoryS9-v0"
@@ -331,3 +331,16 @@ def test_a_simulator_of_any_size_can_be_gone_on_with_and_learn_to_reckon_alone(
     changed = {name for name, tensor in again.state_dict().items() if not tensor.equal(theirs[name])}
     assert any(name.startswith("odometry.") for name in changed)
     assert all(name.startswith(("odometry.", "features.", "reward.", "termination.")) for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"), [(np.float32, "an eye in the plane"), (np.int32, "another view of a grid")]
+)
+def test_poses_that_no_model_can_use_are_left_out_and_that_is_said(
+    dtype: type, words: str, dataset: EpisodeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episodes = [replace(e, pose=e.pose.astype(dtype), tiles=None) for e in dataset.episodes()]
+    roams = write_dataset(tmp_path, episodes, DatasetOrigin("Roams-v0", dataset.spec.action_space))
+    assert model_config(roams, "debug").view is None
+    assert f"The poses of {tmp_path} are not used" in (said := capsys.readouterr().out) and words in said
+    assert model_config(dataset, "debug").view is not None and capsys.readouterr().out == ""

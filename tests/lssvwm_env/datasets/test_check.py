@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from lssvwm_env.datasets.check import (
 )
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.train import TrainConfig
-from lssvwm_models.data import DatasetError, DatasetOrigin, Episode, EpisodeDataset, write_dataset
+from lssvwm_models.data import DatasetError, DatasetOrigin, Episode, EpisodeDataset, read_spec, write_dataset
+from lssvwm_models.data.spec import write_spec
 from lssvwm_models.model.heads import RewardHead
 from lssvwm_models.utils.two_hot import symexp
 
@@ -123,8 +125,39 @@ def test_descriptions_that_the_shards_contradict_are_named(
 
 
 def test_shards_that_do_not_go_together_are_named(folder: Path) -> None:
+    damage(folder, lambda arrays: arrays.pop("tiles"))
+    assert "tiles is ArrayHeader(" in check_dataset(folder)[0]
+
+
+def test_poses_that_are_not_of_the_kind_that_the_dataset_says_are_named(folder: Path) -> None:
+    damage(folder, lambda arrays: arrays.update(pose=arrays["pose"].astype(np.float32)))
+    assert "shard-00000.npz: poses are of the kind plane, but dataset.json says grid" in check_dataset(folder)[0]
     damage(folder, lambda arrays: arrays.pop("pose"))
-    assert "pose is ArrayHeader(" in check_dataset(folder)[0]
+    assert "shard-00000.npz: poses are of the kind None, but dataset.json says grid" in check_dataset(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        (4, "grid", "a heading is not 0 to 3 quarter turns"),
+        (-1, "grid", "a heading is not 0 to 3 quarter turns"),
+        (np.nan, "plane", "a pose is not a finite number"),
+        (6.3, "plane", "an angle is more than a full turn: is it in degrees?"),
+        (-90, "plane", "an angle is more than a full turn: is it in degrees?"),
+    ],
+)
+def test_poses_that_are_none_are_named(folder: Path, value: float, kind: str, words: str) -> None:
+    for name in EpisodeDataset(folder).spec.shards:
+        with np.load(folder / name) as shard:
+            arrays = dict(shard)
+        if kind == "plane":
+            arrays["pose"] = arrays["pose"].astype(np.float32)
+        arrays["pose"][5, 2] = value
+        np.savez_compressed(folder / name, **arrays)
+    write_spec(folder, replace(read_spec(folder), pose=kind))
+    assert check_dataset(folder)[0].startswith(words) and "frame 5" in check_dataset(folder)[0]
+    with pytest.raises(DatasetError, match=words[:20]):
+        _ = EpisodeDataset(folder).pose
 
 
 def test_seeds_that_are_none_are_named(folder: Path) -> None:

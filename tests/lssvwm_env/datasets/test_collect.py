@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 import tyro
 
 import lssvwm_env
@@ -20,6 +21,7 @@ from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_models.data import DatasetError, EpisodeDataset
+from lssvwm_models.data.segments import segments
 
 ARRAYS = ("obs", "act", "rew", "terminated", "truncated", "is_first", "pose", "tiles", "episode_seed")
 
@@ -334,7 +336,34 @@ class Nested(Block):
         return {"sensors": {"rgb": super().picture()}, "task": "push the block"}
 
 
-for made in (Arm, PoseAtReset, PoseInSome, PoseMeant, Flipped, Floats, NoReward, LateNaN, Buttons, Nested, Block):
+class Roams(Block):
+    """Turns by a tenth of a radian with every step, and says where it is."""
+
+    turn = 0.1
+
+    def info(self):
+        return {"pose": np.array([self.steps / 3, -1.5, self.turn * self.steps])}
+
+
+class RoamsInDegrees(Roams):
+    turn = 5.73
+
+
+for made in (
+    Roams,
+    RoamsInDegrees,
+    Arm,
+    PoseAtReset,
+    PoseInSome,
+    PoseMeant,
+    Flipped,
+    Floats,
+    NoReward,
+    LateNaN,
+    Buttons,
+    Nested,
+    Block,
+):
     gym.register(f"{made.__name__}-v0", entry_point=made)
 
 
@@ -346,7 +375,7 @@ def collected(name: str, out: Path, **changes) -> EpisodeDataset:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Arm", "Arm-v0: pose is not recorded: info['pose'] is float64 (7,) with frame 0, expected integers (3,)"),
+        ("Arm", "Arm-v0: pose is not recorded: info['pose'] is float64 (7,) with frame 0, expected floats (3,)"),
         ("PoseAtReset", "info['pose'] is missing with frame 1"),
         ("PoseInSome", "info of some episodes has no pose"),
     ],
@@ -362,6 +391,23 @@ def test_poses_of_another_meaning_are_left_out_and_it_is_said_once(
 def test_a_pose_that_says_what_it_is_is_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = collected("PoseMeant", tmp_path)
     assert (data.pose[:, 0] == data.obs[:, 4, :, 0].argmax(1)).all() and caplog.messages == []
+
+
+def test_a_pose_in_the_plane_is_recorded_and_of_which_kind_it_is(tmp_path: Path) -> None:
+    data = collected("Roams", tmp_path)
+    assert data.pose.dtype == np.float32 and data.pose_kind == data.spec.pose == "plane"
+    np.testing.assert_allclose(data.pose[:3], [[0, -1.5, 0], [1 / 3, -1.5, 0.1], [2 / 3, -1.5, 0.2]], rtol=1e-6)
+    batch = segments(data, data.episode_starts[:2] + 1, 3)
+    far = np.cos(0.1) / 3, -np.sin(0.1) / 3  # where the second frame of an episode is seen from the first
+    assert batch.pose.dtype == torch.float32 and not batch.pose[:, 0].any()
+    np.testing.assert_allclose(batch.pose[0, 1], [*far, 0.1], rtol=1e-5)
+    assert collected("Roams", tmp_path).spec == data.spec  # nothing is left to do
+
+
+def test_an_angle_in_degrees_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = collected("RoamsInDegrees", tmp_path)
+    assert data.pose is None and data.spec.pose is None
+    assert "and the angle in radians, a full turn either way at most" in caplog.messages[0]
 
 
 def test_shards_agree_on_what_is_recorded_in_whatever_order_they_are_made(tmp_path: Path) -> None:

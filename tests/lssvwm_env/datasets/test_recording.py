@@ -128,11 +128,17 @@ def test_facts_of_some_frames_are_left_out_and_said() -> None:
 
 def test_episodes_of_one_file_have_the_facts_that_all_have() -> None:
     some = recorded(Says(infos={0: {"pose": POSE}, 9: {"pose": POSE}}), 9)
-    bad = recorded(Says(infos={0: {"pose": POSE}, 9: {"pose": POSE * 0.5}}), 9)
+    bad = recorded(Says(infos={0: {"pose": POSE}, 9: {"pose": POSE * 50}}), 9)
+    plane = recorded(Says(infos={0: {"pose": POSE}, 9: {"pose": POSE * 0.5}}), 9)
     none = recorded(Says(), 9)
     episodes, refused = with_common_facts([some, some])
     assert [one.pose.tolist() for one in episodes] == [[[1, 2, 3], [1, 2, 3]]] * 2 and refused == {}
     episodes, refused = with_common_facts([some, none])
     assert [one.pose for one in episodes] == [None, None] and refused == {"pose": "info of some episodes has no pose"}
     episodes, refused = with_common_facts([some, bad])
-    assert [one.pose for one in episodes] == [None, None] and "float64 (3,) [0.5, 1.0, 1.5]" in refused["pose"]
+    assert [one.pose for one in episodes] == [None, None] and "int64 (3,) [50, 100, 150]" in refused["pose"]
+    episodes, refused = with_common_facts([some, plane])
+    assert [one.pose for one in episodes] == [None, None]
+    assert refused == {"pose": "it is float32 in some episodes, and in others int32"}
+    episodes, refused = with_common_facts([plane, plane])
+    assert [one.pose.dtype for one in episodes] == [np.float32] * 2 and refused == {}

@@ -37,7 +37,6 @@ def test_any_integers_can_be_a_pose(pose: Any) -> None:
     ("pose", "words"),
     [
         (np.linspace(0, 1, 7), "float64 (7,)"),
-        (np.array([1.0, 2.0, 0.0], np.float32), "float32 (3,) [1.0, 2.0, 0.0]"),
         ([True, False, True], "bool (3,) [True, False, True]"),
         ([1, 2, 4], "int64 (3,) [1, 2, 4]"),
         ([1, 2, -1], "int64 (3,) [1, 2, -1]"),
@@ -55,6 +54,41 @@ def test_any_integers_can_be_a_pose(pose: Any) -> None:
 def test_poses_of_another_meaning_are_left_out_and_named(pose: Any, words: str) -> None:
     arrays, refused = read({"pose": [0, 0, 0]}, {"pose": pose})
     assert arrays == {} and f"info['pose'] is {words}" in refused["pose"] and "with frame 1" in refused["pose"]
+
+
+@pytest.mark.parametrize(
+    "pose", [[0.5, -2.25, 3.0], np.array([1, 2, -6.28], np.float32), np.array([1e9, 0, 6.28]), (np.float16(1), 2, 0)]
+)
+def test_floats_are_poses_in_the_plane(pose: Any) -> None:
+    arrays, refused = read({"pose": [0, 0, 9]}, {"pose": pose}, {"lssvwm/other": 1, "pose": np.float64([0, 0, 0])})
+    assert refused["pose"].startswith("info['pose'] is int64 (3,) [0, 0, 9] with frame 0, expected floats (3,): x, y, ")
+    arrays, refused = read({"pose": [0, 0, 3]}, {"pose": pose})  # integers can be floats
+    np.testing.assert_array_equal(arrays["pose"], np.array([[0, 0, 3], pose], np.float32))
+    assert arrays["pose"].dtype == np.float32 and refused == {}
+
+
+@pytest.mark.parametrize(
+    ("pose", "words"),
+    [
+        (
+            [0.0, 0.0, 90.0],
+            "float64 (3,) [0.0, 0.0, 90.0] with frame 1, expected floats (3,): x, y, and the angle in rad",
+        ),
+        ([0.0, np.nan, 0.0], "float64 (3,) [0.0, nan, 0.0]"),
+        ([np.inf, 0.0, 0.0], "float64 (3,) [inf, 0.0, 0.0]"),
+        ([1.0, 2.0, 0.0, 3.0], "float64 (4,) with frame 1, expected floats (3,)"),
+        ([-1.1e9, 0.0, 0.0], "float64 (3,) [-1100000000.0, 0.0, 0.0]"),
+        (None, "object () None with frame 1, expected floats (3,)"),
+    ],
+)
+def test_what_is_no_pose_in_the_plane_is_said(pose: Any, words: str) -> None:
+    arrays, refused = read({"pose": [0.5, 0.5, 0.5]}, {"pose": pose})
+    assert arrays == {} and f"info['pose'] is {words}" in refused["pose"]
+
+
+def test_where_nothing_tells_what_was_meant_both_kinds_of_poses_are_named() -> None:
+    _, refused = read({"pose": "north"})
+    assert "expected integers (3,): x, y, and the heading in quarter turns, 0 to 3 or floats (3,)" in refused["pose"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lssvwm_models.memory.geometry import (
@@ -23,6 +23,31 @@ poses = st.tuples(st.integers(-20, 20), st.integers(-20, 20), st.integers(0, 3))
 @given(before=poses, after=poses)
 def test_ego_motion_is_what_advance_needs(before, after):
     assert torch.equal(advance(before, ego_motion(before, after)), after)
+
+
+plane = st.tuples(*[st.floats(-20, 20)] * 2, st.floats(-3.1, 3.1)).map(torch.tensor)
+
+
+@settings(deadline=None)
+@given(before=plane, after=plane)
+def test_in_the_plane_too(before, after):
+    motion = ego_motion(before, after)
+    assert motion[2].abs() <= torch.pi + 1e-6
+    torch.testing.assert_close(advance(before, motion), after, rtol=0, atol=1e-4)
+
+
+@settings(deadline=None)
+@given(before=poses, motion=st.tuples(*[st.integers(-3, 3)] * 3).map(torch.tensor))
+def test_the_grid_is_the_plane_at_whole_cells_and_quarter_turns(before, motion):
+    radians = torch.tensor([1.0, 1.0, torch.pi / 2])
+    after = advance(before, motion)
+    moved = advance(before * radians, motion * radians)
+    torch.testing.assert_close(moved[:2], after[:2].float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        torch.polar(torch.tensor(1.0), moved[2]), torch.polar(torch.tensor(1.0), after[2] * radians[2])
+    )
+    there_and_back = ego_motion(before * radians, after * radians)
+    torch.testing.assert_close(there_and_back[:2], ego_motion(before, after)[:2].float(), rtol=0, atol=1e-4)
 
 
 def test_a_step_forward_east_then_a_right_turn_then_a_step():

@@ -13,15 +13,17 @@ A shard is an `.npz` with whole episodes laid end to end (`N` frames, `E` episod
 | `rew`                                 | float32          | (N,)                                     |
 | `terminated`, `truncated`, `is_first` | bool             | (N,)                                     |
 | `pose` (optional)                     | int32            | (N, 3): x, y, heading in quarter turns   |
-|                                       |                  | clockwise, as seen in a top-down world   |
+|                                       | or float32       | (N, 3): x, y, angle in radians           |
 | `tiles` (optional)                    | uint8            | (N, rows, cols, 3): cell codes            |
 | `episode_seed`                        | int64            | (E,): -1 where unknown                   |
+
+Poses are of the eye: y points down, and headings and angles turn clockwise from east, as on a map with north above.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lssvwm_models.data.spaces import action_bounds, frame_shape, in_words
-from lssvwm_models.data.spec import SPEC_FILE, DatasetError, DatasetSpec, read_spec
+from lssvwm_models.data.spec import SPEC_FILE, DatasetError, DatasetSpec, PoseKind, read_spec
 from lssvwm_models.data.values import first_fault
 from lssvwm_models.utils.checks import of_type, shown
 from lssvwm_models.utils.files import write_atomic
@@ -54,7 +56,7 @@ _REQUIRED: dict[str, tuple[_Layout, ...]] = {
     "is_first": (_Layout(np.bool_),),
 }
 _OPTIONAL: dict[str, tuple[_Layout, ...]] = {
-    "pose": (_Layout(np.int32, (3,)),),
+    "pose": (_Layout(np.int32, (3,)), _Layout(np.float32, (3,))),
     "tiles": (_Layout(np.uint8, (0, 0, 3)),),
 }
 _FRAME_ARRAYS = _REQUIRED | _OPTIONAL
@@ -70,7 +72,7 @@ class Episode:
     Raises:
         ValueError: If an array has another dtype, shape or length than the table above says, if the first
             frame carries an action or a reward, if the episode ends before its last frame, or if an action or a reward
-            is not finite, or beyond `lssvwm_models.data.values.MOST`.
+            is not finite, or beyond `lssvwm_models.data.values.MOST`, or a pose is none.
     """
 
     obs: NDArray[np.uint8]
@@ -79,7 +81,7 @@ class Episode:
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     seed: int
-    pose: NDArray[np.int32] | None = None
+    pose: NDArray[np.int32] | NDArray[np.float32] | None = None
     tiles: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
@@ -107,8 +109,8 @@ class Episode:
         if (self.terminated | self.truncated)[:-1].any():
             raise ValueError("Episode ends before its last frame: split it where terminated or truncated is set.")
         arrays = self.arrays()
-        for key in ("rew", "act"):
-            if fault := first_fault(key, arrays[key], arrays["is_first"]):
+        for key, array in arrays.items():
+            if fault := first_fault(key, array, arrays["is_first"]):
                 raise ValueError(f"Episode.{key}: {fault}.")
 
     def __len__(self) -> int:
@@ -231,8 +233,8 @@ class EpisodeDataset:
         return self._load("is_first")
 
     @cached_property
-    def pose(self) -> NDArray[np.int32] | None:
-        """x, y and heading in quarter turns clockwise, (N, 3), where recorded."""
+    def pose(self) -> NDArray[np.int32] | NDArray[np.float32] | None:
+        """x, y and heading of the eye, (N, 3), where recorded: integers on a grid, or floats (see this module)."""
         return self._load("pose") if "pose" in self._headers[0] else None
 
     @cached_property
@@ -266,6 +268,11 @@ class EpisodeDataset:
             arrays = {key: getattr(self, key)[start:end] for key in self._headers[0].keys() & _FRAME_ARRAYS.keys()}
             del arrays["is_first"]
             yield Episode(seed=int(seed), **arrays)
+
+    @property
+    def pose_kind(self) -> PoseKind | None:
+        """Whether poses are on a grid, or anywhere in the plane; None where none are recorded."""
+        return pose_kind(self._headers[0])
 
     def hash(self) -> str:
         """SHA-256 over names, dtypes, shapes and content of all arrays; the same however they are sharded."""
@@ -346,6 +353,13 @@ def shard_header(path: str | Path, spec: DatasetSpec | None = None) -> dict[str,
     return header
 
 
+def pose_kind(header: Mapping[str, ArrayHeader]) -> PoseKind | None:
+    """Of what kind the poses of a shard are, as in `DatasetSpec`."""
+    if "pose" not in header:
+        return None
+    return "grid" if header["pose"].dtype == np.int32 else "plane"
+
+
 def _check_fits(path: str | Path, header: dict[str, ArrayHeader], spec: DatasetSpec) -> None:
     """Refuse a shard whose arrays are not what `dataset.json` says."""
     frame = frame_shape(spec.observation_space)
@@ -361,5 +375,7 @@ def _check_fits(path: str | Path, header: dict[str, ArrayHeader], spec: DatasetS
         )
     if frames >= (most := spec.shard_frames + spec.episode_length):
         raise DatasetError(f"{path} has {frames:,} frames, but by shard_frames and episode_length less than {most:,}")
+    if spec.pose not in (None, pose_kind(header)):
+        raise DatasetError(f"{path}: poses are of the kind {pose_kind(header)}, but {SPEC_FILE} says {spec.pose}")
     if max(cells, default=0) > max(frame):
         raise DatasetError(f"{path}: tiles are {cells} cells, but a frame has {frame[:2]} pixels")

@@ -22,7 +22,7 @@ class Openings:
         terminated: bool (B, T).
         valid: bool (B, T), false past the end of an episode.
         seeds: int64 (B,), the seeds of the episodes.
-        pose: int32 (B, T, 3), or None where none was recorded.
+        pose: int32 or float32 (B, T, 3), or None where none was recorded.
         tiles: uint8 (B, T, rows, columns, 3), or None where none were recorded.
     """
 
@@ -32,7 +32,7 @@ class Openings:
     terminated: NDArray[np.bool_]
     valid: NDArray[np.bool_]
     seeds: NDArray[np.int64]
-    pose: NDArray[np.int32] | None
+    pose: NDArray[np.int32] | NDArray[np.float32] | None
     tiles: NDArray[np.uint8] | None
 
     def __len__(self) -> int:

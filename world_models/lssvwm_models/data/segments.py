@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,9 +40,7 @@ def segments(dataset: EpisodeDataset, starts: NDArray[np.int64], length: int) ->
     is_first = dataset.is_first[index]
     is_first[:, 0] = True
     pose = (
-        None
-        if dataset.pose is None
-        else relative_pose(torch.from_numpy(dataset.pose[index]).long(), torch.from_numpy(is_first))
+        None if dataset.pose is None else relative_pose(recorded_pose(dataset.pose[index]), torch.from_numpy(is_first))
     )
     return Batch(
         obs=to_frames(dataset.obs[index]),
@@ -82,6 +82,11 @@ def random_segments(
     return segments(dataset, starts, length)
 
 
+def recorded_pose(pose: NDArray[Any]) -> Tensor:
+    """Recorded poses as what is computed with: long on a grid, float in the plane."""
+    return torch.from_numpy(pose).to(torch.long if np.issubdtype(pose.dtype, np.integer) else torch.float32)
+
+
 def relative_pose(pose: Tensor, is_first: Tensor) -> Tensor:
     """Recorded poses (B, T, 3) as dead reckoning gives them: from (0, 0, 0) at the first frame of every episode."""
     motion = ego_motion(pose[:, :-1], pose[:, 1:])
@@ -94,8 +99,8 @@ def relative_pose(pose: Tensor, is_first: Tensor) -> Tensor:
 
 def motions(dataset: EpisodeDataset) -> tuple[tuple[int, int, int], ...]:
     """Every ego motion (forward, right, turn) that an action caused in the dataset, the commonest first."""
-    if dataset.pose is None:
-        raise ValueError(f"{dataset.folder} has no poses; collect it with poses, or train with view=None")
+    if dataset.pose is None or dataset.pose_kind != "grid":
+        raise ValueError(f"{dataset.folder} has no poses on a grid; collect it with poses, or train with view=None")
     pose = torch.from_numpy(dataset.pose).long()
     within = torch.from_numpy(~dataset.is_first[1:])
     found, count = ego_motion(pose[:-1], pose[1:])[within].unique(dim=0, return_counts=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lssvwm_models.data.spaces import action_bounds, frame_shape
 from lssvwm_models.data.splits import Split
 from lssvwm_models.utils.checks import check_fields, shown
 from lssvwm_models.utils.json_files import from_json, parse_json, read_json, to_json, write_json
+
+PoseKind = Literal["grid", "plane"]
 
 SPEC_FILE = "dataset.json"
 FORMAT = "lssvwm-episodes"
@@ -43,6 +45,8 @@ class DatasetSpec:
         command: Shell command that makes, or goes on making, this dataset.
         complete: Whether every shard has been written.
         shards: File names of the shards, in order, as `shard_name` makes them.
+        pose: Where the recorded poses are: on a "grid", in whole cells and quarter turns, or anywhere in the "plane".
+            None: there are none, or the shards alone tell, as those of older datasets and of incomplete ones do.
 
     Raises:
         ValueError: If a field is of another type, or is no such thing.
@@ -62,6 +66,7 @@ class DatasetSpec:
     command: str
     complete: bool
     shards: list[str]
+    pose: PoseKind | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, seed=(0, MOST_SEED), frames=1, shard_frames=1, episode_length=1)

@@ -1,7 +1,8 @@
-"""Which numbers actions and rewards may be: finite, of a size that can be learned from, and in their space."""
+"""Which numbers actions, rewards and poses may be: finite, of a size that can be learned from, and in their space."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ from lssvwm_models.data.spaces import Bounds, in_words
 
 MOST: Final = 1e9
 """The most that a reward, or a component of an action, can be: beyond stand marks of errors, such as 3e38."""
+
+FULL_TURN: Final = 2 * math.pi + 1e-3
+"""The most that the angle of a pose can be, in radians: beyond are degrees, or turns that were added up."""
 
 Fault = tuple[str, NDArray[np.bool_]]
 
@@ -44,14 +48,28 @@ def action_faults(
         yield f"an action is not in {in_words(bounds) if bounds else 'any space'}", outside
 
 
+def pose_faults(pose: NDArray[Any]) -> Iterator[Fault]:
+    """What is wrong with poses (N, 3), on a grid if they are integers, and with which of them."""
+    yield from _number_faults("a pose", pose)
+    heading = pose[:, 2]
+    if np.issubdtype(pose.dtype, np.integer):
+        outside = (heading < 0) | (heading > 3)
+        if outside.any():
+            yield "a heading is not 0 to 3 quarter turns", outside
+    elif (outside := np.abs(heading) > FULL_TURN).any():
+        yield "an angle is more than a full turn: is it in degrees?", outside
+
+
 def value_faults(
     key: str, values: NDArray[Any], is_first: NDArray[np.bool_], bounds: Bounds | None = None
 ) -> Iterator[Fault]:
-    """What is wrong with the numbers of an array of a shard; of all but actions and rewards, any number will do."""
+    """What is wrong with the numbers of an array of a shard; of frames and tiles, any number will do."""
     if key == "rew":
         yield from reward_faults(values)
     elif key == "act":
         yield from action_faults(values, is_first, bounds)
+    elif key == "pose":
+        yield from pose_faults(values)
 
 
 def first_fault(

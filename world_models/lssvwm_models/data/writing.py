@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from lssvwm_models.data.episodes import Episode, EpisodeDataset, write_shard
+from lssvwm_models.data.episodes import Episode, EpisodeDataset, pose_kind, shard_header, write_shard
 from lssvwm_models.data.spaces import Bounds, action_bounds, in_words
 from lssvwm_models.data.spec import DatasetError, DatasetOrigin, DatasetSpec, shard_name, write_spec
 from lssvwm_models.data.values import first_fault
@@ -56,6 +56,7 @@ def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: Datas
             shard_frames=SHARD_FRAMES,
             complete=True,
             shards=shards,
+            pose=pose_kind(shard_header(new / shards[0])),
             **asdict(origin),
         )
         write_spec(new, spec)

@@ -43,23 +43,35 @@ class EgoView:
 
 
 def advance(pose: Tensor, motion: Tensor) -> Tensor:
-    """The pose (..., 3) = (x, y, heading) after an ego motion (..., 3) = (forward, right, turn)."""
+    """The pose (..., 3) = (x, y, heading) after an ego motion (..., 3) = (forward, right, turn).
+
+    Integers are cells and quarter turns; headings are 0 to 3. Floats are lengths and radians, from -pi to pi.
+    """
     forward, right = _axes(pose[..., 2])
     moved = pose[..., :2] + motion[..., :1] * forward + motion[..., 1:2] * right
-    return torch.cat([moved, (pose[..., 2:] + motion[..., 2:]) % 4], -1)
+    return torch.cat([moved, _wrapped(pose[..., 2:] + motion[..., 2:])], -1)
 
 
 def ego_motion(before: Tensor, after: Tensor) -> Tensor:
     """The motion (..., 3) that `advance` needs to get from pose `before` to pose `after`."""
     forward, right = _axes(before[..., 2])
     step = after[..., :2] - before[..., :2]
-    turn = (after[..., 2] - before[..., 2]) % 4
+    turn = _wrapped(after[..., 2] - before[..., 2])
     return torch.stack([(step * forward).sum(-1), (step * right).sum(-1), turn], -1)
 
 
 def _axes(heading: Tensor) -> tuple[Tensor, Tensor]:
-    forward = torch.tensor(_FORWARD, device=heading.device)[heading.long()]  # (..., 2)
+    """Unit vectors (..., 2) ahead and to the right."""
+    if heading.is_floating_point():
+        forward = torch.stack([heading.cos(), heading.sin()], -1)
+    else:
+        forward = torch.tensor(_FORWARD, device=heading.device)[heading.long()]
     return forward, torch.stack([-forward[..., 1], forward[..., 0]], -1)
+
+
+def _wrapped(turn: Tensor) -> Tensor:
+    """The same turn as the smallest number that it can be, or none below 0 in quarter turns."""
+    return (turn + math.pi) % (2 * math.pi) - math.pi if turn.is_floating_point() else turn % 4
 
 
 def motion_patches(view: EgoView, grid: int, patch: int) -> list[int]:
