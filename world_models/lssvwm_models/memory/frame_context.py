@@ -33,6 +33,8 @@ class FrameContext:
             what the layers leave by themselves.
         patch_codes, around_codes: of `patch_places` and `around`, by `PlaceMap.encode`; None: not computed yet.
         token_rotation: of `token_places`, by `PlaceAttention.encode`; None: not computed yet.
+        gazes: (B, T, side, 3), of first-person frames, where the eye is and which way each column of tokens looks. Then
+            `patch_places` is (B, T, G * K, 2), the places along the rays of the columns of patches (see `rays`).
     """
 
     patch_places: Tensor
@@ -48,18 +50,32 @@ class FrameContext:
     patch_codes: Rotation | Tensor | None = None
     around_codes: Rotation | Tensor | None = None
     token_rotation: Rotation | None = None
+    gazes: Tensor | None = None
 
     @staticmethod
     def of(
-        patch_places: Tensor, parts: int, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool
+        patch_places: Tensor,
+        parts: int,
+        around: Tensor | None,
+        is_first: Tensor,
+        age: Tensor,
+        writes: bool,
+        gazes: Tensor | None = None,
     ) -> FrameContext:
-        """Count the past. Every `parts` of the patches, whose places are given, are a token."""
+        """Count the past. Every `parts` of the patches, whose places are given, are a token.
+
+        In first person, a token is about a cell ahead, where its column looks.
+        """
         frame = torch.arange(is_first.shape[1], device=age.device)
         # Frames of this episode before frame t: since its first frame, or since before this sequence began.
         first = torch.where(is_first, frame, -1).cummax(1).values  # (B, T)
         past = torch.where(first >= 0, frame - first, frame + age.unsqueeze(1))
-        token_places = patch_places.unflatten(2, (-1, parts)).mean(3)
-        return FrameContext(patch_places, token_places, around, is_first, past, age, writes)
+        if gazes is None:
+            token_places = patch_places.unflatten(2, (-1, parts)).mean(3)
+        else:
+            ahead = gazes[..., :2] + torch.stack([gazes[..., 2].cos(), gazes[..., 2].sin()], -1)
+            token_places = ahead.repeat(1, 1, gazes.shape[2], 1)  # the same in every row
+        return FrameContext(patch_places, token_places, around, is_first, past, age, writes, gazes=gazes)
 
     def visible(self, window: int) -> Tensor:
         """(B, T, window) bool, oldest first: which of the last frames belong to the frame's own episode."""

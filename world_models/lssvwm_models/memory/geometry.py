@@ -157,13 +157,15 @@ class Rotation(NamedTuple):
 
 
 def place_rotation(places: Tensor, frequencies: Tensor) -> Rotation:
-    """The rotation (..., *pairs) that encodes places (..., 2) by frequencies (*pairs, 2).
+    """The rotation (..., *pairs) that encodes places (..., D) by frequencies (*pairs, D).
 
     Angles are computed without a matrix product: autocast would round the places, and a place that is off by a little
     is another.
     """
-    x, y = (axis.view(*axis.shape, *[1] * (frequencies.dim() - 1)) for axis in places.float().unbind(-1))
-    angles = x * frequencies[..., 0] + y * frequencies[..., 1]
+    axes = [axis.view(*axis.shape, *[1] * (frequencies.dim() - 1)) for axis in places.float().unbind(-1)]
+    angles = axes[0] * frequencies[..., 0]
+    for axis, wave in zip(axes[1:], frequencies.unbind(-1)[1:], strict=True):
+        angles = angles + axis * wave
     return Rotation(angles.cos(), angles.sin())
 
 

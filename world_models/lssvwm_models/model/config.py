@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.utils.checks import check_fields, shown
 
@@ -40,6 +41,8 @@ class NetworkConfig:
         memory_window: how many earlier frames "attention" remembers; None: all of them, at a growing cost.
         mixing: what mixes the tokens of a frame: the paper's "attention" (section 4.1), or a depthwise "convolution",
             which learns to draw sharper frames from as many.
+        view_layers: layers whose state is addressed by where the eye was and which way it looked, in first person;
+            their tube is the whole frame, too.
     """
 
     d_model: int = 192
@@ -58,6 +61,7 @@ class NetworkConfig:
     memory_frames: int | None = None
     memory_window: int | None = None
     mixing: Literal["attention", "convolution"] = "convolution"
+    view_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(
@@ -66,6 +70,7 @@ class NetworkConfig:
             merge=(1, MOST_PATCHES),
             block_sizes=(1, MOST_PATCHES),
             map_layers=(0, MOST_LAYERS),
+            view_layers=(0, MOST_LAYERS),
             window=(0, 1024),
             state_per_token=WIDTH,
             d_inner=WIDTH,
@@ -76,6 +81,10 @@ class NetworkConfig:
             memory_frames=1,
             memory_window=1,
         )
+        if set(self.map_layers) & set(self.view_layers):
+            raise ValueError(
+                f"map_layers={self.map_layers} and view_layers={self.view_layers} must be different layers"
+            )
         if not 1 <= len(self.block_sizes) <= MOST_LAYERS or len(self.map_layers) > MOST_LAYERS:
             raise ValueError(
                 f"block_sizes={shown(self.block_sizes)} and map_layers={shown(self.map_layers)} must be of 1 to "
@@ -130,7 +139,8 @@ class WorldModelConfig:
         network: sizes of the network.
         feature_dim: length of the feature vector read off each frame.
         block_frames: frames per temporal block; longer sequences are processed block by block with the memory carried.
-        view: for top-down worlds seen from a moving agent: enables dead reckoning. None: the camera stands still.
+        view: of a camera that moves with an agent, from above or in first person: enables dead reckoning. None: the
+            camera stands still.
     """
 
     action: ActionSpec
@@ -142,7 +152,7 @@ class WorldModelConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     feature_dim: int = 128
     block_frames: int = 32
-    view: EgoView | None = None
+    view: EgoView | FirstPersonView | None = None
 
     def __post_init__(self) -> None:
         sizes = {"frame_size": (1, 4096), "channels": (1, 64), "patch": (1, 4096)}
@@ -153,6 +163,11 @@ class WorldModelConfig:
             )
         if self.grid > MOST_PATCHES:
             raise ValueError(f"patch={self.patch} must be larger: {self.grid} patches per side, at most {MOST_PATCHES}")
+        if self.network.view_layers and not isinstance(self.view, FirstPersonView):
+            raise ValueError(
+                f"view_layers={self.network.view_layers} are addressed by where the eye looks, but view="
+                f"{shown(self.view)}: give a FirstPersonView, or leave them out"
+            )
 
     @property
     def grid(self) -> int:

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_models.memory.frame_context import FrameContext
+from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.memory.ray_scans import RayMap, ViewMemory
+from lssvwm_models.memory.rays import FirstPersonView, Sight
 from lssvwm_models.memory.scans import BlockScan, PlaceMap, Scan
 from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
 from lssvwm_models.model.blocks import Block, modulated_norm
@@ -20,6 +23,7 @@ from lssvwm_models.model.mixers import CausalAttention, FrameLocalAttention, Loc
 
 # Width of what a frame's noise level and action are told the layers by.
 CONDITION: Final = 64
+HARMONICS: Final = 4  # of a heading: a wall has two faces, and a corner four
 
 
 class NetworkOutput(NamedTuple):
@@ -48,9 +52,17 @@ class Network(nn.Module):
         config: sizes.
         grid: patches per side of a frame, M in all. They make n = M / merge ** 2 tokens.
         latent_dim: k, numbers per patch.
+        view: in first person, maps are written and read along rays, and layers are told which way the eye looks.
     """
 
-    def __init__(self, config: NetworkConfig, grid: int, latent_dim: int, action: ActionSpec) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        grid: int,
+        latent_dim: int,
+        action: ActionSpec,
+        view: EgoView | FirstPersonView | None = None,
+    ) -> None:
         super().__init__()
         _check(config, grid)
         d = config.d_model
@@ -65,8 +77,15 @@ class Network(nn.Module):
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, d))
         self.embed_action = ActionEmbedding(action, CONDITION)
         self.embed_tau = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, CONDITION))
+        self.embed_heading = nn.Linear(2 * HARMONICS, CONDITION) if isinstance(view, FirstPersonView) else None
         self.blocks = nn.ModuleList(
-            Block(_memory(config, grid, layer), _mixing(config, grid // config.merge), d, CONDITION, config.mlp_ratio)
+            Block(
+                _memory(config, grid, layer, view),
+                _mixing(config, grid // config.merge),
+                d,
+                CONDITION,
+                config.mlp_ratio,
+            )
             for layer in range(len(config.block_sizes))
         )
         # All maps tell places by the same codes, and so do all attentions: one of each computes them for all. (In a
@@ -89,17 +108,21 @@ class Network(nn.Module):
         return tuple(map(zeros, ssm)), tuple(map(zeros, kv))
 
     def context(
-        self, places: Tensor, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool
+        self, places: Tensor | Sight, around: Tensor | None, is_first: Tensor, age: Tensor, writes: bool
     ) -> FrameContext:
         """The context of frames, for all layers.
 
         Args:
-            places: (B, T, M, 2) of the patches. around: (B, T, E, 2), places whose memory the features are made of,
-                besides the frame; None if nothing is written.
+            places: (B, T, M, 2) of the patches, or what first-person frames are of.
+            around: (B, T, E, 2), places whose memory the features are made of, besides the frame; None if nothing is
+                written.
             is_first: (B, T). age: (B,), how many frames the memory has seen before them.
             writes: whether stream 0 enters the memory.
         """
-        frames = FrameContext.of(self._merged(places).flatten(2, 3), self.parts, around, is_first, age, writes)
+        if isinstance(places, Sight):
+            frames = FrameContext.of(places.places, self.parts, around, is_first, age, writes, places.gazes)
+        else:
+            frames = FrameContext.of(self._merged(places).flatten(2, 3), self.parts, around, is_first, age, writes)
         if writes:
             frames = replace(frames, fade=self._fade(frames.past))
         a_map, an_attention = self._encoders
@@ -146,6 +169,9 @@ class Network(nn.Module):
         x = self.embed(self._merged(latents).flatten(-2))
         x = x + self.position.to(x.dtype)  # under autocast the stream stays in bfloat16: half the traffic
         cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, frames.is_first).unsqueeze(2)  # (B, T, S, c)
+        if self.embed_heading is not None:
+            assert frames.gazes is not None
+            cond = cond + self.embed_heading(_harmonics(frames.gazes[..., 2].mean(-1))).unsqueeze(2)
         around = None
         after = []
         for i, block in enumerate(self.blocks):
@@ -187,14 +213,17 @@ def _check(config: NetworkConfig, grid: int) -> None:
     wrong = [b for b in config.block_sizes if grid % b]
     if wrong:
         raise ValueError(f"block_sizes has {wrong[0]}, which does not divide the grid of {grid} x {grid} tokens")
-    if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in config.map_layers):
-        raise ValueError(
-            f"map_layers={config.map_layers} must be layers whose tube is the whole frame, "
-            f"of {grid} x {grid} tokens, but block_sizes={config.block_sizes}"
-        )
+    for name, layers in (("map_layers", config.map_layers), ("view_layers", config.view_layers)):
+        if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in layers):
+            raise ValueError(
+                f"{name}={layers} must be layers whose tube is the whole frame, of {grid} x {grid} tokens, but "
+                f"block_sizes={config.block_sizes}"
+            )
 
 
-def _memory(config: NetworkConfig, grid: int, layer: int) -> Scan | CausalAttention:
+def _memory(
+    config: NetworkConfig, grid: int, layer: int, view: EgoView | FirstPersonView | None
+) -> Scan | CausalAttention:
     """What carries the past in a layer."""
     if config.memory == "attention":
         return CausalAttention(
@@ -203,7 +232,11 @@ def _memory(config: NetworkConfig, grid: int, layer: int) -> Scan | CausalAttent
     sizes = config.d_model, config.d_inner, config.headdim
     if layer in config.map_layers:
         looks_around = layer == max(config.map_layers)
+        if isinstance(view, FirstPersonView):
+            return RayMap(*sizes, grid, config.merge, len(view.depths), config.map_size, looks_around)
         return PlaceMap(*sizes, grid**2, config.merge**2, config.map_size, looks_around)
+    if layer in config.view_layers:
+        return ViewMemory(*sizes, grid // config.merge)
     block = config.block_sizes[layer]
     return BlockScan(
         *sizes, grid // config.merge, block, max(4, config.state_per_token * block**2), overlap=config.overlap
@@ -222,3 +255,9 @@ def _fourier(tau: Tensor) -> Tensor:
     waves = torch.exp(torch.linspace(0, math.log(200), 32, dtype=torch.float32, device=tau.device))
     angles = tau.unsqueeze(-1) * waves
     return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def _harmonics(angle: Tensor) -> Tensor:
+    """(...) in radians -> (..., 2 * HARMONICS) cosines and sines."""
+    turns = angle.unsqueeze(-1) * torch.arange(1, HARMONICS + 1, device=angle.device)
+    return torch.cat([turns.cos(), turns.sin()], -1)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lssvwm_models.memory.geometry import EgoView, advance, ego_motion, motion_patches
+from lssvwm_models.memory.rays import FirstPersonView, straight_ahead
 from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
 from lssvwm_models.utils.randomness import normal_like
 
@@ -22,17 +23,23 @@ class Odometry(nn.Module):
 
     Whether a motion can be done is decided where it leads to, so that is where it looks: at the patches that show the
     cells that motions end in. Whoever sees whole frames takes an object that was run into nine times for the frames
-    around it; in its patch, it looks the same every time.
+    around it; in its patch, it looks the same every time. In first person, they end straight ahead.
     """
 
     motions: Tensor
     ends: Tensor
 
     def __init__(
-        self, view: EgoView, action: ActionSpec, grid: int, patch: int, latent_dim: int, width: int = 128
+        self,
+        view: EgoView | FirstPersonView,
+        action: ActionSpec,
+        grid: int,
+        patch: int,
+        latent_dim: int,
+        width: int = 128,
     ) -> None:
         super().__init__()
-        ends = motion_patches(view, grid, patch)
+        ends = motion_patches(view, grid, patch) if isinstance(view, EgoView) else straight_ahead(grid)
         self.register_buffer("motions", torch.tensor(view.motions), persistent=False)
         self.register_buffer("ends", torch.tensor(ends), persistent=False)
         self.embed_action = ActionEmbedding(action, width)

@@ -16,6 +16,7 @@ from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.execution.threads import by_thread
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import patch_places, surrounding_places
+from lssvwm_models.memory.rays import FirstPersonView, Sight, sight
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.heads import FeatureHead, RewardHead, TerminationHead
@@ -53,7 +54,7 @@ class WorldModel(nn.Module):
         self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim, config.codebook_size)
         sizes = config.action, config.grid, config.patch, config.latent_dim
         self.odometry = Odometry(config.view, *sizes) if config.view else None
-        self.network = Network(config.network, config.grid, config.latent_dim, config.action)
+        self.network = Network(config.network, config.grid, config.latent_dim, config.action, config.view)
         self.features = FeatureHead(
             self.network.tokens,
             config.network.d_model,
@@ -315,9 +316,13 @@ class WorldModel(nn.Module):
             return None
         return self.odometry.track(state.pose, latents, state.latents, act, is_first)
 
-    def places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor:
-        """Where the patches of frames seen from poses (*lead, 3) are: (*lead, M, 2)."""
-        places = patch_places(pose, self.config.view, self.config.grid, self.config.patch, tuple(lead))
+    def places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor | Sight:
+        """Where the patches of frames seen from poses (*lead, 3) are: (*lead, M, 2), or where they may be."""
+        view = self.config.view
+        if isinstance(view, FirstPersonView):
+            assert pose is not None
+            return sight(pose, view, self.config.grid, self.config.grid // self.config.network.merge)
+        places = patch_places(pose, view, self.config.grid, self.config.patch, tuple(lead))
         return places.to(self.device)
 
     def check(self, batch_size: int, obs: Tensor | None, act: Tensor, is_first: Tensor) -> None:

@@ -125,6 +125,8 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
         return _dataclass_from_json(hint, value, name)
     if origin in (Union, types.UnionType) and len(args) == 2 and args[1] is types.NoneType:
         return None if value is None else from_json(args[0], value, name)
+    if origin in (Union, types.UnionType) and isinstance(value, dict):
+        return from_json(_meant(args, value), value, name)
     if origin is tuple and isinstance(value, list):
         items = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(items) == len(value):
@@ -132,6 +134,12 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
     if not of_type(hint, value):
         raise ValueError(f"{name} is {shown(value)}; expected {in_words(hint)}")
     return float(value) if hint is float else value
+
+
+def _meant(hints: tuple[Any, ...], value: dict[str, Any]) -> Any:
+    """Which of several dataclasses it was: the one that knows most of the fields."""
+    known = [hint for hint in hints if isinstance(hint, type) and is_dataclass(hint)]
+    return max(known, key=lambda hint: len(value.keys() & field_types(hint).keys()), default=hints[0])
 
 
 def _dataclass_from_json(hint: type, value: dict[str, Any], name: str) -> Any:
