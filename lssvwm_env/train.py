@@ -32,7 +32,8 @@ from lssvwm_models.data.segments import motions
 from lssvwm_models.evaluation.state_monitor import state_png
 from lssvwm_models.execution.threads import set_threads
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.model.config import WorldModelConfig, preset
+from lssvwm_models.memory.rays import FirstPersonView
+from lssvwm_models.model.config import PRESETS, WorldModelConfig, in_first_person
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
 from lssvwm_models.utils.checks import check_fields
@@ -144,23 +145,28 @@ def forgetting(model: WorldModel, frames: int) -> WorldModel:
 
 
 def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
-    """The configuration of a model for the spaces of a dataset; in MiniGrid it will reckon poses.
+    """The configuration of a model for the spaces of a dataset; on a grid it will reckon poses.
 
     Poses that it cannot use are left out, with a line that says so.
     """
     frame = dataset.obs.shape[1:]
     action = action_spec(space_from_json(dataset.spec.action_space, "action_space"))
-    view = None
-    if dataset.pose_kind == "grid" and dataset.tiles is not None:  # recorded in MiniGrid
+    view: EgoView | FirstPersonView | None = None
+    network = PRESETS[size]
+    on_grid = dataset.pose_kind == "grid"
+    if on_grid and dataset.tiles is not None:  # recorded in MiniGrid
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
+    elif on_grid and dataset.spec.fov is not None:
+        view = FirstPersonView(dataset.spec.fov, motions(dataset))
+        network = in_first_person(network)
     elif dataset.pose_kind is not None:
         print(
-            f"The poses of {dataset.folder} are not used: models know MiniGrid's view from above alone, and these are "
-            f"of {'another view of a grid' if dataset.pose_kind == 'grid' else 'an eye in the plane'}. This one goes "
-            "by what it sees, as if the camera stood still."
+            f"The poses of {dataset.folder} are not used: models know MiniGrid's view from above, and first person on "
+            f"a grid with a known field of view, but these are {'of another view' if on_grid else 'in the plane'}. "
+            "This one goes by what it sees, as if the camera stood still."
         )
     patch = max(1, frame[0] // GRID)
-    return preset(size, action, frame_size=frame[0], channels=frame[2], patch=patch, view=view)
+    return WorldModelConfig(action, frame[0], frame[2], patch, network=network, view=view)
 
 
 def opening_frames(dataset: EpisodeDataset, count: int, length: int) -> Starts:

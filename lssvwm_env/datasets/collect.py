@@ -265,6 +265,7 @@ def _describe(config: CollectConfig, player: Player | None) -> DatasetSpec:
         command=command("collect", config) if player is None else player.command,
         complete=False,
         shards=[shard_name(shard) for shard in range(-(-config.frames // config.shard_frames))],
+        fov=env.metadata.get("fov"),
     )
     env.close()
     return spec

@@ -339,6 +339,7 @@ class Nested(Block):
 class Roams(Block):
     """Turns by a tenth of a radian with every step, and says where it is."""
 
+    metadata = Block.metadata | {"fov": 75}
     turn = 0.1
 
     def info(self):
@@ -395,7 +396,7 @@ def test_a_pose_that_says_what_it_is_is_recorded(tmp_path: Path, caplog: pytest.
 
 def test_a_pose_in_the_plane_is_recorded_and_of_which_kind_it_is(tmp_path: Path) -> None:
     data = collected("Roams", tmp_path)
-    assert data.pose.dtype == np.float32 and data.pose_kind == data.spec.pose == "plane"
+    assert data.pose.dtype == np.float32 and data.pose_kind == data.spec.pose == "plane" and data.spec.fov == 75
     np.testing.assert_allclose(data.pose[:3], [[0, -1.5, 0], [1 / 3, -1.5, 0.1], [2 / 3, -1.5, 0.2]], rtol=1e-6)
     batch = segments(data, data.episode_starts[:2] + 1, 3)
     far = np.cos(0.1) / 3, -np.sin(0.1) / 3  # where the second frame of an episode is seen from the first

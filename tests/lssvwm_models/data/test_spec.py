@@ -73,7 +73,8 @@ def test_a_field_of_another_kind_is_refused_by_name(tmp_path: Path, place: tuple
         for key in place:
             read = read[key]
         wanted = json.loads(raw, parse_constant=lambda name: name.replace("inity", "").lower())
-        assert json.dumps(read) == json.dumps(wanted), raw
+        same_number = (type(read), type(wanted)) == (float, int) and read == wanted
+        assert same_number or json.dumps(read) == json.dumps(wanted), raw
 
 
 def test_few_values_pass_for_others() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from lssvwm_models.data.spaces import action_bounds, frame_shape
 from lssvwm_models.data.splits import Split
-from lssvwm_models.utils.checks import check_fields, shown
+from lssvwm_models.utils.checks import FOV, check_fields, shown
 from lssvwm_models.utils.json_files import from_json, parse_json, read_json, to_json, write_json
 
 PoseKind = Literal["grid", "plane"]
@@ -47,6 +47,7 @@ class DatasetSpec:
         shards: File names of the shards, in order, as `shard_name` makes them.
         pose: Where the recorded poses are: on a "grid", in whole cells and quarter turns, or anywhere in the "plane".
             None: there are none, or the shards alone tell, as those of older datasets and of incomplete ones do.
+        fov: Horizontal field of view, in degrees, of frames in first person. None: they are not, or nobody knows.
 
     Raises:
         ValueError: If a field is of another type, or is no such thing.
@@ -67,9 +68,10 @@ class DatasetSpec:
     complete: bool
     shards: list[str]
     pose: PoseKind | None = None
+    fov: float | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, seed=(0, MOST_SEED), frames=1, shard_frames=1, episode_length=1)
+        check_fields(self, seed=(0, MOST_SEED), frames=1, shard_frames=1, episode_length=1, fov=FOV)
         _check_origin(self)
         frame_shape(self.observation_space)
         if wrong := [name for name in self.shards if not _SHARD.fullmatch(name)]:
@@ -95,6 +97,7 @@ class DatasetOrigin:
         seed: Of the collection.
         split: As in `DatasetSpec`.
         command: What makes the dataset again.
+        fov: As in `DatasetSpec`.
     """
 
     env_id: str
@@ -105,9 +108,10 @@ class DatasetOrigin:
     seed: int = 0
     split: Split = "train"
     command: str = ""
+    fov: float | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, seed=(0, MOST_SEED))
+        check_fields(self, seed=(0, MOST_SEED), fov=FOV)
         _check_origin(self)
 
 

@@ -18,7 +18,7 @@ from lssvwm_models.data.values import first_fault
 from lssvwm_models.utils.checks import shown
 
 SHARD_FRAMES: Final = 8192
-SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split")
+SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split", "fov")
 
 
 def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: DatasetOrigin) -> EpisodeDataset:

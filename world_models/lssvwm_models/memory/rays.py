@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lssvwm_models.memory.geometry import MOST_MOTIONS
-from lssvwm_models.utils.checks import check_fields, shown
+from lssvwm_models.utils.checks import FOV, check_fields, shown
 
 MOST_DEPTHS = 64
 
@@ -35,7 +35,7 @@ class FirstPersonView:
     depths: tuple[float, ...] = (0.35, 0.75, 1.25, 2.0, 3.0, 4.5)
 
     def __post_init__(self) -> None:
-        check_fields(self, fov=(1.0, 179.0), motions=(-64, 64), depths=(0.0, 1e3))
+        check_fields(self, fov=FOV, motions=(-64, 64), depths=(0.0, 1e3))
         if not 1 <= len(self.motions) <= MOST_MOTIONS:
             raise ValueError(f"motions={shown(self.motions)} must be 1 to {MOST_MOTIONS}")
         if not 1 <= len(self.depths) <= MOST_DEPTHS:

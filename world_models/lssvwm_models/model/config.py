@@ -175,6 +175,13 @@ class WorldModelConfig:
         return self.frame_size // self.patch
 
 
+def in_first_person(network: NetworkConfig) -> NetworkConfig:
+    """The same network for frames in first person: its second layer remembers views."""
+    blocks = (network.block_sizes[0], network.block_sizes[0], *network.block_sizes[2:])
+    maps = tuple(layer for layer in network.map_layers if layer != 1)
+    return replace(network, block_sizes=blocks, map_layers=maps, view_layers=(1,))
+
+
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
     """A config by the name of its network in `network.PRESETS`."""
     if name not in PRESETS:
