@@ -326,6 +326,12 @@ def test_collects_with_poses(tmp_path: Path) -> None:
     assert data.pose is not None and len(data.pose) >= 60
 
 
+def test_metadata_says_where_the_eye_is_and_how_much_it_sees() -> None:
+    env = make_real("FirstPerson/MiniGrid-ObjectRooms-v0")
+    assert env.metadata["fov"] == 90 and env.metadata["eye_behind"] == EYE_BEHIND
+    assert "fov" not in gym.make("MiniGrid-ObjectRooms-v0").metadata
+
+
 def test_other_worlds_are_refused() -> None:
     with pytest.raises(ValueError, match="expected a MiniGrid environment"):
         RaycastMiniGrid(gym.make("CartPole-v1"))
