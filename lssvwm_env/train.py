@@ -156,13 +156,13 @@ def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
     on_grid = dataset.pose_kind == "grid"
     if on_grid and dataset.tiles is not None:  # recorded in MiniGrid
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
-    elif on_grid and dataset.spec.fov is not None:
-        view = FirstPersonView(dataset.spec.fov, motions(dataset))
+    elif on_grid and dataset.spec.camera is not None:
+        view = FirstPersonView(dataset.spec.camera.fov, motions(dataset), dataset.spec.camera.ahead)
         network = in_first_person(network)
     elif dataset.pose_kind is not None:
         print(
             f"The poses of {dataset.folder} are not used: models know MiniGrid's view from above, and first person on "
-            f"a grid with a known field of view, but these are {'of another view' if on_grid else 'in the plane'}. "
+            f"a grid with a known camera, but these are {'of another view' if on_grid else 'in the plane'}. "
             "This one goes by what it sees, as if the camera stood still."
         )
     patch = max(1, frame[0] // GRID)

@@ -20,18 +20,21 @@ from typing import Any, Final, Literal
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from minigrid.minigrid_env import MiniGridEnv
 
 from lssvwm_env.datasets.recording import Recorded, record, with_common_facts
 from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
+from lssvwm_env.real.contract import name_of
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_env.utils.processes import CannotShare, in_processes
 from lssvwm_models.data import DatasetError, DatasetSpec, EpisodeDataset, read_spec, write_shard, write_spec
 from lssvwm_models.data.episodes import pose_kind, shard_header
-from lssvwm_models.data.spec import SPEC_FILE, shard_name
+from lssvwm_models.data.spec import SPEC_FILE, Camera, shard_name
 from lssvwm_models.data.splits import SPLITS, Split
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.files import lock_folder, write_atomic
+from lssvwm_models.utils.json_files import from_json
 from lssvwm_models.utils.progress import progress
 
 POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
@@ -265,15 +268,21 @@ def _describe(config: CollectConfig, player: Player | None) -> DatasetSpec:
         command=command("collect", config) if player is None else player.command,
         complete=False,
         shards=[shard_name(shard) for shard in range(-(-config.frames // config.shard_frames))],
-        fov=env.metadata.get("fov"),
+        camera=_camera(env),
     )
     env.close()
     return spec
 
 
+def _camera(env: gym.Env[Any, Any]) -> Camera | None:
+    """What the metadata of an environment say of its camera."""
+    said = env.metadata.get("camera")
+    return None if said is None else from_json(Camera, said, f"metadata['camera'] of {name_of(env)}")
+
+
 def policy_name(config: CollectConfig, env: gym.Env[Any, Any]) -> str:
     """Which of the `POLICIES` acts in an environment of `make_real`."""
-    return config.policy or ("wander" if isinstance(env, PixelMiniGrid) else "uniform")
+    return config.policy or ("wander" if isinstance(env.unwrapped, MiniGridEnv) else "uniform")
 
 
 def _simulated(env: PixelEnv | PixelMiniGrid) -> str | None:

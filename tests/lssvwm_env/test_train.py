@@ -22,6 +22,7 @@ from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.train import TrainConfig, card, model_config, train
 from lssvwm_models.data import DatasetOrigin, EpisodeDataset, write_dataset
+from lssvwm_models.data.spec import Camera
 from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
@@ -348,9 +349,10 @@ def test_poses_that_no_model_can_use_are_left_out_and_that_is_said(
 
 def test_in_first_person_memories_are_along_rays_and_of_views(dataset: EpisodeDataset, tmp_path: Path) -> None:
     episodes = [replace(e, tiles=None) for e in dataset.episodes()]
-    seen = write_dataset(tmp_path, episodes, DatasetOrigin("Eye-v0", dataset.spec.action_space, fov=75.0))
+    origin = DatasetOrigin("Eye-v0", dataset.spec.action_space, camera=Camera(75.0, -0.4))
+    seen = write_dataset(tmp_path, episodes, origin)
     tiny = model_config(seen, "tiny")
-    assert isinstance(tiny.view, FirstPersonView) and tiny.view.fov == 75.0
+    assert isinstance(tiny.view, FirstPersonView) and (tiny.view.fov, tiny.view.ahead) == (75.0, -0.4)
     network = tiny.network
     assert (network.block_sizes, network.map_layers, network.view_layers) == ((4, 4, 4, 4), (0, 2), (1,))
     for size in ("debug", "micro", "tiny", "small"):

@@ -48,7 +48,7 @@ class MemoryMazeEnv(gym.Env[NDArray[np.uint8], np.int64]):
         gymnasium.error.DependencyNotInstalled: If the extra or OpenGL is missing.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4, "fov": 80.0}  # noqa: RUF012  (so is Gymnasium's)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4, "camera": {"fov": 80.0, "ahead": 0.075}}  # noqa: RUF012  (so is Gymnasium's)
     ACTIONS: Final = ("noop", "forward", "left", "right", "forward_left", "forward_right")
 
     def __init__(self, size: int = 9, render_mode: str | None = None) -> None:

@@ -228,7 +228,7 @@ class RaycastMiniGrid(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.R
     - `info["cells"]`, uint8 (H, W, 4): the cells in sight, see `Sight`; walls with their colours.
     - `info["carried"]`, uint8 (3,): the code of what the agent carries, that of an empty cell (1, 0, 0) for nothing.
 
-    `metadata` has the field of view in degrees, "fov", and how far the eye is behind, "eye_behind".
+    `metadata["camera"]` has the field of view and where the eye is, as `lssvwm_models.data.spec.Camera`.
 
     Args:
         env: A MiniGrid environment. What it observes by itself is ignored.
@@ -243,7 +243,7 @@ class RaycastMiniGrid(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.R
         if not isinstance(env.unwrapped, MiniGridEnv):
             raise ValueError(f"RaycastMiniGrid got {env}, expected a MiniGrid environment.")
         self.observation_space = gym.spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
-        self.metadata = env.metadata | {"fov": FIELD_OF_VIEW, "eye_behind": EYE_BEHIND}
+        self.metadata = env.metadata | {"camera": {"fov": FIELD_OF_VIEW, "ahead": -EYE_BEHIND}}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

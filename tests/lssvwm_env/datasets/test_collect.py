@@ -22,6 +22,7 @@ from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_models.data import DatasetError, EpisodeDataset
 from lssvwm_models.data.segments import segments
+from lssvwm_models.data.spec import Camera
 
 ARRAYS = ("obs", "act", "rew", "terminated", "truncated", "is_first", "pose", "tiles", "episode_seed")
 
@@ -339,7 +340,7 @@ class Nested(Block):
 class Roams(Block):
     """Turns by a tenth of a radian with every step, and says where it is."""
 
-    metadata = Block.metadata | {"fov": 75}
+    metadata = Block.metadata | {"camera": {"fov": 75}}
     turn = 0.1
 
     def info(self):
@@ -396,7 +397,8 @@ def test_a_pose_that_says_what_it_is_is_recorded(tmp_path: Path, caplog: pytest.
 
 def test_a_pose_in_the_plane_is_recorded_and_of_which_kind_it_is(tmp_path: Path) -> None:
     data = collected("Roams", tmp_path)
-    assert data.pose.dtype == np.float32 and data.pose_kind == data.spec.pose == "plane" and data.spec.fov == 75
+    assert data.pose.dtype == np.float32 and data.pose_kind == data.spec.pose == "plane"
+    assert data.spec.camera == Camera(75.0)
     np.testing.assert_allclose(data.pose[:3], [[0, -1.5, 0], [1 / 3, -1.5, 0.1], [2 / 3, -1.5, 0.2]], rtol=1e-6)
     batch = segments(data, data.episode_starts[:2] + 1, 3)
     far = np.cos(0.1) / 3, -np.sin(0.1) / 3  # where the second frame of an episode is seen from the first
@@ -542,3 +544,21 @@ def test_environments_of_a_program_without_file_and_main_guard_are_collected_by_
     first, second = done.stderr.splitlines()
     assert first.startswith(f"AtHome-v0 {said}: ValueError: ") and "is not at home" in first
     assert second.startswith(f"Locked-v0 {said}: TypeError: cannot pickle")
+
+
+class NoCamera(Block):
+    metadata = Block.metadata | {"camera": {"fov": 200.0}}
+
+
+gym.register("NoCamera-v0", entry_point=NoCamera)
+
+
+def test_a_camera_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"metadata\['camera'\] of NoCamera-v0: fov=200.0 must be"):
+        collected("NoCamera", tmp_path)
+
+
+def test_minigrid_in_first_person_is_wandered_through_and_its_camera_is_known(tmp_path: Path) -> None:
+    data = collect(CollectConfig("FirstPerson/MiniGrid-DoorKey-6x6-v0", tmp_path, 30, workers=1, episode_length=20))
+    assert data.spec.policy == "wander" and data.spec.camera == Camera(90.0, -0.4)
+    assert data.pose_kind == "grid" and data.tiles is None

@@ -32,6 +32,14 @@ def test_places_lie_along_the_rays_of_the_columns():
     torch.testing.assert_close(seen.gazes, torch.tensor([[[10, 20, math.pi / 2]]]))
 
 
+def test_rays_begin_where_the_camera_is():
+    behind = FirstPersonView(90.0, VIEW.motions, ahead=-0.5, depths=VIEW.depths)
+    for heading, back in enumerate([(-0.5, 0), (0, -0.5), (0.5, 0), (0, 0.5)]):
+        pose = torch.tensor([3, 4, heading])
+        for one, other in zip(sight(pose, behind, 4, 2), sight(pose, VIEW, 4, 2), strict=True):
+            torch.testing.assert_close((one - other)[..., :2], torch.tensor(back).expand_as(one[..., :2]).float())
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.integers(0, 3)).map(torch.tensor))
 def test_a_pose_on_a_grid_is_one_of_those_in_the_plane(pose):

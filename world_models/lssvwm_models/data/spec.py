@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from lssvwm_models.data.spaces import action_bounds, frame_shape
 from lssvwm_models.data.splits import Split
-from lssvwm_models.utils.checks import FOV, check_fields, shown
+from lssvwm_models.utils.checks import AHEAD, FOV, check_fields, shown
 from lssvwm_models.utils.json_files import from_json, parse_json, read_json, to_json, write_json
 
 PoseKind = Literal["grid", "plane"]
@@ -23,6 +23,22 @@ _SHARD: Final = re.compile(r"shard-[0-9]{5,}\.npz")
 
 class DatasetError(ValueError):
     """A dataset folder that is incomplete, damaged or of another kind than asked for."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A level camera that sees in first person, and moves with the pose.
+
+    Attributes:
+        fov: Horizontal field of view, in degrees.
+        ahead: How far it is ahead of the pose, in the unit of x and y; behind, if it is negative.
+    """
+
+    fov: float
+    ahead: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, fov=FOV, ahead=AHEAD)
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class DatasetSpec:
         shards: File names of the shards, in order, as `shard_name` makes them.
         pose: Where the recorded poses are: on a "grid", in whole cells and quarter turns, or anywhere in the "plane".
             None: there are none, or the shards alone tell, as those of older datasets and of incomplete ones do.
-        fov: Horizontal field of view, in degrees, of frames in first person. None: they are not, or nobody knows.
+        camera: Of frames in first person. None: they are not, or nobody knows.
 
     Raises:
         ValueError: If a field is of another type, or is no such thing.
@@ -68,10 +84,10 @@ class DatasetSpec:
     complete: bool
     shards: list[str]
     pose: PoseKind | None = None
-    fov: float | None = None
+    camera: Camera | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, seed=(0, MOST_SEED), frames=1, shard_frames=1, episode_length=1, fov=FOV)
+        check_fields(self, seed=(0, MOST_SEED), frames=1, shard_frames=1, episode_length=1)
         _check_origin(self)
         frame_shape(self.observation_space)
         if wrong := [name for name in self.shards if not _SHARD.fullmatch(name)]:
@@ -97,7 +113,7 @@ class DatasetOrigin:
         seed: Of the collection.
         split: As in `DatasetSpec`.
         command: What makes the dataset again.
-        fov: As in `DatasetSpec`.
+        camera: As in `DatasetSpec`.
     """
 
     env_id: str
@@ -108,10 +124,10 @@ class DatasetOrigin:
     seed: int = 0
     split: Split = "train"
     command: str = ""
-    fov: float | None = None
+    camera: Camera | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, seed=(0, MOST_SEED), fov=FOV)
+        check_fields(self, seed=(0, MOST_SEED))
         _check_origin(self)
 
 

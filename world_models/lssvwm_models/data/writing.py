@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from lssvwm_models.data.values import first_fault
 from lssvwm_models.utils.checks import shown
 
 SHARD_FRAMES: Final = 8192
-SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split", "fov")
+SHARED: Final = ("env_id", "env_kwargs", "observation_space", "action_space", "preprocessing", "split", "camera")
 
 
 def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: DatasetOrigin) -> EpisodeDataset:
@@ -57,7 +57,7 @@ def write_dataset(folder: str | Path, episodes: Iterable[Episode], origin: Datas
             complete=True,
             shards=shards,
             pose=pose_kind(shard_header(new / shards[0])),
-            **asdict(origin),
+            **vars(origin),
         )
         write_spec(new, spec)
         if folder.exists():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lssvwm_models.memory.geometry import MOST_MOTIONS
-from lssvwm_models.utils.checks import FOV, check_fields, shown
+from lssvwm_models.utils.checks import AHEAD, FOV, check_fields, shown
 
 MOST_DEPTHS = 64
 
@@ -26,16 +26,18 @@ class FirstPersonView:
     Attributes:
         fov: horizontal field of view, in degrees.
         motions: every ego motion one action can cause, as in `EgoView`.
+        ahead: how far the camera is ahead of the pose, in cells; behind, if it is negative.
         depths: distances along a ray, in cells, at which what a patch shows may be. Near ones are closer together: what
             is near is large.
     """
 
     fov: float
     motions: tuple[tuple[int, int, int], ...]
+    ahead: float = 0.0
     depths: tuple[float, ...] = (0.35, 0.75, 1.25, 2.0, 3.0, 4.5)
 
     def __post_init__(self) -> None:
-        check_fields(self, fov=FOV, motions=(-64, 64), depths=(0.0, 1e3))
+        check_fields(self, fov=FOV, ahead=AHEAD, motions=(-64, 64), depths=(0.0, 1e3))
         if not 1 <= len(self.motions) <= MOST_MOTIONS:
             raise ValueError(f"motions={shown(self.motions)} must be 1 to {MOST_MOTIONS}")
         if not 1 <= len(self.depths) <= MOST_DEPTHS:
@@ -67,7 +69,8 @@ class Sight(NamedTuple):
 
 def sight(pose: Tensor, view: FirstPersonView, grid: int, side: int) -> Sight:
     """What frames seen from poses (..., 3) are of; `grid` columns of patches make `side` columns of tokens."""
-    eye, angle = in_plane(pose)
+    place, angle = in_plane(pose)
+    eye = place + view.ahead * torch.stack([angle.cos(), angle.sin()], -1)
     rays = angle[..., None] + view.directions(grid).to(pose.device)  # (..., G)
     ahead = torch.stack([rays.cos(), rays.sin()], -1)
     depths = torch.tensor(view.depths, dtype=torch.float32, device=pose.device)

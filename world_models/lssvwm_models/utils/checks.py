@@ -12,7 +12,8 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 MOST: Final = 10**12  # of whatever number has no smaller bound: products of a few stay within 64 bits
 SHARE: Final = (0, 1)
-FOV: Final = (1.0, 179.0)  # a field of view, in degrees
+FOV: Final = (1.0, 179.0)  # degrees that a camera sees
+AHEAD: Final = (-1e3, 1e3)  # of a pose, where its camera is
 
 Bounds = float | tuple[float, float]
 

@@ -328,8 +328,8 @@ def test_collects_with_poses(tmp_path: Path) -> None:
 
 def test_metadata_says_where_the_eye_is_and_how_much_it_sees() -> None:
     env = make_real("FirstPerson/MiniGrid-ObjectRooms-v0")
-    assert env.metadata["fov"] == 90 and env.metadata["eye_behind"] == EYE_BEHIND
-    assert "fov" not in gym.make("MiniGrid-ObjectRooms-v0").metadata
+    assert env.metadata["camera"] == {"fov": 90, "ahead": -EYE_BEHIND}
+    assert "camera" not in gym.make("MiniGrid-ObjectRooms-v0").metadata
 
 
 def test_other_worlds_are_refused() -> None:
