@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -13,6 +14,7 @@ from lssvwm_env.envs.arguments import as_actions
 from lssvwm_env.envs.core import SimulatorCore
 from lssvwm_env.envs.observations import ObservationKind, as_arrays, observation, observation_space
 from lssvwm_env.simulator.simulator import Simulator, open_simulator
+from lssvwm_models.utils.checks import MOST, shown
 
 
 class MemoryFeatures(gym.Wrapper[Any, Any, Any, Any]):
@@ -82,7 +84,7 @@ class UncertaintyGuard(gym.Wrapper[Any, Any, Any, Any]):
         penalty: Reward lost per unit of uncertainty.
 
     Raises:
-        ValueError: If `env` does not measure its uncertainty.
+        ValueError: If `env` does not measure its uncertainty, or a number is none that it can be.
     """
 
     def __init__(self, env: gym.Env[Any, Any], limit: float | None = None, penalty: float = 0.0) -> None:
@@ -90,6 +92,10 @@ class UncertaintyGuard(gym.Wrapper[Any, Any, Any, Any]):
         core = getattr(env.unwrapped, "core", None)
         if not getattr(core, "uncertainty_samples", 0):
             raise ValueError(f"{env} does not measure its uncertainty; make it with uncertainty_samples=4")
+        for name, number in (("limit", limit), ("penalty", penalty)):
+            sound = isinstance(number, Real) and not isinstance(number, bool) and 0 <= number <= MOST
+            if number is not None and not sound:
+                raise ValueError(f"{name}={shown(number)} must be a number of at least 0")
         self.limit = limit
         self.penalty = penalty
 

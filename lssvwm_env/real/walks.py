@@ -15,7 +15,7 @@ from minigrid.envs.memory import MemoryEnv
 from minigrid.minigrid_env import MiniGridEnv
 
 from lssvwm_env.real.object_rooms import Cell, neighbours
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_counts
 
 _SPIN: Final = [Actions.right] * 4
 _REVERSED: Final = {Actions.left: Actions.right, Actions.right: Actions.left, Actions.forward: Actions.forward}
@@ -37,7 +37,7 @@ class OutAndBack:
     n: int
 
     def __post_init__(self) -> None:
-        check_at_least(self, n=1)
+        check_counts(self, n=1)
 
     @property
     def context(self) -> int:

@@ -11,7 +11,7 @@ from lssvwm_agents.planning.protocols import BudgetTracker, PlanRequest, PlanRes
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_models.execution.noise import fold, frame_noise
 from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_counts
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FollowPolicy:
 
     def __post_init__(self) -> None:
         check_discount(self.gamma)
-        check_at_least(self, dreams=1)
+        check_counts(self, dreams=1)
 
     @torch.no_grad()
     def plan(self, request: PlanRequest) -> PlanResult:

@@ -17,7 +17,7 @@ import torch
 from lssvwm_agents.planning.protocols import BudgetTracker, PlanRequest, PlanResult, SearchSettings
 from lssvwm_agents.planning.search_graph import Edge, Node, SearchGraph, expand
 from lssvwm_models.execution.noise import fold
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_counts
 
 
 class SearchTree(SearchGraph):
@@ -110,7 +110,7 @@ class MCTS(SearchSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, num_leaves=1)
+        check_counts(self, num_leaves=1)
         if self.exploration <= 0:
             raise ValueError(f"exploration is {self.exploration}; expected more than 0")
 

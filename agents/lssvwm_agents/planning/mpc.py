@@ -16,7 +16,7 @@ from lssvwm_agents.planning.protocols import Budget, Imaginer, Planner, PlanRequ
 from lssvwm_models.data.segments import to_uint8
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.memory.state import WorldModelState
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_counts
 
 FrameArray = NDArray[np.uint8]  # (..., H, W, C)
 
@@ -95,7 +95,7 @@ class MPCAgent:
         self.budget = budget
         self.seed = seed
         self.replan_every = replan_every
-        check_at_least(self, replan_every=1, horizon=1)
+        check_counts(self, replan_every=1, horizon=1)
 
     def predict(
         self,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.prediction import Prediction
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_counts
 
 ValueFunction = Callable[[Tensor], Tensor]
 """The expected return (N,) from where features (N, F) were seen."""
@@ -110,7 +110,7 @@ class PlanRequest:
     warm_start: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(self, horizon=1)
+        check_counts(self, horizon=1)
         B = self.state.batch_size
         if self.keys.shape != (B,):
             raise ValueError(f"keys has shape {tuple(self.keys.shape)}; expected ({B},), one for each world of state")

@@ -18,7 +18,7 @@ from lssvwm_agents.planning.protocols import (
     imagined_returns,
 )
 from lssvwm_models.execution.noise import fold
-from lssvwm_models.utils.checks import check_at_least
+from lssvwm_models.utils.checks import check_counts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RandomShooting(SearchSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, num_samples=1)
+        check_counts(self, num_samples=1)
 
     def plan(self, request: PlanRequest) -> PlanResult:
         """See `Planner.plan`."""

@@ -114,6 +114,10 @@ def test_the_guard_truncates_and_takes_back_rewards(toy_simulator: Simulator):
         step = UncertaintyGuard(env, limit, penalty=3.0).step(1)
         assert step[1] == pytest.approx(reward - 3 * info["uncertainty"], rel=1e-4)
         assert (step[3], truncated, step[4]) == (ends, False, info)
+    for wrong in (-0.1, float("nan"), True, "0.5", float("inf")):
+        for name in ("limit", "penalty"):
+            with pytest.raises(ValueError, match=f"{name}=.* must be a number of at least 0"):
+                UncertaintyGuard(env, **{name: wrong})
     with pytest.raises(ValueError, match="make it with uncertainty_samples=4"):
         UncertaintyGuard(gym.wrappers.TimeLimit(LSSVWMEnv(toy_simulator), 3))
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from lssvwm_models.utils.checks import MOST, SHARE, check_at_least, check_fields
+from lssvwm_models.utils.checks import MOST, SHARE, check_counts, check_fields
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,10 @@ def test_what_cannot_be_is_named_with_its_value_and_what_was_expected(name: str,
 
 
 def test_attributes_that_are_no_fields_have_bounds_too() -> None:
-    check_at_least(SimpleNamespace(steps=1, lr=0.0, context=None), steps=1, lr=0, context=1)
-    for value in (0, -1, 0.999, float("nan")):
+    check_counts(SimpleNamespace(steps=1, layers=np.int64(0), context=None), steps=1, layers=0, context=1)
+    for value in (0, -1):
         with pytest.raises(ValueError, match=f"^second={value} must be at least 1$"):
-            check_at_least(SimpleNamespace(first=1, second=value), first=1, second=1)
+            check_counts(SimpleNamespace(first=1, second=value), first=1, second=1)
+    for value in (True, 1.0, float("nan"), "1", np.True_, np.float32(2)):
+        with pytest.raises(ValueError, match=r"^second=.* must be an integer, at least 1$"):
+            check_counts(SimpleNamespace(first=1, second=value), first=1, second=1)

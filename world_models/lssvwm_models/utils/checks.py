@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import operator
 import sys
 import types
 from collections.abc import Iterator
@@ -41,20 +41,23 @@ def check_fields(settings: Any, **bounds: Bounds) -> None:
             _check_bounds(f"{field.name}={shown(value)}", number, bounds.get(field.name, 0))
 
 
-def check_at_least(settings: object, **least: float) -> None:
-    """Refuse attributes that are below their bounds, or no numbers; those that are None are not asked for.
+def check_counts(settings: object, **least: int) -> None:
+    """Refuse attributes that are no integers, or below their bounds; those that are None are not asked for.
 
     Args:
         settings: Anything with these attributes.
         least: The bound of each, by name.
 
     Raises:
-        ValueError: Naming the first that is too small, its value and its bound.
+        ValueError: If one is wrong; names the first, its value and what was expected.
     """
     for name, bound in least.items():
         value = getattr(settings, name)
-        if value is not None:
-            _check_bounds(f"{name}={value!r}", value, (bound, math.inf))
+        if value is None:
+            continue
+        if not is_integer(value):
+            raise ValueError(f"{name}={shown(value)} must be an integer, at least {bound}")
+        _check_bounds(f"{name}={value!r}", value, bound)
 
 
 def _check_bounds(what: str, number: float, bounds: Bounds) -> None:
@@ -97,6 +100,15 @@ def of_type(hint: Any, value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Whether a value is an integer or a float; Python counts True and False among integers, which we do not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer, NumPy's included; no bool is."""
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
 
 
 def _numbers(hint: Any, value: Any) -> Iterator[float]:
