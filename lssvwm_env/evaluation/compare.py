@@ -68,6 +68,8 @@ _LABELS: Final = {
     "reward_f1": "reward (F1)",
     "termination_f1": "termination (F1)",
     "psnr": "PSNR, dB",
+    "psnr_revisited": "  where the eye was before",
+    "psnr_new": "  where it was not",
 }
 
 
@@ -183,6 +185,11 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
         f"Dream: {report['horizon']} frames on its own after {report['context']}",
         "real ones, along the recorded actions. Still: the last real frame shown on and on. Brackets: 95 %",
         "intervals over episodes.",
+        *(
+            ["Nearest: the real frame from the nearest pose. Mean: of the real ones."]
+            if "nearest_dream" in report
+            else []
+        ),
         "",
         f"| | {' | '.join(_columns(report).values())} |",
         f"|---|{'---|' * len(_columns(report))}",
@@ -194,19 +201,22 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
 
 
 def _columns(report: dict[str, Any]) -> dict[str, str]:
-    return {
+    columns = {
         "next_frame": "next frame",
         "dream": "dream",
         "dream_last_frame": "its end",
         "copy_dream": "still",
+        "nearest_dream": "nearest",
+        "mean_dream": "mean",
     }
+    return {name: label for name, label in columns.items() if name in report}
 
 
 def _rows(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
     return [
         [label, *(_cell(report[c], key, interval=interval and c in ("next_frame", "dream")) for c in _columns(report))]
         for key, label in _LABELS.items()
-        if key in report["next_frame"]
+        if any(key in report[c] for c in _columns(report))
     ]
 
 
@@ -314,8 +324,9 @@ def _cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str
     estimate = estimates.get(key)  # a control estimates no poses
     if estimate is None or estimate["value"] is None:
         return "-"
-    write = "{:.1f}".format if key == "psnr" else _percent
-    unit = "" if key == "psnr" else " %"
+    in_db = key.startswith("psnr")
+    write = "{:.1f}".format if in_db else _percent
+    unit = "" if in_db else " %"
     value, low, high = (write(estimate[bound]) for bound in ("value", "low", "high"))
     return f"{value}{unit} [{low}, {high}] n={estimate['n']}" if interval else f"{value}{unit}"
 

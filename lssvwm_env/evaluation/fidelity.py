@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lssvwm_env.evaluation.revisits import NEVER, Revisits, revisits
 from lssvwm_env.real.minigrid import VIEW, TilePalette, tile_palette, world_cells
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import Openings, episode_lengths, openings
@@ -31,7 +32,6 @@ from lssvwm_models.model.world_model import WorldModel
 
 RECENT: Final = 8  # frames; what "seen recently" means
 AGES: Final = ("1_1", "2_8", "9_32", "33_128", "129_512", "513_up")  # frames since a place was last in sight
-NEVER: Final = -1
 
 
 def last_seen(pose: NDArray[Any], visible: NDArray[np.bool_], until: int | None = None) -> NDArray[np.int64]:
@@ -170,10 +170,14 @@ def measure(
         real frame), each with an estimate `{"value", "low", "high", "n"}` per name: `psnr` in dB, `reward_...` and
         `termination_...` `precision`, `recall` and `f1`; of models with a view `motions`, `motions_unusual` and `way`;
         and on MiniGrid the names of `tile_report`; `dream_per_step`, the value at each dreamt frame per name; and
-        `notes` in words.
+        `notes` in words. Of frames in first person with poses also `psnr_revisited`, `psnr_new` and
+        `psnr_age_9_32` and so on, of dreamt frames by their poses (see `revisits`), and two more controls:
+        `nearest_dream`, which copies the frame of the context with the nearest pose, and `mean_dream`, the mean of the
+        context.
     """
     context = max(1, min(context, int(np.median(episode_lengths(dataset))) // 3))
     real = openings(dataset, sequences, context + horizon, longer_than=context, seed=seed)
+    seen = None if real.pose is None or dataset.spec.camera is None else revisits(real.pose, context)
     if dataset.pose_kind == "plane":
         real = replace(real, pose=None)  # what is counted by cells and motions is of a grid
     keys = fold(torch.arange(len(real), device=model.device), seed)
@@ -191,11 +195,11 @@ def measure(
     before = np.concatenate([real.obs[:, context - 1 : context], dreamt.obs[:, :-1]], 1)
     one_ahead = _scores(real, 1, following, next_age, threshold)
     one_ahead |= _odometry_scores(model, real, 1, real.obs[:, :-1])
-    open_loop = _scores(real, context, dreamt, dream_age, threshold)
+    open_loop = _scores(real, context, dreamt, dream_age, threshold, seen)
     open_loop |= _odometry_scores(model, real, context, before)
     copied_ahead = _scores(real, 1, _still(real.obs[:, :-1]), next_age, threshold)
     frozen = _still(np.repeat(real.obs[:, context - 1 : context], horizon, 1))
-    copied_on = _scores(real, context, frozen, dream_age, threshold)
+    copied_on = _scores(real, context, frozen, dream_age, threshold, seen)
 
     dreamed = real.valid[:, context:]
     last = dreamed & (np.arange(horizon) == dreamed.sum(1, keepdims=True) - 1)
@@ -215,18 +219,40 @@ def measure(
         "dream_per_step": {name: tally.per_frame() for name, tally in open_loop.items()},
         "copy_next_frame": estimates(copied_ahead),
         "copy_dream": estimates(copied_on),
+        **_camera_controls(real, context, seen, threshold),
         "notes": _notes(one_ahead, context, int(dreamed.sum(1).min()), horizon),
     }
     return Fidelity(real, context, dreamt, report)
 
 
+def _camera_controls(real: Openings, context: int, seen: Revisits | None, threshold: float) -> dict[str, Any]:
+    """What who only copies would get, where frames have poses in first person."""
+    if seen is None:
+        return {}
+    horizon = seen.age.shape[1]
+    nearest = real.obs[np.arange(len(real))[:, None], seen.nearest]
+    mean = real.obs[:, :context].mean(1, keepdims=True).round().astype(np.uint8)
+    copies = {"nearest_dream": nearest, "mean_dream": mean.repeat(horizon, 1)}
+    return {name: estimates(_scores(real, context, _still(obs), None, threshold, seen)) for name, obs in copies.items()}
+
+
 def _scores(
-    real: Openings, first: int, imagined: Dream, age: NDArray[np.int64] | None, threshold: float
+    real: Openings,
+    first: int,
+    imagined: Dream,
+    age: NDArray[np.int64] | None,
+    threshold: float,
+    seen: Revisits | None = None,
 ) -> dict[str, Tally]:
     """Compare imagined frames with the real ones from frame `first` on."""
     frames = slice(first, first + imagined.obs.shape[1])
     valid = real.valid[:, frames]
-    tallies = {"psnr": Tally.of(psnr(imagined.obs, real.obs[:, frames]), valid)}
+    quality = psnr(imagined.obs, real.obs[:, frames])
+    tallies = {"psnr": Tally.of(quality, valid)}
+    if seen is not None:
+        spans = {f"age_{span}": _within(seen.age, span) for span in AGES}
+        for name, chosen in {"revisited": seen.revisited, "new": ~seen.revisited, **spans}.items():
+            tallies[f"psnr_{name}"] = Tally.of(quality, valid & chosen)
     events = {
         "reward": (np.abs(imagined.rew) > threshold, np.abs(real.rew[:, frames]) > threshold),
         "termination": (imagined.term_prob > 0.5, real.terminated[:, frames]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.evaluation.fidelity import last_seen, legal_distance, measure, tile_report
+from lssvwm_env.evaluation.revisits import revisits
 from lssvwm_env.real import tile_palette, world_cells
-from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data import DatasetOrigin, EpisodeDataset, write_dataset
 from lssvwm_models.data.openings import Openings, openings
 from lssvwm_models.data.segments import to_frames
 from lssvwm_models.evaluation.tally import Tally
@@ -219,3 +221,35 @@ def test_without_tiles_only_frames_and_events_are_judged(rooms: EpisodeDataset, 
     report = measure(model, dataset, sequences=2, context=4, horizon=4).report
     assert report["next_frame"]["psnr"]["value"] == 60
     assert not any("tiles" in name or "objects" in name for name in report["next_frame"])
+
+
+def test_in_first_person_frames_count_by_whether_the_eye_was_there_before(
+    rooms: EpisodeDataset, tmp_path: Path
+) -> None:
+    config = CollectConfig("FirstPerson/MiniGrid-MemoryS9-v0", tmp_path / "eye", 240, episode_length=60, workers=1)
+    eye = collect(config)
+    recorded = openings(eye, 4, 40, longer_than=10)
+    perfect = measure(Player(recorded), eye, sequences=4, context=10, horizon=30)
+    copying = measure(Player(recorded, copies=True), eye, sequences=4, context=10, horizon=30)
+    seen = revisits(perfect.real.pose, perfect.context)
+    valid = perfect.real.valid[:, perfect.context :]
+    for name, chosen in {"revisited": seen.revisited, "new": ~seen.revisited}.items():
+        shown = perfect.report["dream"][f"psnr_{name}"]
+        assert shown["n"] == (valid & chosen).sum() > 0 and shown["value"] == 60
+        assert copying.report["dream"][f"psnr_{name}"] == copying.report["copy_dream"][f"psnr_{name}"]
+    nearest = perfect.report["nearest_dream"]
+    assert nearest["psnr_revisited"]["value"] == 60  # on a grid, the same pose shows the same, as nothing moves
+    assert nearest["psnr_new"]["value"] < 25 and perfect.report["mean_dream"]["psnr"]["value"] < 25
+    ages = [v["n"] for k, v in perfect.report["dream"].items() if k.startswith("psnr_age_")]
+    assert sum(ages) == (valid & seen.revisited).sum()
+    assert "nearest_dream" not in measure(Player(openings(rooms, 4, 50)), rooms, context=30, horizon=20).report
+
+
+def test_poses_in_the_plane_count_too(tmp_path: Path) -> None:
+    config = CollectConfig("FirstPerson/MiniGrid-MemoryS9-v0", tmp_path / "eye", 120, episode_length=60, workers=1)
+    eye = collect(config)
+    episodes = [replace(e, pose=(e.pose * (1, 1, np.pi / 2)).astype(np.float32)) for e in eye.episodes()]
+    origin = DatasetOrigin(eye.spec.env_id, eye.spec.action_space, camera=eye.spec.camera)
+    plane = write_dataset(tmp_path / "plane", episodes, origin)
+    one, other = (measure(Player(openings(x, 2, 50)), x, sequences=2, context=30, horizon=20) for x in (eye, plane))
+    assert one.report["nearest_dream"] == other.report["nearest_dream"]
