@@ -26,10 +26,9 @@ lssvwm train --dataset data/object-rooms-long --out runs/object-rooms-14 --steps
     --seed 2 --threads 1
 
 # Ask what it remembers: 12, 7 and 10 minutes with 1 thread. Records of this size are gzipped.
-lssvwm eval memory --simulator LSSVWM/ObjectRooms-v0 --out benchmarks/records/ObjectRooms-v0 --sequences 32 \
-    --bf16
+lssvwm eval memory --simulator LSSVWM/ObjectRooms-v0 --out benchmarks/records/ObjectRooms-v0 --sequences 32
 lssvwm eval memory --simulator LSSVWM/ObjectRooms-v0 --out benchmarks/records/ObjectRooms-wander \
-    --sequences 128 --walks --continuation --questions 0 --batch 16 --bf16
+    --sequences 128 --walks --continuation --questions 0 --batch 16
 lssvwm eval memory --simulator LSSVWM/ObjectRooms-v0 --out benchmarks/records/ObjectRooms-poses --sequences 32 \
-    --walks --pose-given --questions 0 --bf16
+    --walks --pose-given --questions 0
 python benchmarks/records_io.py benchmarks/records/ObjectRooms-*/memory.json
