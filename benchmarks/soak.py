@@ -52,7 +52,7 @@ class Args:
         lines: Printed in all.
         threads: CPU threads.
         seed: Of the dreams and of the actions.
-        out: The record; None: `benchmarks/records/soak-NAME.json`.
+        out: The record; None: `benchmarks/records/soak-NAME.json.gz`.
     """
 
     simulator: str = "LSSVWM/MiniGrid-MemoryS9-v0"
@@ -163,7 +163,7 @@ def main(args: Args) -> int:
     lines = soak(args)
     found = verdict(lines)
     print(found)
-    out = args.out or RECORDS / f"soak-{Path(args.simulator).name}.json"
+    out = args.out or RECORDS / f"soak-{Path(args.simulator).name}.json.gz"
     settings = {key: value for key, value in asdict(args).items() if key != "out"}
     records_io.write(out, settings | {"hardware": hardware("cpu")} | found | {"lines": lines})
     return int(not found["passed"])
