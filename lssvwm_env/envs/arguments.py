@@ -60,7 +60,8 @@ def as_file(value: Any, name: str) -> Path:
 
 
 def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[Any]:
-    """Numbers, or frames, as an array that torch takes: views that are flipped or byte-swapped are copied.
+    """Numbers, or frames, as an array that torch takes: those that are flipped, byte-swapped or long doubles are
+    copied.
 
     Raises:
         ValueError: Naming the argument, if there are no numbers.
@@ -73,7 +74,8 @@ def as_array(values: ArrayLike | Tensor, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} is {shown(values)}; expected numbers")
     if array.dtype.kind != "b" and _holds_bools(values):  # among numbers, numpy takes them for 0 and 1
         raise ValueError(f"{name} is {shown(values)}; expected numbers, which True and False are not")
-    return np.require(array, array.dtype.newbyteorder("="), "C")
+    size = min(array.dtype.itemsize, 16 if array.dtype.kind == "c" else 8)  # of numpy's many names of a type, torch's
+    return np.require(array, np.dtype(f"{array.dtype.kind}{size}"), "C")
 
 
 def _holds_bools(values: Any) -> bool:
