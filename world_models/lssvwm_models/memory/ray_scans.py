@@ -56,24 +56,6 @@ class RayMap(PlaceMap):
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("back", order.argsort(), persistent=False)
 
-    def forward(self, x: Tensor, frames: FrameContext, state: Tensor) -> Scanned:
-        """Read the map (B, 1, H, P, N) with tokens x (B, T, S, n, d), and let stream 0 write it."""
-        z, value, dt = self.in_proj(x).unflatten(-1, (self.parts, -1)).flatten(3, 4).split(self.split, -1)
-        value = self.by_head(value)  # (B, T, S, M, H, P), M patches
-        state = state.squeeze(1)
-        around = None
-        if frames.writes:
-            keys = self._keys(x[:, :, 0], frames)
-            y, around, state = self._write_along(value[:, :, 0], dt[:, :, 0], keys, frames, state)
-        elif frames.reads is not None:
-            y = frames.reads
-        else:
-            y = self._seen(read_once(self._codes("C", "patch", frames, x.dtype), state))
-        reads = y
-        if frames.channels is not None:
-            y = y * first_channels(frames.channels, self.headdim)[:, None, None, None]
-        return Scanned(self.finished(y.unsqueeze(2), value, z), state.unsqueeze(1), around, reads)
-
     def _keys(self, x: Tensor, frames: FrameContext) -> Tensor:
         """What patches of tokens x (B, T, n, d) are written by, (B, T, M, N): the codes of places, by their shares."""
         shares = self.at_depth(x).unflatten(-1, (self.parts, self.depths)).flatten(2, 3)  # (B, T, M, K)
@@ -81,23 +63,8 @@ class RayMap(PlaceMap):
         codes = self._codes("B", "patch", frames, x.dtype).unflatten(2, (self.grid, self.depths))
         return (shares @ codes).flatten(2, 3)[:, :, self.back]  # (B, T, G, rows, K) (B, T, G, K, N)
 
-    def _write_along(
-        self, value: Tensor, dt: Tensor, keys: Tensor, frames: FrameContext, state: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Write values (B, T, M, H, P); returns what patches and surroundings show of the map before, and the map."""
-        queries = [] if frames.reads is not None else [self._codes("C", "patch", frames, keys.dtype)]
-        places = sum(q.shape[2] for q in queries)
-        if self.look is not None and frames.around is not None:
-            queries.append(self._codes("look", "around", frames, keys.dtype))
-        reads = torch.cat(queries, 2) if queries else keys[:, :, :0]
-        steps = self.step_sizes(dt)
-        y, state = frame_scan(reads, value, steps, -self.A_log.exp(), keys, state, frames.is_first, frames.fade)
-        around = y[:, :, places:].flatten(-2) if y.shape[2] > places else None
-        seen = self._seen(y[:, :, :places]) if frames.reads is None else frames.reads
-        return seen, around, state
-
     def _seen(self, y: Tensor) -> Tensor:
-        """What patches see, (B, T, M, H, P), of what is at the places of their columns, (B, T, G * K, H, P)."""
+        """See `PlaceMap`; the places are those of the columns, (B, T, G * K, H, P)."""
         columns = y.flatten(-2).unflatten(2, (self.grid, self.depths)).flatten(3)  # (B, T, G, K * HP)
         patches = torch.einsum("btgf,rfd->btgrd", columns, self.hides.to(y.dtype))
         return self.by_head(patches.flatten(2, 3)[:, :, self.back])

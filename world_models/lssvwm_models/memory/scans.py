@@ -233,26 +233,37 @@ class PlaceMap(Scan):
         value = self.by_head(value)  # (B, T, S, M, H, P), M patches
         state = state.squeeze(1)
         if frames.writes:
-            y, state = self._write(value[:, :, 0], dt[:, :, 0], frames, state, x.dtype)
+            y, state = self._write(self._keys(x[:, :, 0], frames), value[:, :, 0], dt[:, :, 0], frames, state)
         elif frames.reads is not None:
             y = frames.reads
         else:
             y = read_once(self._codes("C", "patch", frames, x.dtype), state)
-        M = value.shape[3]
-        reads = y[:, :, :M]
+        places = frames.patch_places.shape[2]
+        reads = y[:, :, :places]
         if frames.channels is not None:
             y = y * first_channels(frames.channels, self.headdim)[:, None, None, None]
-        around = y[:, :, M:].flatten(-2) if y.shape[2] > M else None
-        return Scanned(self.finished(y[:, :, None, :M], value, z), state.unsqueeze(1), around, reads)
+        around = y[:, :, places:].flatten(-2) if y.shape[2] > places else None
+        seen = self._seen(y[:, :, :places])
+        return Scanned(self.finished(seen.unsqueeze(2), value, z), state.unsqueeze(1), around, reads)
+
+    def _keys(self, x: Tensor, frames: FrameContext) -> Tensor:
+        """What the patches of tokens x (B, T, n, d) are written by: (B, T, M, N)."""
+        return self._codes("B", "patch", frames, x.dtype)
+
+    def _seen(self, y: Tensor) -> Tensor:
+        """What patches see, (B, T, M, H, P), of what is at the places that the frame may show, (B, T, places, H, P)."""
+        return y
 
     def _write(
-        self, value: Tensor, dt: Tensor, frames: FrameContext, state: Tensor, dtype: torch.dtype
+        self, keys: Tensor, value: Tensor, dt: Tensor, frames: FrameContext, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write values (B, T, M, H, P) into the map; returns what is read before, (B, T, M + E, H, P), and the map."""
-        keys = self._codes("B", "patch", frames, dtype)  # (B, T, M, N)
-        queries = [] if frames.reads is not None else [self._codes("C", "patch", frames, dtype)]
+        """Write values (B, T, M, H, P) by keys (B, T, M, N) into the map.
+
+        Returns what is read before, (B, T, places + E, H, P), and the map.
+        """
+        queries = [] if frames.reads is not None else [self._codes("C", "patch", frames, keys.dtype)]
         if self.look is not None and frames.around is not None:
-            queries.append(self._codes("look", "around", frames, dtype))
+            queries.append(self._codes("look", "around", frames, keys.dtype))
         reads = torch.cat(queries, 2) if queries else keys[:, :, :0]
         steps = self.step_sizes(dt)
         y, state = frame_scan(reads, value, steps, -self.A_log.exp(), keys, state, frames.is_first, frames.fade)

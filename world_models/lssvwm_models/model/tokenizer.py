@@ -62,9 +62,8 @@ class PatchTokenizer(nn.Module):
         k = min(most, max(1, int((variance > 1e-6 * variance[0]).sum())))
         scale = variance[:k].clamp(min=floor * float(variance[0]) + 1e-12).sqrt()
         tokenizer.mean = mean.float()
-        tokenizer.encoder = (
-            (directions[:, :k] / scale).float().contiguous()
-        )  # as it is when it is loaded, to the last bit
+        # Contiguous, as they are when they are loaded: the same products, to the last bit.
+        tokenizer.encoder = (directions[:, :k] / scale).float().contiguous()
         tokenizer.decoder = (directions[:, :k] * scale).T.float().contiguous()
         return tokenizer
 

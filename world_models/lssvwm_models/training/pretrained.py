@@ -17,8 +17,8 @@ from lssvwm_models.model.network import Network
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.utils.tensor_files import load_tensors
 
-# The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
 OF_THE_DATA: Final = ("odometry.", "tokenizer.codebook")
+# The layout z, x, B, C, dt of `in_proj`, and what the others mean, are the same there (with one group) and here.
 PARAMETERS: Final = ("in_proj.weight", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight")
 
 
