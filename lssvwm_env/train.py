@@ -40,7 +40,8 @@ from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 
-GRID: Final = 8  # tokens per side of a frame, as the presets' block sizes want it
+GRID: Final = 8  # patches per side of a frame, as the presets' block sizes want it
+MOST_LATENTS: Final = 96  # per patch in first person, where no two patches are the same
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def forgetting(model: WorldModel, frames: int) -> WorldModel:
 
 
 def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
-    """The configuration of a model for the spaces of a dataset; on a grid it will reckon poses.
+    """The configuration of a model for the spaces of a dataset; it will reckon poses where it can use them.
 
     Poses that it cannot use are left out, with a line that says so.
     """
@@ -156,17 +157,18 @@ def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
     on_grid = dataset.pose_kind == "grid"
     if on_grid and dataset.tiles is not None:  # recorded in MiniGrid
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
-    elif on_grid and dataset.spec.camera is not None:
-        view = FirstPersonView(dataset.spec.camera.fov, motions(dataset), dataset.spec.camera.ahead)
+    elif dataset.pose_kind is not None and (camera := dataset.spec.camera) is not None:
+        view = FirstPersonView(camera.fov, motions(dataset) if on_grid else None, camera.ahead)
         network = in_first_person(network)
     elif dataset.pose_kind is not None:
         print(
-            f"The poses of {dataset.folder} are not used: models know MiniGrid's view from above, and first person on "
-            f"a grid with a known camera, but these are {'of another view' if on_grid else 'in the plane'}. "
-            "This one goes by what it sees, as if the camera stood still."
+            f"The poses of {dataset.folder} are not used: models know MiniGrid's view from above, and first person "
+            "with a known camera, but these are of another view. This one goes by what it sees, as if the camera "
+            "stood still. If it is first person, let the environment say metadata['camera'] = {'fov': degrees}."
         )
     patch = max(1, frame[0] // GRID)
-    return WorldModelConfig(action, frame[0], frame[2], patch, network=network, view=view)
+    latents = MOST_LATENTS if isinstance(view, FirstPersonView) else WorldModelConfig.latent_dim
+    return WorldModelConfig(action, frame[0], frame[2], patch, latents, network=network, view=view)
 
 
 def opening_frames(dataset: EpisodeDataset, count: int, length: int) -> Starts:

@@ -23,8 +23,9 @@ from gymnasium.envs.registration import EnvSpec
 from minigrid.minigrid_env import MiniGridEnv
 
 from lssvwm_env.datasets.recording import Recorded, record, with_common_facts
-from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, UniformPolicy, WanderPolicy, make_real
+from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, RoamPolicy, UniformPolicy, WanderPolicy, make_real
 from lssvwm_env.real.contract import name_of
+from lssvwm_env.real.first_person.roaming import can_roam
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_env.utils.processes import CannotShare, in_processes
@@ -37,7 +38,7 @@ from lssvwm_models.utils.files import lock_folder, write_atomic
 from lssvwm_models.utils.json_files import from_json
 from lssvwm_models.utils.progress import progress
 
-POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "uniform": UniformPolicy}
+POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "roam": RoamPolicy, "uniform": UniformPolicy}
 _log = logging.getLogger(__name__)
 
 _Made = tuple[int, dict[str, str]]  # a shard, and in words what infos said that is not in it
@@ -54,7 +55,8 @@ class CollectConfig:
         frames: Frames to collect; the last episode of each shard is finished, so it becomes a little more.
         split: Which layouts to see: the seeds of "train", "validation" and "test" are disjoint.
         policy: Who acts: "wander" (MiniGrid, and the default there) revisits places and ends episodes on purpose;
-            "uniform" draws actions at random.
+            "roam" does the first in mazes such as Memory Maze, and is the default there; "uniform" draws actions at
+            random.
         seed: Base seed; everything in the dataset follows from it.
         episode_length: Most frames in one episode, the first included; longer ones are truncated there.
         workers: Processes to collect with. They do not change the data.
@@ -71,7 +73,7 @@ class CollectConfig:
     out: Path
     frames: int
     split: Split = "train"
-    policy: Literal["wander", "uniform"] | None = None
+    policy: Literal["wander", "roam", "uniform"] | None = None
     seed: int = 0
     episode_length: int = 256
     workers: int = 2
@@ -282,7 +284,9 @@ def _camera(env: gym.Env[Any, Any]) -> Camera | None:
 
 def policy_name(config: CollectConfig, env: gym.Env[Any, Any]) -> str:
     """Which of the `POLICIES` acts in an environment of `make_real`."""
-    return config.policy or ("wander" if isinstance(env.unwrapped, MiniGridEnv) else "uniform")
+    if config.policy is not None:
+        return config.policy
+    return "wander" if isinstance(env.unwrapped, MiniGridEnv) else "roam" if can_roam(env) else "uniform"
 
 
 def _simulated(env: PixelEnv | PixelMiniGrid) -> str | None:

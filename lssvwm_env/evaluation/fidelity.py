@@ -28,6 +28,7 @@ from lssvwm_models.evaluation.tally import Tally, estimates, precision_recall_f1
 from lssvwm_models.evaluation.video_metrics import psnr
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.memory.geometry import ego_motion
+from lssvwm_models.model.odometry import Odometry
 from lssvwm_models.model.world_model import WorldModel
 
 RECENT: Final = 8  # frames; what "seen recently" means
@@ -272,7 +273,7 @@ def _odometry_scores(model: WorldModel, real: Openings, first: int, before: NDAr
     `motions`: of single steps. `motions_unusual`: of those that were not what their action mostly does, as a step into
     a wall. `way`: of all steps so far, so in dreams its last frame tells the share of them that never went astray.
     """
-    if model.odometry is None or real.pose is None:
+    if not isinstance(model.odometry, Odometry) or real.pose is None:
         return {}
     frames = slice(first, first + before.shape[1])
     act = torch.from_numpy(real.act[:, frames]).to(model.device)

@@ -8,6 +8,7 @@ import gymnasium as gym
 
 from lssvwm_env.real.first_person import Raycaster, RaycastMiniGrid
 from lssvwm_env.real.first_person.memory_maze import MemoryMazeEnv
+from lssvwm_env.real.first_person.roaming import RoamPolicy
 from lssvwm_env.real.minigrid import PixelMiniGrid, TilePalette, tile_palette, world_cells
 from lssvwm_env.real.object_rooms import ObjectRoomsEnv
 from lssvwm_env.real.pixels import PixelEnv, make_real
@@ -40,6 +41,7 @@ __all__ = [
     "Policy",
     "RaycastMiniGrid",
     "Raycaster",
+    "RoamPolicy",
     "TilePalette",
     "UniformPolicy",
     "WanderPolicy",

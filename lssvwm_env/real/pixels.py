@@ -82,6 +82,7 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
 
     Attributes:
         preprocessing: What was done to the frames and actions, in words.
+        info: What the environment said with the last frame.
 
     Raises:
         ValueError: If the environment's spaces or the arguments do not fit; later, if it breaks its promises.
@@ -124,13 +125,14 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
             f"actions {env.action_space} numbered" * isinstance(env.action_space, _MANY_DIGITS),
         ]
         self.preprocessing = ", ".join(filter(None, parts)) or "none"
+        self.info: dict[str, Any] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Start an episode; see `gymnasium.Env.reset`."""
-        obs, info = checked_reset(self.env, self.env.reset(seed=seed, options=options))
-        return self._frame(obs), info
+        obs, self.info = checked_reset(self.env, self.env.reset(seed=seed, options=options))
+        return self._frame(obs), self.info
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Act, `frame_skip` times unless the episode ends before; see `gymnasium.Env.step`."""
@@ -141,6 +143,7 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
             total += reward
             if terminated or truncated:
                 break
+        self.info = info
         return self._frame(obs), total, terminated, truncated, info
 
     def _frame(self, obs: Any) -> NDArray[np.uint8]:

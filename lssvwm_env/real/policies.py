@@ -54,8 +54,8 @@ def policy_words(policy: str) -> str:
         policy: As `dataset.json` has it: one of `POLICIES`, the name of an agent, or several in their order, such as
             "wander, then actor-critic 305001a64c7a".
     """
-    reads_grid = policy.split(",")[0] == "wander"  # so nobody takes its numbers for those of an agent that has to see
-    return f"{policy} policy" + (" (wander is a script that knows the map)" if reads_grid else "")
+    script = policy.split(",")[0]  # so nobody takes its numbers for those of an agent that has to see
+    return f"{policy} policy" + (f" ({script} is a script that knows the map)" if script in ("wander", "roam") else "")
 
 
 _BLINDLY: Final = (Actions.left, Actions.right, Actions.forward, Actions.forward)

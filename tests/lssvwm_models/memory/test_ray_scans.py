@@ -17,7 +17,7 @@ GRID, SIDE, DEPTHS = 4, 2, 3
 def frames_of(*poses, writes=True):
     """The context of frames side by side, each the first of its episode, seen from these poses."""
     pose = torch.tensor(poses).unsqueeze(1)
-    seen = sight(pose, VIEW, GRID, SIDE)
+    seen = sight(pose, pose, VIEW, GRID, SIDE)
     first = torch.zeros(len(poses), 1, dtype=torch.bool)
     return FrameContext.of(seen.places, 4, None, first, torch.zeros(len(poses)).long(), writes, seen.gazes)
 

@@ -23,7 +23,8 @@ def test_a_square_picture_of_90_degrees_looks_45_to_each_side_at_its_edges():
 
 
 def test_places_lie_along_the_rays_of_the_columns():
-    seen = sight(torch.tensor([[10, 20, 1]]), VIEW, grid=3, side=1)  # southwards, which is +y
+    pose = torch.tensor([[10, 20, 1]])  # southwards, which is +y
+    seen = sight(pose, pose, VIEW, grid=3, side=1)
     places = seen.places.view(3, 2, 2)
     torch.testing.assert_close(places[1], torch.tensor([[10.0, 21.0], [10.0, 22.0]]))
     slant = math.atan(2 / 3)  # the left column looks to the left of south, which is east
@@ -36,8 +37,20 @@ def test_rays_begin_where_the_camera_is():
     behind = FirstPersonView(90.0, VIEW.motions, ahead=-0.5, depths=VIEW.depths)
     for heading, back in enumerate([(-0.5, 0), (0, -0.5), (0.5, 0), (0, 0.5)]):
         pose = torch.tensor([3, 4, heading])
-        for one, other in zip(sight(pose, behind, 4, 2), sight(pose, VIEW, 4, 2), strict=True):
+        moved, still = (sight(pose, pose, view, 4, 2) for view in (behind, VIEW))
+        for one, other in zip(moved[:2], still[:2], strict=True):
             torch.testing.assert_close((one - other)[..., :2], torch.tensor(back).expand_as(one[..., :2]).float())
+
+
+def test_motions_are_told_as_the_eye_makes_them():
+    before = torch.tensor([[10, 20, 3]])  # northwards
+    seen = sight(torch.tensor([[11, 18, 0]]), before, VIEW, 3, 1)
+    torch.testing.assert_close(
+        seen.moved, torch.tensor([[2.0, 1.0, 0.0, 1.0]])
+    )  # two ahead, one aside, a turn to the right
+    plane = torch.tensor([[0.0, 0.0, 3.0]])
+    turned = sight(advance(plane, torch.tensor([[0.25, 0.0, 0.5]])), plane, VIEW, 3, 1)  # through pi
+    torch.testing.assert_close(turned.moved, torch.tensor([[0.25, 0.0, math.cos(0.5), math.sin(0.5)]]))
 
 
 @settings(deadline=None, max_examples=20)
@@ -45,7 +58,7 @@ def test_rays_begin_where_the_camera_is():
 def test_a_pose_on_a_grid_is_one_of_those_in_the_plane(pose):
     place, angle = in_plane(pose)
     plane = torch.cat([place, angle[None]])
-    for one, other in zip(sight(pose, VIEW, 4, 2), sight(plane, VIEW, 4, 2), strict=True):
+    for one, other in zip(sight(pose, pose, VIEW, 4, 2), sight(plane, plane, VIEW, 4, 2), strict=True):
         torch.testing.assert_close(one, other)
     step = advance(plane, torch.tensor([1.0, 0.0, 0.0]))
     torch.testing.assert_close(step[:2], advance(pose, torch.tensor([1, 0, 0]))[:2].float(), rtol=0, atol=1e-5)

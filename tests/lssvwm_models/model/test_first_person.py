@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lssvwm_models.execution.recorded import RecordedSteps
-from lssvwm_models.memory.geometry import advance
+from lssvwm_models.memory.geometry import advance, ego_motion
 from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.config import preset
@@ -18,80 +18,125 @@ from tests.lssvwm_models.random_worlds import DISCRETE, VIEW, batch, make, seque
 
 EYE = FirstPersonView(90.0, VIEW.motions, depths=(0.5, 1.5, 3.0))
 NETWORK = replace(preset("debug", DISCRETE).network, block_sizes=(4, 4, 2), map_layers=(0,), view_layers=(1,))
-MODEL = make(view=EYE, network=NETWORK)
+ON_GRID = make(view=EYE, network=NETWORK)
+IN_PLANE = make(view=replace(EYE, motions=None), network=NETWORK)
+either = pytest.mark.parametrize("model", [ON_GRID, IN_PLANE], ids=["grid", "plane"])
 
 
-def wander(T=11):
+def wander(model, T=11):
     """Poses of two worlds, from where the first frame was seen."""
-    poses = [torch.zeros(2, 3, dtype=torch.long)]
+    poses = [torch.zeros(2, 3, dtype=model.pose_dtype)]
     for t in range(T - 1):
         motion = torch.tensor([VIEW.motions[t % 4], VIEW.motions[(t // 2) % 4]])
-        poses.append(advance(poses[-1], motion))
+        poses.append(advance(poses[-1], 0.4 * motion if model is IN_PLANE else motion))
     return torch.stack(poses, 1)
 
 
+@either
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("cut", [1, 4, 7])
-def test_one_scan_equals_two_and_steps(given, cut):
-    obs, act, is_first = sequence(3, model=MODEL)
+def test_one_scan_equals_two_and_steps(model, given, cut):
+    obs, act, is_first = sequence(3, model=model)
     is_first[:, 1:] = False
-    pose = wander() if given else None
-    whole, feats = MODEL.observe(MODEL.initial_state(2), obs, act, is_first, pose)
-    state = MODEL.initial_state(2)
+    is_first[1, 6] = not given
+    pose = wander(model) if given else None
+    whole, feats = model.observe(model.initial_state(2), obs, act, is_first, pose)
+    assert whole.pose.any()
+    state = model.initial_state(2)
     parts = []
     bounds = [0, cut, *range(cut + 1, 12)]
     for start, stop in pairwise(bounds):
         part = slice(start, stop)
         here = None if pose is None else pose[:, part]
-        state, some = MODEL.observe(state, obs[:, part], act[:, part], is_first[:, part], here)
+        state, some = model.observe(state, obs[:, part], act[:, part], is_first[:, part], here)
         parts.append(some)
     torch.testing.assert_close(torch.cat(parts, 1), feats, rtol=1e-4, atol=1e-5)
     assert_same(state, whole, 1e-4)
 
 
-def test_worlds_side_by_side_are_those_alone_and_a_saved_one_goes_on():
-    obs, act, is_first = sequence(4, model=MODEL)
-    state, _ = MODEL.observe(MODEL.initial_state(2), obs, act, is_first)
+@either
+def test_worlds_side_by_side_are_those_alone_and_a_saved_one_goes_on(model, tmp_path):
+    obs, act, is_first = sequence(4, model=model)
+    state, _ = model.observe(model.initial_state(2), obs, act, is_first)
     keys = torch.tensor([5, 6])
-    frame, after = MODEL.imagine(state, act[:, 0], keys)
+    frame, after = model.imagine(state, act[:, 0], keys)
     for i in range(2):
         one = slice(i, i + 1)
-        alone, after_alone = MODEL.imagine(state[one], act[one, 0], keys[one])
+        alone, after_alone = model.imagine(state[one], act[one, 0], keys[one])
         torch.testing.assert_close(alone.obs, frame.obs[one], rtol=1e-4, atol=1e-4)
         assert_same(after_alone, after[one], 1e-4)
-    again = WorldModelState.from_tensors(state.tensors())
-    assert torch.equal(MODEL.imagine(again, act[:, 0], keys)[0].latents, frame.latents)
+    state.save(tmp_path / "state.safetensors")
+    again, _ = WorldModelState.load(tmp_path / "state.safetensors")
+    assert torch.equal(model.imagine(again, act[:, 0], keys)[0].latents, frame.latents)
 
 
-def test_a_recorded_step_gives_the_same_numbers():
-    obs, act, is_first = sequence(5, model=MODEL)
-    state, _ = MODEL.observe(MODEL.initial_state(2), obs, act, is_first)
-    recorded = RecordedSteps(MODEL, after=1)
+@either
+def test_a_recorded_step_gives_the_same_numbers(model):
+    obs, act, is_first = sequence(5, model=model)
+    state, _ = model.observe(model.initial_state(2), obs, act, is_first)
+    recorded = RecordedSteps(model, after=1)
     for i in range(4):
         keys = torch.arange(2) + i
-        replayed, after = MODEL.imagine(state, act[:, i], keys, recorded=recorded)
-        plain, plainly = MODEL.imagine(state, act[:, i], keys)
+        replayed, after = model.imagine(state, act[:, i], keys, recorded=recorded)
+        plain, plainly = model.imagine(state, act[:, i], keys)
         assert torch.equal(replayed.latents, plain.latents)
         assert_same(after, plainly, 0)
         state = after
     assert len(recorded.steps) == 1
 
 
-def test_frames_depend_on_where_they_are_seen_from_and_which_way():
-    obs, act, is_first = sequence(6, model=MODEL)
-    state, _ = MODEL.observe(MODEL.initial_state(2), obs, act, is_first, wander())
+@either
+def test_frames_depend_on_where_they_are_seen_from_and_which_way(model):
+    obs, act, is_first = sequence(6, model=model)
+    state, _ = model.observe(model.initial_state(2), obs, act, is_first, wander(model))
     keys = torch.tensor([1, 2])
     frames = [
-        MODEL.imagine(state, act[:, 0], keys, pose=torch.tensor([pose] * 2))[0].latents
+        model.imagine(state, act[:, 0], keys, pose=torch.tensor([pose] * 2, dtype=model.pose_dtype))[0].latents
         for pose in ([0, 0, 0], [0, 0, 2], [3, 0, 0])
     ]
     assert not torch.allclose(frames[0], frames[1], atol=1e-3) and not torch.allclose(frames[0], frames[2], atol=1e-3)
 
 
+@either
+def test_the_last_motions_are_those_that_led_to_the_last_frame(model):
+    obs, act, is_first = sequence(7, model=model)
+    is_first[:, 1:] = False
+    is_first[0, 9] = True
+    pose = wander(model)
+    state, _ = model.observe(model.initial_state(2), obs, act, is_first, pose)
+    if model is ON_GRID:
+        assert state.motions is None
+        return
+    expected = torch.stack([ego_motion(pose[:, 8], pose[:, 9]), ego_motion(pose[:, 9], pose[:, 10])], 1)
+    expected[0, 0] = 0  # of the episode before
+    torch.testing.assert_close(state.motions, expected)
+    assert state.motions.any()
+
+
+@pytest.mark.parametrize(
+    ("model", "pose", "message"),
+    [
+        (
+            ON_GRID,
+            torch.zeros(2, 3),
+            r"pose is torch.float32 \(2, 3\); expected torch.int64 .*: cells and quarter turns",
+        ),
+        (IN_PLANE, torch.zeros(2, 3).long(), r"expected torch.float32 \(\.\.\., 3\): x, y and an angle in radians"),
+        (IN_PLANE, torch.zeros(2, 4), r"pose is torch.float32 \(2, 4\)"),
+        (IN_PLANE, torch.tensor([[0, 0, 0], [0, torch.nan, 0]]), "pose has numbers that are not finite"),
+    ],
+)
+def test_poses_of_another_kind_are_refused(model, pose, message):
+    act = torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match=message):
+        model.imagine(model.initial_state(2), act, act, pose=pose)
+
+
+@either
 @pytest.mark.parametrize("objective", [ObjectiveConfig(), ObjectiveConfig(recall=0.5, truncation=0.5)])
-def test_every_weight_learns(objective):
-    model = make(view=EYE, network=NETWORK)
-    seen = replace(batch(), pose=wander())
+def test_every_weight_learns(model, objective):
+    model = make(view=model.config.view, network=NETWORK)
+    seen = replace(batch(), pose=wander(model))
     loss, _ = world_model_loss(model, seen, torch.Generator().manual_seed(0), objective)
     loss.backward()
     still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}

@@ -14,7 +14,9 @@ class Batch:
     """B sequences of T recorded frames.
 
     `obs` (B, T, C, H, W) in [-1, 1]; `act` (B, T) long or (B, T, A) float, the action that led to each frame;
-    `rew` (B, T); `terminated`, `is_first` (B, T) bool; `pose` (B, T, 3) long, or None where none was recorded.
+    `rew` (B, T); `terminated`, `is_first` (B, T) bool; `pose` (B, T, 3), long on a grid and float in the plane, or None
+    where none was recorded. `backwards` (B, T) bool: where time runs backwards, so that `act` is what led from a frame
+    to the one before it here, and `rew` and `terminated` say nothing; None: nowhere.
     """
 
     obs: Tensor
@@ -23,6 +25,7 @@ class Batch:
     terminated: Tensor
     is_first: Tensor
     pose: Tensor | None = None
+    backwards: Tensor | None = None
 
     def __getitem__(self, frames: slice) -> Batch:
         """Some of the frames of every sequence."""
@@ -33,5 +36,5 @@ class Batch:
         return self._map(lambda v: v.to(device))
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> Batch:
-        pose = None if self.pose is None else f(self.pose)
-        return Batch(f(self.obs), f(self.act), f(self.rew), f(self.terminated), f(self.is_first), pose)
+        pose, backwards = (None if v is None else f(v) for v in (self.pose, self.backwards))
+        return Batch(f(self.obs), f(self.act), f(self.rew), f(self.terminated), f(self.is_first), pose, backwards)

@@ -30,25 +30,35 @@ def to_uint8(obs: Tensor) -> NDArray[np.uint8]:
     return to_pixels(obs).cpu().numpy()
 
 
-def segments(dataset: EpisodeDataset, starts: NDArray[np.int64], length: int) -> Batch:
+def segments(
+    dataset: EpisodeDataset, starts: NDArray[np.int64], length: int, order: NDArray[np.int64] | None = None
+) -> Batch:
     """Sequences of `length` frames from the given frame numbers (B,).
 
     A sequence may run over the end of an episode into the next. Its first frame always counts as the beginning of an
     episode: the memory is empty there, as it is when a dream is given its context. Poses are relative to it.
+
+    Args:
+        order: (B, T), in which order the frames are shown, each beside the one before; None: as recorded.
     """
-    index = starts[:, None] + np.arange(length)  # (B, T)
-    is_first = dataset.is_first[index]
+    order = np.tile(np.arange(length), (len(starts), 1)) if order is None else order
+    index = starts[:, None] + order  # (B, T)
+    backwards = np.diff(order, prepend=order[:, :1] - 1, axis=1) < 0
+    # Where time runs backwards, it is the frame before that is the first of an episode, or was led to by the action.
+    led_to = np.where(backwards, np.roll(index, 1, 1), index)
+    is_first = dataset.is_first[led_to]
     is_first[:, 0] = True
     pose = (
         None if dataset.pose is None else relative_pose(recorded_pose(dataset.pose[index]), torch.from_numpy(is_first))
     )
     return Batch(
         obs=to_frames(dataset.obs[index]),
-        act=torch.from_numpy(dataset.act[index]),
+        act=torch.from_numpy(dataset.act[led_to]),
         rew=torch.from_numpy(dataset.rew[index]),
         terminated=torch.from_numpy(dataset.terminated[index]),
         is_first=torch.from_numpy(is_first),
         pose=pose,
+        backwards=torch.from_numpy(backwards) if backwards.any() else None,
     )
 
 
@@ -59,12 +69,15 @@ def random_segments(
     length: int,
     rng: np.random.Generator,
     event_share: float = 0.0,
+    retraced: float = 0.0,
 ) -> Batch:
     """Sequences drawn from a range of frame numbers.
 
     Args:
         event_share: Share of the sequences that have an event, a reward or a termination, in their last quarter, and so
             most of what led to it before; the others are drawn uniformly. Without events, all are.
+        retraced: Share of the sequences, among those without a demand for events, that come back halfway, and of those
+            that run backwards as a whole.
 
     Raises:
         ValueError: If the range is shorter than one sequence.
@@ -76,10 +89,17 @@ def random_segments(
     last = frames.stop - length
     starts = rng.integers(frames.start, last + 1, batch_size)
     events = dataset.events[slice(*np.searchsorted(dataset.events, (frames.start, frames.stop)))]
-    if len(events) and (count := round(event_share * batch_size)):
+    count = round(event_share * batch_size) if len(events) else 0
+    if count:
         to_end = rng.integers(0, max(1, length // 4), count)
         starts[:count] = (rng.choice(events, count) - length + 1 + to_end).clip(frames.start, last)
-    return segments(dataset, starts, length)
+    order = np.tile(np.arange(length), (batch_size, 1))
+    if retraced:
+        dice = rng.random(batch_size)
+        order[dice < 2 * retraced] = np.arange(length)[::-1]
+        order[dice < retraced] = length // 2 - np.abs(np.arange(length) - length // 2)
+        order[:count] = np.arange(length)
+    return segments(dataset, starts, length, order)
 
 
 def recorded_pose(pose: NDArray[Any]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lssvwm_models.data.segments import relative_pose, to_frames, to_uint8
+from lssvwm_models.data.segments import recorded_pose, relative_pose, to_frames, to_uint8
 from lssvwm_models.model.prediction import Prediction
 from lssvwm_models.model.world_model import WorldModel
 
@@ -100,7 +100,7 @@ def dream(
     recorded = None
     if pose is not None and model.odometry is not None:
         begins = torch.arange(context_len + horizon).expand(len(obs), -1) == 0
-        recorded = relative_pose(torch.from_numpy(pose[:, : context_len + horizon]).long(), begins).to(model.device)
+        recorded = relative_pose(recorded_pose(pose[:, : context_len + horizon]), begins).to(model.device)
     observed = None if recorded is None else recorded[:, :context_len]
     state, _ = model.observe(model.initial_state(len(obs)), context, actions[:, :context_len], is_first, observed)
     predictions = []

@@ -35,6 +35,7 @@ class FrameContext:
         token_rotation: of `token_places`, by `PlaceAttention.encode`; None: not computed yet.
         gazes: (B, T, side, 3), of first-person frames, where the eye is and which way each column of tokens looks. Then
             `patch_places` is (B, T, G * K, 2), the places along the rays of the columns of patches (see `rays`).
+        moved: (B, T, 4), of first-person frames, how far the eye came since the frame before.
     """
 
     patch_places: Tensor
@@ -51,6 +52,7 @@ class FrameContext:
     around_codes: Rotation | Tensor | None = None
     token_rotation: Rotation | None = None
     gazes: Tensor | None = None
+    moved: Tensor | None = None
 
     @staticmethod
     def of(

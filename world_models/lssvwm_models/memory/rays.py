@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lssvwm_models.memory.geometry import MOST_MOTIONS
+from lssvwm_models.memory.geometry import MOST_MOTIONS, ego_motion
 from lssvwm_models.utils.checks import AHEAD, FOV, check_fields, shown
 
 MOST_DEPTHS = 64
@@ -25,20 +25,21 @@ class FirstPersonView:
 
     Attributes:
         fov: horizontal field of view, in degrees.
-        motions: every ego motion one action can cause, as in `EgoView`.
+        motions: every ego motion one action can cause, as in `EgoView`; None: poses are in the plane, and there are
+            no kinds of motions.
         ahead: how far the camera is ahead of the pose, in cells; behind, if it is negative.
         depths: distances along a ray, in cells, at which what a patch shows may be. Near ones are closer together: what
             is near is large.
     """
 
     fov: float
-    motions: tuple[tuple[int, int, int], ...]
+    motions: tuple[tuple[int, int, int], ...] | None
     ahead: float = 0.0
     depths: tuple[float, ...] = (0.35, 0.75, 1.25, 2.0, 3.0, 4.5)
 
     def __post_init__(self) -> None:
         check_fields(self, fov=FOV, ahead=AHEAD, motions=(-64, 64), depths=(0.0, 1e3))
-        if not 1 <= len(self.motions) <= MOST_MOTIONS:
+        if self.motions is not None and not 1 <= len(self.motions) <= MOST_MOTIONS:
             raise ValueError(f"motions={shown(self.motions)} must be 1 to {MOST_MOTIONS}")
         if not 1 <= len(self.depths) <= MOST_DEPTHS:
             raise ValueError(f"depths={shown(self.depths)} must be 1 to {MOST_DEPTHS}")
@@ -61,14 +62,20 @@ class Sight(NamedTuple):
     Attributes:
         places: (..., G * K, 2), x and y of K points along the ray of each of the G columns of patches.
         gazes: (..., side, 3), x, y and direction in radians of each of the columns of tokens.
+        moved: (..., 4), how far the eye came since the frame before: forward and right in cells, and the cosine and
+            sine of its turn.
     """
 
     places: Tensor
     gazes: Tensor
+    moved: Tensor
 
 
-def sight(pose: Tensor, view: FirstPersonView, grid: int, side: int) -> Sight:
-    """What frames seen from poses (..., 3) are of; `grid` columns of patches make `side` columns of tokens."""
+def sight(pose: Tensor, before: Tensor, view: FirstPersonView, grid: int, side: int) -> Sight:
+    """What frames seen from poses (..., 3) are of, each after a frame that was seen from the pose `before`.
+
+    `grid` columns of patches make `side` columns of tokens.
+    """
     place, angle = in_plane(pose)
     eye = place + view.ahead * torch.stack([angle.cos(), angle.sin()], -1)
     rays = angle[..., None] + view.directions(grid).to(pose.device)  # (..., G)
@@ -77,7 +84,9 @@ def sight(pose: Tensor, view: FirstPersonView, grid: int, side: int) -> Sight:
     places = eye[..., None, None, :] + depths[:, None] * ahead[..., None, :]  # (..., G, K, 2)
     looks = angle[..., None] + view.directions(side).to(pose.device)
     gazes = torch.cat([eye[..., None, :].expand(*looks.shape, 2), looks[..., None]], -1)
-    return Sight(places.flatten(-3, -2), gazes)
+    steps, turn = in_plane(ego_motion(before, pose))
+    moved = torch.cat([steps, turn.cos()[..., None], turn.sin()[..., None]], -1)
+    return Sight(places.flatten(-3, -2), gazes, moved)
 
 
 def in_plane(pose: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from lssvwm_models.memory.state_size import first_channels, needed_channels
 from lssvwm_models.utils.checks import MOST
 from lssvwm_models.utils.tensor_files import load_tensors, save_tensors
 
+LAST_MOTIONS: Final = 2  # that a body in the plane is known by
 FARTHEST: Final = 2**22  # cells from where a dream began; in float32, quarters of a cell are still told apart there
 
 State = TypeVar("State")
@@ -31,8 +33,11 @@ class WorldModelState:
         kv: per layer, (B, window, 2, H, n, head_dim): keys and values of the last frames, oldest first.
         latents: (B, M, k): the last committed frame.
         feats: (B, F): its features.
-        pose: (B, 3) long: x, y, heading, dead-reckoned since the episode or context began; zeros without odometry.
+        pose: (B, 3) long, x, y and heading, or float32 in the plane, dead-reckoned since the episode or context began;
+            zeros without odometry.
         age: (B,) long: frames committed since the episode or context began.
+        motions: (B, LAST_MOTIONS, 3) float32: in the plane, how the eye moved last, the latest motion last; None on a
+            grid.
     """
 
     ssm: tuple[Tensor, ...]
@@ -41,6 +46,7 @@ class WorldModelState:
     feats: Tensor
     pose: Tensor
     age: Tensor
+    motions: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -55,12 +61,14 @@ class WorldModelState:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, batch first."""
         layers = {f"{name}.{i}": t for name in ("ssm", "kv") for i, t in enumerate(getattr(self, name))}
-        return layers | {"latents": self.latents, "feats": self.feats, "pose": self.pose, "age": self.age}
+        rest = {"latents": self.latents, "feats": self.feats, "pose": self.pose, "age": self.age}
+        return layers | rest | ({} if self.motions is None else {"motions": self.motions})
 
     def map(self, f: Callable[[Tensor], Tensor]) -> WorldModelState:
         """Apply f to every tensor."""
         ssm, kv = (tuple(f(t) for t in layers) for layers in (self.ssm, self.kv))
-        return WorldModelState(ssm, kv, f(self.latents), f(self.feats), f(self.pose), f(self.age))
+        motions = None if self.motions is None else f(self.motions)
+        return WorldModelState(ssm, kv, f(self.latents), f(self.feats), f(self.pose), f(self.age), motions)
 
     def clone(self) -> WorldModelState:
         """A copy that shares no memory."""
@@ -104,8 +112,8 @@ class WorldModelState:
         def layers(name: str) -> tuple[Tensor, ...]:
             return tuple(named[f"{name}.{i}"] for i in range(sum(k.startswith(f"{name}.") for k in named)))
 
-        rest = (named[name] for name in ("latents", "feats", "pose", "age"))
-        return WorldModelState(layers("ssm"), layers("kv"), *rest)
+        rest = {name: named[name] for name in ("latents", "feats", "pose", "age")}
+        return WorldModelState(layers("ssm"), layers("kv"), **rest, motions=named.get("motions"))
 
     def compact(self, tolerance: float) -> CompactState:
         """Only the channels of the memory that matter: every tube keeps as many as it needs, see `needed_channels`.
@@ -249,7 +257,8 @@ def _load(path: str | Path, build: Callable[[dict[str, Tensor]], State]) -> tupl
     """What `build` makes of the tensors of a file, and its metadata."""
     try:
         named, metadata = load_tensors(path)
-        _check_counts(named["age"], named["pose"])
+        _check_counts(named["age"])
+        _check_placed(named["pose"], named.get("motions"))
         return build(named), metadata
     except FileNotFoundError:
         raise
@@ -257,12 +266,24 @@ def _load(path: str | Path, build: Callable[[dict[str, Tensor]], State]) -> tupl
         raise ValueError(f"{path} is not a saved world model state ({error}); save one with save_state()") from error
 
 
-def _check_counts(age: Tensor, pose: Tensor) -> None:
-    """Refuse ages and poses that no dream comes to."""
+def _check_counts(age: Tensor) -> None:
+    """Refuse ages that no dream comes to."""
     if age.dtype != torch.long or bool(((age < 0) | (age > MOST)).any()):
         raise ValueError(f"age is {age.dtype} from {age.min()} to {age.max()}; expected int64, from 0 to {MOST}")
+
+
+def _check_placed(pose: Tensor, motions: Tensor | None) -> None:
+    """Refuse poses that no dream comes to; those in the plane, which have last motions, and those on a grid."""
     heading = pose[..., 2]
-    if pose.dtype != torch.long or bool(
-        (pose > FARTHEST).any() | (pose < -FARTHEST).any() | (heading != heading % 4).any()
-    ):
+    # So put that NaN is refused, too.
+    near = bool(((pose[..., :2] <= FARTHEST) & (pose[..., :2] >= -FARTHEST)).all())
+    if motions is not None:
+        if pose.dtype != torch.float32 or not near or not bool((heading.abs() <= math.pi + 1e-3).all()):
+            raise ValueError(
+                f"pose is {pose.dtype} {pose.tolist()}; expected float32, x and y of up to {FARTHEST:,}, and an angle "
+                "from -pi to pi"
+            )
+        if not bool(motions.isfinite().all()):
+            raise ValueError("motions has numbers that are not finite")
+    elif pose.dtype != torch.long or not near or bool((heading != heading % 4).any()):
         raise ValueError(f"pose is {pose.tolist()}; expected x and y of up to {FARTHEST:,}, and a heading from 0 to 3")

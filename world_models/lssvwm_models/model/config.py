@@ -134,7 +134,7 @@ class WorldModelConfig:
         action: the action space.
         frame_size, channels: frames are (channels, frame_size, frame_size).
         patch: side of a patch, in pixels.
-        latent_dim: k, numbers per patch (see `WorldModel.fitted`).
+        latent_dim: k, numbers per patch; before it is fitted to frames, at most (see `PatchTokenizer.fit`).
         codebook_size: of the patches that frames are made of, where these are few (see `WorldModel.set_codebook`).
         network: sizes of the network.
         feature_dim: length of the feature vector read off each frame.
@@ -170,16 +170,21 @@ class WorldModelConfig:
             )
 
     @property
+    def in_plane(self) -> bool:
+        """Whether poses are numbers of any size, and not cells and quarter turns."""
+        return isinstance(self.view, FirstPersonView) and self.view.motions is None
+
+    @property
     def grid(self) -> int:
         """Patches per side of a frame."""
         return self.frame_size // self.patch
 
 
 def in_first_person(network: NetworkConfig) -> NetworkConfig:
-    """The same network for frames in first person: its second layer remembers views."""
+    """The same network for frames in first person: its second layer remembers views, and the last frame is at hand."""
     blocks = (network.block_sizes[0], network.block_sizes[0], *network.block_sizes[2:])
     maps = tuple(layer for layer in network.map_layers if layer != 1)
-    return replace(network, block_sizes=blocks, map_layers=maps, view_layers=(1,))
+    return replace(network, block_sizes=blocks, map_layers=maps, view_layers=(1,), window=1)
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:

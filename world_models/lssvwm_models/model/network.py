@@ -52,7 +52,8 @@ class Network(nn.Module):
         config: sizes.
         grid: patches per side of a frame, M in all. They make n = M / merge ** 2 tokens.
         latent_dim: k, numbers per patch.
-        view: in first person, maps are written and read along rays, and layers are told which way the eye looks.
+        view: in first person, maps are written and read along rays, and layers are told which way the eye looks and how
+            it moved.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Network(nn.Module):
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, d))
         self.embed_action = ActionEmbedding(action, CONDITION)
         self.embed_tau = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, CONDITION))
-        self.embed_heading = nn.Linear(2 * HARMONICS, CONDITION) if isinstance(view, FirstPersonView) else None
+        self.embed_pose = nn.Linear(2 * HARMONICS + 4, CONDITION) if isinstance(view, FirstPersonView) else None
         self.blocks = nn.ModuleList(
             Block(
                 _memory(config, grid, layer, view),
@@ -121,6 +122,7 @@ class Network(nn.Module):
         """
         if isinstance(places, Sight):
             frames = FrameContext.of(places.places, self.parts, around, is_first, age, writes, places.gazes)
+            frames = replace(frames, moved=places.moved)
         else:
             frames = FrameContext.of(self._merged(places).flatten(2, 3), self.parts, around, is_first, age, writes)
         if writes:
@@ -169,9 +171,10 @@ class Network(nn.Module):
         x = self.embed(self._merged(latents).flatten(-2))
         x = x + self.position.to(x.dtype)  # under autocast the stream stays in bfloat16: half the traffic
         cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, frames.is_first).unsqueeze(2)  # (B, T, S, c)
-        if self.embed_heading is not None:
-            assert frames.gazes is not None
-            cond = cond + self.embed_heading(_harmonics(frames.gazes[..., 2].mean(-1))).unsqueeze(2)
+        if self.embed_pose is not None:
+            assert frames.gazes is not None and frames.moved is not None
+            pose = torch.cat([_harmonics(frames.gazes[..., 2].mean(-1)), frames.moved], -1)
+            cond = cond + self.embed_pose(pose).unsqueeze(2)
         around = None
         after = []
         for i, block in enumerate(self.blocks):

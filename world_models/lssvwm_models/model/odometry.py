@@ -1,19 +1,24 @@
 """Dead reckoning: which way did this action move the eye?
 
 The pose that the paper's networks are given (section 5.1) is here inferred from what an agent has: the frame it saw
-and the action it took. Motions are few (stay, step, turn), so inferring one is classification; the recorded poses of
-the training data are the labels. At run time the simulator reckons on its own. One wrong step misplaces all that
-follows, so this network is trained by itself, on far more frames than the rest could be shown (`Trainer.fit_odometry`).
+and the action it took. On a grid motions are few (stay, step, turn), so inferring one is classification; in the plane
+it is regression. The recorded poses of the training data are the labels. At run time the simulator reckons on its own.
+One wrong step misplaces all that follows, so this network is trained by itself, on far more frames than the rest could
+be shown (`Trainer.fit_odometry`).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from lssvwm_models.memory.geometry import EgoView, advance, ego_motion, motion_patches
 from lssvwm_models.memory.rays import FirstPersonView, straight_ahead
+from lssvwm_models.memory.state import LAST_MOTIONS, WorldModelState
 from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
 from lssvwm_models.utils.randomness import normal_like
 
@@ -39,6 +44,7 @@ class Odometry(nn.Module):
         width: int = 128,
     ) -> None:
         super().__init__()
+        assert view.motions is not None
         ends = motion_patches(view, grid, patch) if isinstance(view, EgoView) else straight_ahead(grid)
         self.register_buffer("motions", torch.tensor(view.motions), persistent=False)
         self.register_buffer("ends", torch.tensor(ends), persistent=False)
@@ -55,11 +61,12 @@ class Odometry(nn.Module):
         seen = latents[..., self.ends, :].tanh().flatten(-2)
         return self.classify(self.embed_ends(seen) + self.embed_action(act, no_reset))
 
-    def track(self, pose: Tensor, latents: Tensor, previous: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
-        """Poses (B, T, 3) of frames with latents (B, T, M, k), after pose (B, 3) and previous latents (B, M, k)."""
-        before = torch.cat([previous.unsqueeze(1), latents[:, :-1]], 1)
+    def track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
+        """Poses (B, T, 3) of frames with latents (B, T, M, k) that follow on a state."""
+        before = torch.cat([state.latents.unsqueeze(1), latents[:, :-1]], 1)
         with torch.autocast(before.device.type, enabled=False):  # an error here lasts, and precision is cheap
             motion = self.motions[self(before, act).argmax(-1)]  # (B, T, 3)
+        pose = state.pose
         poses = []
         for t in range(act.shape[1]):
             pose = torch.where(is_first[:, t, None], torch.zeros_like(pose), advance(pose, motion[:, t]))
@@ -74,6 +81,98 @@ class Odometry(nn.Module):
         """
         truth = (ego_motion(before, after)[:, None, :] == self.motions).all(-1)  # (N, motions)
         return F.cross_entropy(self(_worse(latents, rng), act), truth.int().argmax(-1))
+
+
+class Regressed(NamedTuple):
+    """Ego motions (..., 3), forward and right in cells and turn in radians, as normal distributions.
+
+    The second axis from the end is of kinds: free, and stopped or turned aside by what is in the way.
+    `kind` (..., 2) are logits, `mean` and `std` (..., 2, 3).
+    """
+
+    kind: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def likeliest(self) -> Tensor:
+        """The mean (..., 3) of the likelier kind."""
+        index = self.kind.argmax(-1)[..., None, None].expand(*self.mean.shape[:-2], 1, 3)
+        return self.mean.gather(-2, index).squeeze(-2)
+
+    def log_likelihood(self, motion: Tensor) -> Tensor:
+        """(...) of motions (..., 3)."""
+        of_kind = Normal(self.mean, self.std).log_prob(motion.unsqueeze(-2)).sum(-1)
+        return (self.kind.log_softmax(-1) + of_kind).logsumexp(-1)
+
+
+class PlaneOdometry(nn.Module):
+    """Regresses the ego motion between two frames in the plane, with its uncertainty.
+
+    A body has momentum: where nothing is in the way, its motion follows from the action and from the motions before.
+    Frames would only blur that. What is in the way is seen: so frames decide whether something is, and what then
+    happens, and nothing else. It is a mixture of two normal distributions (Bishop 1994), of which the likelier counts.
+    """
+
+    scale: Tensor
+    ends: Tensor
+
+    def __init__(self, action: ActionSpec, grid: int, latent_dim: int, width: int = 128) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(3))  # of motions, as they are in the data
+        self.register_buffer("ends", torch.tensor(straight_ahead(grid)), persistent=False)
+        told = LAST_MOTIONS * 3
+        self.embed_action = nn.ModuleList(ActionEmbedding(action, width) for _ in range(2))
+        self.embed_motions = nn.ModuleList(nn.Linear(told, width) for _ in range(2))
+        self.embed_ends = nn.Linear(len(self.ends) * latent_dim, width)
+        self.free = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6))
+        self.stopped = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 8))
+
+    def forward(self, latents: Tensor, act: Tensor, motions: Tensor) -> Regressed:
+        """What act (...) does at the frame with latents (..., M, k) after the last `motions` (..., LAST_MOTIONS, 3)."""
+        no_reset = torch.zeros(latents.shape[:-2], dtype=torch.bool, device=latents.device)
+        told = (motions / self.scale).flatten(-2)
+        body, world = (
+            embed(act, no_reset) + motion(told)
+            for embed, motion in zip(self.embed_action, self.embed_motions, strict=True)
+        )
+        seen = latents[..., self.ends, :].tanh().flatten(-2)
+        free = self.free(body)
+        *stopped, no, yes = self.stopped(world + self.embed_ends(seen)).split([6, 1, 1], -1)
+        change, log_std = torch.stack([free, stopped[0]], -2).chunk(2, -1)
+        mean = motions[..., -1:, :] + change * self.scale
+        return Regressed(torch.cat([no, yes], -1), mean, self.scale * (log_std.clamp(-6, 4) - 2).exp())
+
+    def track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
+        """Poses (B, T, 3) of frames with latents (B, T, M, k) that follow on a state."""
+        assert state.motions is not None
+        before = torch.cat([state.latents.unsqueeze(1), latents[:, :-1]], 1)
+        pose = state.pose
+        motions = state.motions
+        poses = []
+        with torch.autocast(before.device.type, enabled=False):
+            for t in range(act.shape[1]):
+                motion = self(before[:, t], act[:, t], motions).likeliest()
+                pose = torch.where(is_first[:, t, None], torch.zeros_like(pose), advance(pose, motion))
+                motions = torch.cat([motions[:, 1:], motion.unsqueeze(1)], 1)
+                motions = torch.where(is_first[:, t, None, None], torch.zeros_like(motions), motions)
+                poses.append(pose)
+        return torch.stack(poses, 1)
+
+    def loss(self, latents: Tensor, act: Tensor, motions: Tensor, counts: Tensor, rng: torch.Generator) -> Tensor:
+        """Negative log-likelihood of U motions in a row, by act (N, U) from latents (N, U, M, k).
+
+        What came before are its own motions, but for the first LAST_MOTIONS: as in dreams, where errors add up. So
+        `motions` is (N, LAST_MOTIONS + U, 3); `counts` (N, U) says which steps do. Frames are made worse, as for
+        `Odometry`.
+        """
+        seen = _worse(latents.flatten(0, 1), rng).view_as(latents)
+        last = motions[:, :LAST_MOTIONS]
+        losses = []
+        for u in range(act.shape[1]):
+            regressed = self(seen[:, u], act[:, u], last)
+            losses.append(-regressed.log_likelihood(motions[:, LAST_MOTIONS + u]))
+            last = torch.cat([last[:, 1:], regressed.likeliest().unsqueeze(1)], 1)
+        return (torch.stack(losses, 1) * counts).sum() / counts.sum().clamp(min=1)
 
 
 def _worse(latents: Tensor, rng: torch.Generator) -> Tensor:

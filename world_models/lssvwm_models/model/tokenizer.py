@@ -10,9 +10,14 @@ dream that goes on for ever does not wear out.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+PLENTY: Final = 32  # latents: whatever they leave out
+MOST_LOST: Final = 4e-4  # mean squared error in [-1, 1], that is 40 dB
 
 
 class PatchTokenizer(nn.Module):
@@ -50,7 +55,8 @@ class PatchTokenizer(nn.Module):
         """Fit to frames (N, C, H, W) in [-1, 1].
 
         Directions with less than 1e-6 of the strongest one's variance are noise and left out; those with less than
-        `floor` of it are kept but not amplified to unit variance. At most `most` latents are kept.
+        `floor` of it are kept but not amplified to unit variance. At most `most` latents are kept, and of more than
+        PLENTY only as many as it takes for 40 dB.
         """
         tokenizer = cls(patch, frames.shape[1], 1)
         patches = tokenizer._patches(frames).flatten(0, -2).double()  # (N * patches, pixels)
@@ -59,7 +65,11 @@ class PatchTokenizer(nn.Module):
         variance, directions = torch.linalg.eigh(covariance)
         variance = variance.flip(0)  # the strongest first
         directions = directions.flip(1)
-        k = min(most, max(1, int((variance > 1e-6 * variance[0]).sum())))
+        lost = variance.flip(0).cumsum(0).flip(0) / len(
+            variance
+        )  # squared error per value without this one and the rest
+        for_quality = int((lost > MOST_LOST).sum())
+        k = min(most, max(1, int((variance > 1e-6 * variance[0]).sum())), max(PLENTY, for_quality))
         scale = variance[:k].clamp(min=floor * float(variance[0]) + 1e-12).sqrt()
         tokenizer.mean = mean.float()
         # Contiguous, as they are when they are loaded: the same products, to the last bit.
@@ -100,13 +110,13 @@ class PatchTokenizer(nn.Module):
             distance = squares - 2 * (latents.float() * weight) @ self.codebook.T  # but for the latents' own squares
         return self.codebook[distance.argmin(-1)]
 
-    def importance(self) -> Tensor:
-        """Weights (latent_dim,) of mean 1 for errors of latents: the fourth root of the pixel variance behind them.
+    def importance(self, power: float = 0.25) -> Tensor:
+        """Weights (latent_dim,) of mean 1 for errors of latents: a power of the pixel variance behind them.
 
         Errors in pixels would count by the variance itself, and small objects for nothing; errors in whitened latents
         all count the same, and light and shadow, one latent of many, for too little.
         """
-        weight = self.decoder.square().sum(1) ** 0.25
+        weight = self.decoder.square().sum(1) ** power
         return weight / weight.mean()
 
     def _patches(self, frames: Tensor) -> Tensor:

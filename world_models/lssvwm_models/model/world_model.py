@@ -15,13 +15,13 @@ from lssvwm_models.execution.precision import in_float32
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.execution.threads import by_thread
 from lssvwm_models.memory.frame_context import FrameContext
-from lssvwm_models.memory.geometry import patch_places, surrounding_places
+from lssvwm_models.memory.geometry import ego_motion, patch_places, surrounding_places
 from lssvwm_models.memory.rays import FirstPersonView, Sight, sight
-from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.memory.state import LAST_MOTIONS, WorldModelState
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.heads import FeatureHead, RewardHead, TerminationHead
 from lssvwm_models.model.network import Network
-from lssvwm_models.model.odometry import Odometry
+from lssvwm_models.model.odometry import Odometry, PlaneOdometry
 from lssvwm_models.model.prediction import Prediction
 from lssvwm_models.model.sampler import Sample, sample
 from lssvwm_models.model.tokenizer import PatchTokenizer
@@ -52,8 +52,7 @@ class WorldModel(nn.Module):
         self.config = config
         width = config.feature_dim
         self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim, config.codebook_size)
-        sizes = config.action, config.grid, config.patch, config.latent_dim
-        self.odometry = Odometry(config.view, *sizes) if config.view else None
+        self.odometry = _odometry(config)
         self.network = Network(config.network, config.grid, config.latent_dim, config.action, config.view)
         self.features = FeatureHead(
             self.network.tokens,
@@ -87,14 +86,21 @@ class WorldModel(nn.Module):
         """Where the weights are."""
         return self.network.position.device
 
+    @property
+    def pose_dtype(self) -> torch.dtype:
+        """Of poses: cells and quarter turns are whole numbers."""
+        return torch.float32 if self.config.in_plane else torch.long
+
     def initial_state(self, batch_size: int) -> WorldModelState:
         """The memory of worlds that have seen nothing."""
         ssm, kv = self.network.initial_state(batch_size, self.device)
         sizes = batch_size, self.config.grid**2, self.config.latent_dim
         latents = torch.zeros(sizes, dtype=torch.float32, device=self.device)
-        pose = torch.zeros(batch_size, 3, dtype=torch.long, device=self.device)
         feats = torch.zeros(batch_size, self.config.feature_dim, dtype=torch.float32, device=self.device)
-        return WorldModelState(ssm, kv, latents, feats, pose, pose[:, 0].clone())
+        age = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+        pose = torch.zeros(batch_size, 3, dtype=self.pose_dtype, device=self.device)
+        motions = pose.new_zeros(batch_size, LAST_MOTIONS, 3) if self.config.in_plane else None
+        return WorldModelState(ssm, kv, latents, feats, pose, age, motions)
 
     @torch.no_grad()
     def observe(
@@ -227,8 +233,15 @@ class WorldModel(nn.Module):
             )
 
     def _check_placed(self, pose: Tensor | None) -> None:
-        if pose is not None and self.odometry is None:
+        if pose is None:
+            return
+        if self.odometry is None:
             raise ValueError("pose is given, but this model has no view to place; leave pose=None")
+        if pose.dtype != self.pose_dtype or pose.shape[-1] != 3:
+            wanted = "x, y and an angle in radians" if self.config.in_plane else "cells and quarter turns"
+            raise ValueError(f"pose is {pose.dtype} {tuple(pose.shape)}; expected {self.pose_dtype} (..., 3): {wanted}")
+        if pose.is_floating_point() and not bool(pose.isfinite().all()):
+            raise ValueError("pose has numbers that are not finite")
 
     def _ahead(self, state: WorldModelState, act: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """act (B, 1, ...), is_first (B, 1) and pose (B, 1, 3) of the frame to imagine."""
@@ -297,7 +310,8 @@ class WorldModel(nn.Module):
         last_first = torch.where(frames.is_first, torch.arange(T, device=latents.device), -1).amax(1)
         age = torch.where(last_first >= 0, T - last_first, state.age + T)
         last_pose = state.pose if pose is None else pose[:, -1]
-        state = WorldModelState(output.ssm, output.kv, latents[:, -1], feats[:, -1].float(), last_pose, age)
+        motions = None if pose is None or state.motions is None else _last_motions(state, pose, frames.is_first)
+        state = WorldModelState(output.ssm, output.kv, latents[:, -1], feats[:, -1].float(), last_pose, age, motions)
         return Committed(state, output.tokens, feats, output.around)
 
     def temporal_blocks(self, T: int) -> Iterator[slice]:
@@ -307,21 +321,28 @@ class WorldModel(nn.Module):
 
     def _context(self, state: WorldModelState, is_first: Tensor, pose: Tensor | None) -> FrameContext:
         """The context of frames (B, T) that are to be written."""
-        here = torch.zeros(*is_first.shape, 3, dtype=torch.long, device=self.device) if pose is None else pose
+        here = torch.zeros(*is_first.shape, 3, dtype=self.pose_dtype, device=self.device) if pose is None else pose
         around = surrounding_places(here, self.config.network.map_size)
-        return self.network.context(self.places(pose, is_first.shape), around, is_first, state.age, writes=True)
+        in_first_person = isinstance(self.config.view, FirstPersonView)
+        before = _poses_before(state, pose, is_first) if pose is not None and in_first_person else None
+        places = self.places(pose, is_first.shape, before)
+        return self.network.context(places, around, is_first, state.age, writes=True)
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:
             return None
-        return self.odometry.track(state.pose, latents, state.latents, act, is_first)
+        return self.odometry.track(state, latents, act, is_first)
 
-    def places(self, pose: Tensor | None, lead: tuple[int, ...]) -> Tensor | Sight:
-        """Where the patches of frames seen from poses (*lead, 3) are: (*lead, M, 2), or where they may be."""
+    def places(self, pose: Tensor | None, lead: tuple[int, ...], before: Tensor | None = None) -> Tensor | Sight:
+        """Where the patches of frames seen from poses (*lead, 3) are: (*lead, M, 2), or where they may be.
+
+        The frames before them were seen from poses `before`; None: from the same.
+        """
         view = self.config.view
         if isinstance(view, FirstPersonView):
             assert pose is not None
-            return sight(pose, view, self.config.grid, self.config.grid // self.config.network.merge)
+            before = pose if before is None else before
+            return sight(pose, before, view, self.config.grid, self.config.grid // self.config.network.merge)
         places = patch_places(pose, view, self.config.grid, self.config.patch, tuple(lead))
         return places.to(self.device)
 
@@ -343,3 +364,27 @@ class WorldModel(nn.Module):
         if batch_size != lead[0]:
             raise ValueError(f"state holds {batch_size} worlds, but the inputs are for {lead[0]}")
         c.action.check(act)
+
+
+def _odometry(config: WorldModelConfig) -> Odometry | PlaneOdometry | None:
+    """What reckons how the eye moves; nothing if the camera stands still."""
+    if config.view is None:
+        return None
+    if config.in_plane:
+        return PlaneOdometry(config.action, config.grid, config.latent_dim)
+    return Odometry(config.view, config.action, config.grid, config.patch, config.latent_dim)
+
+
+def _poses_before(state: WorldModelState, pose: Tensor, is_first: Tensor) -> Tensor:
+    """Where the frames before those with poses (B, T, 3) were seen from; whoever begins has not moved."""
+    before = torch.cat([state.pose.unsqueeze(1), pose[:, :-1]], 1)
+    return torch.where(is_first.unsqueeze(-1), pose, before)
+
+
+def _last_motions(state: WorldModelState, pose: Tensor, is_first: Tensor) -> Tensor:
+    """The motions (B, LAST_MOTIONS, 3) to the last of the frames with poses (B, T, 3), none from before an episode."""
+    assert state.motions is not None
+    motions = torch.cat([state.motions, ego_motion(_poses_before(state, pose, is_first), pose)], 1)
+    begins = torch.cat([is_first.new_zeros(state.motions.shape[:2]), is_first], 1)[:, -LAST_MOTIONS:]
+    left = begins.flip(1).cumsum(1).flip(1) == 0  # no episode begins from here on
+    return motions[:, -LAST_MOTIONS:] * left.unsqueeze(-1)

@@ -25,6 +25,8 @@ class TrainingConfig:
             finds that the last two have not brought the frame loss on held-out episodes down by 2 % (`plateau`).
         frames_per_step: frames in a batch; batch size is this over the length.
         event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
+        retraced: share of the sequences that come back: from the middle on they are their first half, backwards in
+            time. As many run backwards as a whole. For worlds in which nothing changes but where the agent is.
         head_sequences, head_steps: after everything else, how many sequences the finished network observes whose last
             quarter has a reward or a termination, and steps, of 64 frames each, that the heads are trained for on them.
         odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
@@ -57,6 +59,7 @@ class TrainingConfig:
     curriculum: Literal["schedule", "plateau"] = "schedule"
     frames_per_step: int = 128
     event_share: float = 0.5
+    retraced: float = 0.0
     head_sequences: int = 1024
     head_steps: int = 2000
     odometry_steps: int = 2400
@@ -87,6 +90,7 @@ class TrainingConfig:
             lengths=2,
             frames_per_step=1,
             event_share=SHARE,
+            retraced=(0, 0.5),
             head_sequences=1,
             head_steps=1,
             odometry_steps=1,

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.evaluation.state_monitor import scan_states
+from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.memory.state_size import random_channels
 from lssvwm_models.model.config import WorldModelConfig
@@ -180,8 +181,9 @@ def _block(
     committed = model.commit(state, latents, batch.act, batch.is_first, pose, (streams.latents, streams.tau), channels)
     state = committed.state
     denoised = model.network.denoised(committed.tokens[:, :, streams.target])
-    logs = {"frame_loss": _mean(_error(model, denoised, latents), streams.weight)}
-    logs |= event_losses(model.reward, model.termination, committed.feats, batch.rew, batch.terminated, streams.clean)
+    logs = {"frame_loss": _mean(_error(model, denoised, latents, objective), streams.weight)}
+    told = streams.clean if batch.backwards is None else streams.clean & ~batch.backwards
+    logs |= event_losses(model.reward, model.termination, committed.feats, batch.rew, batch.terminated, told)
     if objective.perceptual > 0:
         predicted = model.tokenizer.decode(denoised)
         true = model.tokenizer.decode(latents)  # not the recorded frame: what the tokenizer loses is not asked for
@@ -189,7 +191,7 @@ def _block(
     if objective.state_moments > 0 and (states := scan_states(model.network, state.ssm)):
         logs["moments_loss"] = state_moments(list(states.values()))
     if recall is not None:
-        logs["recall_loss"] = _recall_loss(model, state, sequences, recall)
+        logs["recall_loss"] = _recall_loss(model, state, sequences, recall, objective)
     return state, logs
 
 
@@ -200,7 +202,9 @@ def _recall_task(is_first: Tensor, latents: Tensor, rng: torch.Generator) -> Rec
     return RecallTask(index, exists, normal_like(latents[rows, index], rng)[:, None, None])
 
 
-def _recall_loss(model: WorldModel, state: WorldModelState, sequences: Sequences, task: RecallTask) -> Tensor:
+def _recall_loss(
+    model: WorldModel, state: WorldModelState, sequences: Sequences, task: RecallTask, objective: ObjectiveConfig
+) -> Tensor:
     """What the memory of now has forgotten of an earlier frame of the same episode.
 
     That frame is denoised from pure noise, as the first frame of an episode is: without an action, and with the window
@@ -228,12 +232,15 @@ def _recall_loss(model: WorldModel, state: WorldModelState, sequences: Sequences
         state.kv,
         channels,
     )
-    return _mean(_error(model, model.network.denoised(output.tokens[:, :, 0]), frame)[:, 0], counts)
+    return _mean(_error(model, model.network.denoised(output.tokens[:, :, 0]), frame, objective)[:, 0], counts)
 
 
-def _error(model: WorldModel, denoised: Tensor, latents: Tensor) -> Tensor:
+def _error(model: WorldModel, denoised: Tensor, latents: Tensor, objective: ObjectiveConfig) -> Tensor:
     """Squared errors (B, T) of frames (B, T, M, k)."""
-    return ((denoised - latents).square() * model.tokenizer.importance()).mean((2, 3))
+    power = objective.variance_power
+    if power is None:
+        power = 0.75 if isinstance(model.config.view, FirstPersonView) else 0.25
+    return ((denoised - latents).square() * model.tokenizer.importance(power)).mean((2, 3))
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -36,6 +36,9 @@ class ObjectiveConfig:
         recall: weight of a second task, against forgetting: after every block of frames, make an earlier frame of the
             episode again from the memory and the pose of then. For models with a view.
         perceptual: weight of a loss that compares frames by what a fixed random network sees in them; see `perceptual`.
+        variance_power: errors of latents count by the variance of the pixels behind them to this power; 1 means errors
+            in pixels. None: 0.75 in first person, where most of what is small is texture that nobody can foretell, and
+            0.25 elsewhere, where it is objects.
         truncation: share of sequences whose reads see only the first few channels of the memory, a random number in
             each layer, so that channels come to stand in order of importance; see `state_size`.
     """
@@ -48,6 +51,7 @@ class ObjectiveConfig:
     state_moments: float = 0.01
     recall: float = 0.0
     perceptual: float = 0.1
+    variance_power: float | None = None
     truncation: float = 0.0
 
     def __post_init__(self) -> None:

@@ -147,7 +147,8 @@ class Trainer(TrainingLoop):
         started = time.perf_counter()
         length = self.length(self.step)
         lr = config.lr_at(self.step)
-        batch, rng = self._batch(range(self.cut), config.batch_size(length), length, self.step)
+        drawn = range(self.cut), config.batch_size(length), length, self.step
+        batch, rng = self._batch(*drawn, retraced=config.retraced)
         set_lr(self.optimizers, lr)
         self.model.zero_grad()
         logs = self._backward(batch, rng)
@@ -268,13 +269,19 @@ class Trainer(TrainingLoop):
             optimizer.load_state_dict(of_optimizer)
 
     def _batch(
-        self, frames: range, batch_size: int, length: int, step: int, event_share: float | None = None
+        self,
+        frames: range,
+        batch_size: int,
+        length: int,
+        step: int,
+        event_share: float | None = None,
+        retraced: float = 0.0,
     ) -> tuple[Batch, torch.Generator]:
         """The sequences of a step, drawn from a range of frames, and the stream that its noise is drawn from."""
         config = self.config
         rng = np.random.default_rng([config.seed, step])
         share = config.event_share if event_share is None else event_share
-        batch = random_segments(self.dataset, frames, batch_size, length, rng, share).to(config.device)
+        batch = random_segments(self.dataset, frames, batch_size, length, rng, share, retraced).to(config.device)
         return batch, step_generator(config.seed, step, config.device)
 
     def _tokenizer_frames(self) -> torch.Tensor:
