@@ -68,9 +68,19 @@ _LABELS: Final = {
     "reward_f1": "reward (F1)",
     "termination_f1": "termination (F1)",
     "psnr": "PSNR, dB",
-    "psnr_revisited": "  where the eye was before",
-    "psnr_new": "  where it was not",
+    "psnr_revisited": "  at poses of before",
+    "psnr_new": "  at new poses",
+    "ssim": "SSIM",
+    "ssim_revisited": "  at poses of before",
+    "ssim_new": "  at new poses",
+    "perceptual": "perceptual distance",
+    "perceptual_revisited": "  at poses of before",
+    "perceptual_new": "  at new poses",
+    "cells_off": "pose off by, cells",
+    "degrees_off": "  by, degrees",
 }
+_DIGITS: Final = {"psnr": 1, "ssim": 3, "perceptual": 3, "cells_off": 2, "degrees_off": 1}  # of what is no share
+_WITH_INTERVAL: Final = ("next_frame", "dream", "given_dream")
 
 
 @dataclass(frozen=True)
@@ -190,6 +200,7 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
             if "nearest_dream" in report
             else []
         ),
+        *(["Poses given: the dream moved by the recorded poses."] if "given_dream" in report else []),
         "",
         f"| | {' | '.join(_columns(report).values())} |",
         f"|---|{'---|' * len(_columns(report))}",
@@ -205,6 +216,7 @@ def _columns(report: dict[str, Any]) -> dict[str, str]:
         "next_frame": "next frame",
         "dream": "dream",
         "dream_last_frame": "its end",
+        "given_dream": "poses given",
         "copy_dream": "still",
         "nearest_dream": "nearest",
         "mean_dream": "mean",
@@ -214,7 +226,7 @@ def _columns(report: dict[str, Any]) -> dict[str, str]:
 
 def _rows(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
     return [
-        [label, *(_cell(report[c], key, interval=interval and c in ("next_frame", "dream")) for c in _columns(report))]
+        [label, *(cell(report[c], key, interval=interval and c in _WITH_INTERVAL) for c in _columns(report))]
         for key, label in _LABELS.items()
         if any(key in report[c] for c in _columns(report))
     ]
@@ -279,7 +291,9 @@ def fidelity_png(report: dict[str, Any], name: str) -> bytes:
     """
     per_step = report["dream_per_step"]
     has_tiles = "tiles_seen" in per_step
-    figure = Figure(figsize=(11 if has_tiles else 6, 5), layout="constrained")
+    has_errors = "cells_off" in per_step
+    panels = 1 + has_tiles + has_errors
+    figure = Figure(figsize=(1 + 5 * panels, 5), layout="constrained")
     figure.suptitle(
         printable(f"{name}: {report['sequences']} {report['split']} episodes of {report['env_id']} ")
         + f"(seed {report['seed']}), "
@@ -288,7 +302,7 @@ def fidelity_png(report: dict[str, Any], name: str) -> bytes:
         fontsize=10,
         parse_math=False,
     )
-    axes: list[Axes] = list(figure.subplots(1, 1 + has_tiles, squeeze=False)[0])
+    axes: list[Axes] = list(figure.subplots(1, panels, squeeze=False)[0])
     if has_tiles:
         curves = {
             "tiles_seen": ("places seen in the context", "C0-"),
@@ -300,12 +314,30 @@ def fidelity_png(report: dict[str, Any], name: str) -> bytes:
             _curve(axes[0], per_step[key], style, label)
         axes[0].set(ylabel="share of right tiles", ylim=(0, 1.02))
         axes[0].legend(frameon=False)
-    _curve(axes[-1], per_step["psnr"], "C0-", None)
-    axes[-1].set(ylabel="PSNR (dB)")
+    given = report.get("given_dream_per_step")
+    frames = axes[has_tiles]
+    _curve(frames, per_step["psnr"], "C0-", "poses reckoned" if given else None)
+    frames.set(ylabel="PSNR (dB)")
+    if given:
+        _curve(frames, given["psnr"], "C2-", "poses given")
+        frames.legend(frameon=False)
     for axis in axes:
         axis.set(xlabel="dreamt frame (open loop)", xlim=(1, report["horizon"]) if report["horizon"] > 1 else None)
         tidy(axis)
+    if has_errors:
+        _plot_pose_errors(axes[-1], per_step)
     return png(figure, 120)
+
+
+def _plot_pose_errors(axis: Axes, per_step: dict[str, Any]) -> None:
+    """How far the dream thought itself from where it should have been: cells on the left, degrees on the right."""
+    _curve(axis, per_step["cells_off"], "C0-", None)
+    axis.set_ylabel("pose reckoned wrong by (cells)", color="C0")
+    degrees = axis.twinx()
+    _curve(degrees, per_step["degrees_off"], "C1-", None)
+    degrees.set_ylabel("(degrees)", color="C1")
+    for side in (axis, degrees):
+        side.set_ylim(bottom=0)
 
 
 def _curve(axis: Axes, values: list[float | None], style: str, label: str | None) -> None:
@@ -315,18 +347,18 @@ def _curve(axis: Axes, values: list[float | None], style: str, label: str | None
 
 def _next_frame_text(estimates: dict[str, Any]) -> str:
     names = {"tiles_recent": f"tiles seen in the last {RECENT} frames", "objects_recent": "objects among them"}
-    parts = [f"{label} {_cell(estimates, key)}" for key, label in names.items() if key in estimates]
-    return ", ".join([*parts, f"PSNR {_cell(estimates, 'psnr')} dB"])
+    parts = [f"{label} {cell(estimates, key)}" for key, label in names.items() if key in estimates]
+    return ", ".join([*parts, f"PSNR {cell(estimates, 'psnr')} dB"])
 
 
-def _cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str:
-    """Write an estimate: PSNR in dB, all else in per cent."""
+def cell(estimates: dict[str, Any], key: str, *, interval: bool = False) -> str:
+    """Write an estimate: shares in per cent, all else in its own unit."""
     estimate = estimates.get(key)  # a control estimates no poses
     if estimate is None or estimate["value"] is None:
         return "-"
-    in_db = key.startswith("psnr")
-    write = "{:.1f}".format if in_db else _percent
-    unit = "" if in_db else " %"
+    digits = next((digits for name, digits in _DIGITS.items() if key.startswith(name)), None)
+    write = _percent if digits is None else f"{{:.{digits}f}}".format
+    unit = " %" if digits is None else ""
     value, low, high = (write(estimate[bound]) for bound in ("value", "low", "high"))
     return f"{value}{unit} [{low}, {high}] n={estimate['n']}" if interval else f"{value}{unit}"
 
@@ -346,7 +378,7 @@ def _print(report: dict[str, Any], config: CompareConfig) -> None:
     table = Table(title=title, box=SIMPLE, pad_edge=False)
     table.add_column(no_wrap=True)
     for column in _columns(report).values():
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in _rows(report, interval=False):
         table.add_row(*row)
     console = Screen()

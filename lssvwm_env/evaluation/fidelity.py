@@ -6,6 +6,9 @@ recorded actions. A control that repeats the last real frame is judged in the sa
 
 For each cell in view we know when the place in the world it shows was last seen. So remembering (cells seen before) is
 told apart from guessing (cells never seen, where the share of the commonest tile is what guessing gives).
+
+In first person there are no cells to count: frames are compared as pictures, apart by whether the eye was there before.
+Dreams are then also moved by the recorded poses, which tells what was forgotten from what was looked for elsewhere.
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ from lssvwm_env.real.minigrid import VIEW, TilePalette, tile_palette, world_cell
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import Openings, episode_lengths, openings
 from lssvwm_models.data.segments import to_frames
-from lssvwm_models.evaluation.dreams import Dream, dream, next_frames
+from lssvwm_models.evaluation.dreams import Dream, dream, next_frames, since_first
 from lssvwm_models.evaluation.tally import Tally, estimates, precision_recall_f1
-from lssvwm_models.evaluation.video_metrics import psnr
+from lssvwm_models.evaluation.video_encoder import NAME
+from lssvwm_models.evaluation.video_metrics import SSIM_WINDOW, perceptual, psnr, ssim
 from lssvwm_models.execution.noise import fold
 from lssvwm_models.memory.geometry import ego_motion
+from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.odometry import Odometry
 from lssvwm_models.model.world_model import WorldModel
 
@@ -136,7 +141,10 @@ def legal_distance() -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """A measurement: the real frames it was made on, what the model dreamt from `context` on, and the numbers."""
+    """A measurement: the real frames it was made on, what the model dreamt from `context` on, and the numbers.
+
+    The dream went where the model thought that it was.
+    """
 
     real: Openings
     context: int
@@ -171,16 +179,19 @@ def measure(
         real frame), each with an estimate `{"value", "low", "high", "n"}` per name: `psnr` in dB, `reward_...` and
         `termination_...` `precision`, `recall` and `f1`; of models with a view `motions`, `motions_unusual` and `way`;
         and on MiniGrid the names of `tile_report`; `dream_per_step`, the value at each dreamt frame per name; and
-        `notes` in words. Of frames in first person with poses also `psnr_revisited`, `psnr_new` and
-        `psnr_age_9_32` and so on, of dreamt frames by their poses (see `revisits`), and two more controls:
-        `nearest_dream`, which copies the frame of the context with the nearest pose, and `mean_dream`, the mean of the
-        context.
+        `notes` in words. Of frames in first person with poses also those of `picture_tallies`, of dreamt frames by
+        their poses (see `revisits`), and two more controls: `nearest_dream`, which copies the frame of the context with
+        the nearest pose, and `mean_dream`, the mean of the context. If the model sees in first person, `dream` has the
+        names of `pose_errors`; `given_dream` and `given_dream_per_step` are of the same dream moved by the recorded
+        poses.
+
+    Raises:
+        ValueError: If no episode is longer than the context, or a model in first person knows another kind of poses.
     """
     context = max(1, min(context, int(np.median(episode_lengths(dataset))) // 3))
     real = openings(dataset, sequences, context + horizon, longer_than=context, seed=seed)
     seen = None if real.pose is None or dataset.spec.camera is None else revisits(real.pose, context)
-    if dataset.pose_kind == "plane":
-        real = replace(real, pose=None)  # what is counted by cells and motions is of a grid
+    on_grid = replace(real, pose=None) if dataset.pose_kind == "plane" else real  # where there are cells and motions
     keys = fold(torch.arange(len(real), device=model.device), seed)
     following = next_frames(model, real.obs, real.act, keys, steps)
     dreamt = dream(model, real.obs, real.act, context, horizon, keys, steps)
@@ -189,15 +200,23 @@ def measure(
     threshold = float(rewards.min()) / 2 if len(rewards) else 0.5
     next_age: NDArray[np.int64] | None = None
     dream_age: NDArray[np.int64] | None = None
-    if real.tiles is not None and real.pose is not None:
-        visible = real.tiles[..., 0] != 0  # MiniGrid's code 0 is "unseen"
-        next_age = last_seen(real.pose, visible)
-        dream_age = last_seen(real.pose, visible, until=context)
+    if on_grid.tiles is not None and on_grid.pose is not None:
+        visible = on_grid.tiles[..., 0] != 0  # MiniGrid's code 0 is "unseen"
+        next_age = last_seen(on_grid.pose, visible)
+        dream_age = last_seen(on_grid.pose, visible, until=context)
     before = np.concatenate([real.obs[:, context - 1 : context], dreamt.obs[:, :-1]], 1)
     one_ahead = _scores(real, 1, following, next_age, threshold)
-    one_ahead |= _odometry_scores(model, real, 1, real.obs[:, :-1])
+    one_ahead |= _odometry_scores(model, on_grid, 1, real.obs[:, :-1])
     open_loop = _scores(real, context, dreamt, dream_age, threshold, seen)
-    open_loop |= _odometry_scores(model, real, context, before)
+    open_loop |= _odometry_scores(model, on_grid, context, before)
+    given: dict[str, Any] = {}
+    if seen is not None and real.pose is not None and isinstance(model.config.view, FirstPersonView):
+        check_poses(model, dataset)
+        open_loop |= pose_errors(dreamt, real.pose, real.valid[:, context:])
+        moved = dream(model, real.obs, real.act, context, horizon, keys, steps, real.pose)
+        scores = _scores(real, context, moved, None, threshold, seen)
+        per_step = {name: tally.per_frame() for name, tally in scores.items()}
+        given = {"given_dream": estimates(scores), "given_dream_per_step": per_step}
     copied_ahead = _scores(real, 1, _still(real.obs[:, :-1]), next_age, threshold)
     frozen = _still(np.repeat(real.obs[:, context - 1 : context], horizon, 1))
     copied_on = _scores(real, context, frozen, dream_age, threshold, seen)
@@ -220,6 +239,7 @@ def measure(
         "dream_per_step": {name: tally.per_frame() for name, tally in open_loop.items()},
         "copy_next_frame": estimates(copied_ahead),
         "copy_dream": estimates(copied_on),
+        **given,
         **_camera_controls(real, context, seen, threshold),
         "notes": _notes(one_ahead, context, int(dreamed.sum(1).min()), horizon),
     }
@@ -234,7 +254,8 @@ def _camera_controls(real: Openings, context: int, seen: Revisits | None, thresh
     nearest = real.obs[np.arange(len(real))[:, None], seen.nearest]
     mean = real.obs[:, :context].mean(1, keepdims=True).round().astype(np.uint8)
     copies = {"nearest_dream": nearest, "mean_dream": mean.repeat(horizon, 1)}
-    return {name: estimates(_scores(real, context, _still(obs), None, threshold, seen)) for name, obs in copies.items()}
+    scores = {name: _scores(real, context, _still(obs), None, threshold, seen) for name, obs in copies.items()}
+    return {"perceptual_features": NAME} | {name: estimates(tallies) for name, tallies in scores.items()}
 
 
 def _scores(
@@ -248,22 +269,80 @@ def _scores(
     """Compare imagined frames with the real ones from frame `first` on."""
     frames = slice(first, first + imagined.obs.shape[1])
     valid = real.valid[:, frames]
-    quality = psnr(imagined.obs, real.obs[:, frames])
-    tallies = {"psnr": Tally.of(quality, valid)}
-    if seen is not None:
-        spans = {f"age_{span}": _within(seen.age, span) for span in AGES}
-        for name, chosen in {"revisited": seen.revisited, "new": ~seen.revisited, **spans}.items():
-            tallies[f"psnr_{name}"] = Tally.of(quality, valid & chosen)
+    truth = real.obs[:, frames]
+    if seen is None:
+        tallies = {"psnr": Tally.of(psnr(imagined.obs, truth), valid)}
+    else:
+        tallies = picture_tallies(imagined.obs, truth, seen, valid)
     events = {
         "reward": (np.abs(imagined.rew) > threshold, np.abs(real.rew[:, frames]) > threshold),
         "termination": (imagined.term_prob > 0.5, real.terminated[:, frames]),
     }
-    for event, (predicted, truth) in events.items():
-        for name, tally in precision_recall_f1(predicted, truth, valid).items():
+    for event, (predicted, happened) in events.items():
+        for name, tally in precision_recall_f1(predicted, happened, valid).items():
             tallies[f"{event}_{name}"] = tally
     if age is not None and real.tiles is not None:
         tallies |= tile_report(imagined.obs, real.tiles[:, frames], age[:, frames], valid)
     return tallies
+
+
+def picture_tallies(
+    imagined: NDArray[np.uint8], truth: NDArray[np.uint8], seen: Revisits, valid: NDArray[np.bool_]
+) -> dict[str, Tally]:
+    """Compare imagined frames with the true ones as pictures, apart by what was seen before.
+
+    Args:
+        imagined: uint8 (B, T, H, W, C).
+        truth: The same.
+        seen: Which of them were seen from where the eye was before, and how long ago.
+        valid: Which frames count, bool (B, T).
+
+    Returns:
+        Tallies by name. `psnr` in dB; `ssim`, where frames are as large as one of its windows; and `perceptual`, see
+        `video_metrics.perceptual`. Each of them of all frames, and as `..._revisited`, `..._new`, and `..._age_9_32`
+        and so on, one of `AGES`.
+    """
+    qualities = {"psnr": psnr(imagined, truth), "perceptual": perceptual(imagined, truth)}
+    if min(truth.shape[-3:-1]) >= SSIM_WINDOW:
+        qualities["ssim"] = ssim(imagined, truth)
+    spans = {f"_age_{span}": _within(seen.age, span) for span in AGES}
+    suffixes = {"": valid, "_revisited": seen.revisited, "_new": ~seen.revisited} | spans
+    return {
+        f"{name}{suffix}": Tally.of(quality, valid & chosen)
+        for name, quality in qualities.items()
+        for suffix, chosen in suffixes.items()
+    }
+
+
+def check_poses(model: WorldModel, dataset: EpisodeDataset) -> None:
+    """Refuse poses of another kind than those that a model in first person was trained on."""
+    wanted = "plane" if model.config.in_plane else "grid"
+    if dataset.pose_kind != wanted:
+        raise ValueError(
+            f"the poses of {dataset.folder} are of the kind {dataset.pose_kind}, but the model knows those of the kind "
+            f"{wanted}: pass episodes recorded as those that it was trained on."
+        )
+
+
+def pose_errors(dreamt: Dream, pose: NDArray[Any], valid: NDArray[np.bool_]) -> dict[str, Tally]:
+    """How far from the truth a dream thought itself.
+
+    Args:
+        dreamt: H frames, of a model with odometry.
+        pose: Recorded poses (B, T, 3) of the context and of these frames.
+        valid: Which of the H frames count, bool (B, H).
+
+    Returns:
+        Tallies by name: `cells_off`, in cells, and `degrees_off`, from 0 to 180.
+    """
+    assert dreamt.pose is not None
+    truth = since_first(pose).numpy()[:, -dreamt.pose.shape[1] :]
+    off = dreamt.pose.astype(np.float64) - truth
+    turned = off[..., 2] * (90 if np.issubdtype(pose.dtype, np.integer) else 180 / np.pi)
+    return {
+        "cells_off": Tally.of(np.linalg.norm(off[..., :2], axis=-1), valid),
+        "degrees_off": Tally.of(np.abs((turned + 180) % 360 - 180), valid),
+    }
 
 
 def _odometry_scores(model: WorldModel, real: Openings, first: int, before: NDArray[np.uint8]) -> dict[str, Tally]:

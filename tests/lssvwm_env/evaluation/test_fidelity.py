@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,24 @@ import pytest
 import torch
 
 from lssvwm_env.datasets.collect import CollectConfig, collect
-from lssvwm_env.evaluation.fidelity import last_seen, legal_distance, measure, tile_report
-from lssvwm_env.evaluation.revisits import revisits
+from lssvwm_env.evaluation.fidelity import (
+    last_seen,
+    legal_distance,
+    measure,
+    picture_tallies,
+    pose_errors,
+    tile_report,
+)
+from lssvwm_env.evaluation.revisits import NEVER, Revisits, revisits
 from lssvwm_env.real import tile_palette, world_cells
 from lssvwm_models.data import DatasetOrigin, EpisodeDataset, write_dataset
 from lssvwm_models.data.openings import Openings, openings
 from lssvwm_models.data.segments import to_frames
+from lssvwm_models.evaluation.dreams import Dream
 from lssvwm_models.evaluation.tally import Tally
+from lssvwm_models.evaluation.video_metrics import perceptual, psnr, ssim
 from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.prediction import Prediction
@@ -48,6 +59,7 @@ class Player:
 
     device = torch.device("cpu")
     odometry = None
+    config = SimpleNamespace(view=None)
 
     def __init__(self, real: Openings, copies: bool = False) -> None:
         self.obs = to_frames(real.obs)
@@ -223,11 +235,110 @@ def test_without_tiles_only_frames_and_events_are_judged(rooms: EpisodeDataset, 
     assert not any("tiles" in name or "objects" in name for name in report["next_frame"])
 
 
-def test_in_first_person_frames_count_by_whether_the_eye_was_there_before(
-    rooms: EpisodeDataset, tmp_path: Path
+@pytest.fixture(scope="module")
+def eye(tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    folder = tmp_path_factory.mktemp("eye")
+    return collect(CollectConfig("FirstPerson/MiniGrid-MemoryS9-v0", folder, 240, episode_length=60, workers=1))
+
+
+@pytest.fixture(scope="module")
+def plane(eye: EpisodeDataset, tmp_path_factory: pytest.TempPathFactory) -> EpisodeDataset:
+    """The same, as if nobody knew that there is a grid."""
+    episodes = [replace(e, pose=(e.pose * (1, 1, np.pi / 2)).astype(np.float32)) for e in eye.episodes()]
+    origin = DatasetOrigin(eye.spec.env_id, eye.spec.action_space, camera=eye.spec.camera)
+    return write_dataset(tmp_path_factory.mktemp("plane"), episodes, origin)
+
+
+def seeing(dataset: EpisodeDataset) -> WorldModel:
+    """A model in first person that is random but for its odometry, by which it always steps ahead."""
+    motions = ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)) if dataset.pose_kind == "grid" else None
+    assert dataset.spec.camera is not None
+    view = FirstPersonView(dataset.spec.camera.fov, motions, dataset.spec.camera.ahead)
+    torch.manual_seed(0)
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view)).eval().requires_grad_(False)
+    for weight in model.parameters():  # those that training begins at zero say nothing of where the eye is
+        weight += 0.1 * torch.randn_like(weight)
+    assert model.odometry is not None
+    for weight in model.odometry.parameters():
+        weight.zero_()
+    if motions:
+        model.odometry.classify[-1].bias[1] = 1.0
+    return model
+
+
+@pytest.mark.parametrize("kind", ["grid", "plane"])
+def test_in_first_person_a_dream_is_also_moved_by_the_recorded_poses(
+    kind: str, eye: EpisodeDataset, plane: EpisodeDataset
 ) -> None:
-    config = CollectConfig("FirstPerson/MiniGrid-MemoryS9-v0", tmp_path / "eye", 240, episode_length=60, workers=1)
-    eye = collect(config)
+    dataset = eye if kind == "grid" else plane
+    result = measure(seeing(dataset), dataset, sequences=2, context=12, horizon=4)
+    report = result.report
+    assert result.context == 12 and result.real.valid.all()
+    assert result.real.pose is not None and result.dreamt.pose is not None
+    for name in ("psnr", "ssim", "perceptual"):
+        reckoned, given = report["dream"][name], report["given_dream"][name]
+        assert reckoned["n"] == given["n"] == 8 and reckoned["value"] != given["value"]
+        assert report["given_dream"][f"{name}_revisited"]["n"] + report["given_dream"][f"{name}_new"]["n"] == 8
+    # Always ahead on a grid, and never moved in the plane.
+    walked = np.stack([np.arange(12, 16) * (kind == "grid"), np.zeros(4), np.zeros(4)], -1)
+    np.testing.assert_array_equal(result.dreamt.pose, np.broadcast_to(walked, (2, 4, 3)))
+    x, y, heading = np.moveaxis(result.real.pose[:, [0, *range(12, 16)]].astype(np.float64), -1, 0)
+    angle = heading * (np.pi / 2 if kind == "grid" else 1)
+    ahead = (x - x[:, :1]) * np.cos(angle[:, :1]) + (y - y[:, :1]) * np.sin(angle[:, :1])
+    aside = (y - y[:, :1]) * np.cos(angle[:, :1]) - (x - x[:, :1]) * np.sin(angle[:, :1])
+    off = np.hypot(ahead[:, 1:] - walked[:, 0], aside[:, 1:])
+    assert report["dream_per_step"]["cells_off"] == pytest.approx(off.mean(0), abs=1e-4)
+    turned = np.degrees(np.arccos(np.cos(angle[:, 1:] - angle[:, :1]).clip(-1, 1)))
+    assert report["dream"]["degrees_off"]["value"] == pytest.approx(turned.mean(), abs=0.1)
+    assert "cells_off" not in report["given_dream"]
+    assert len(report["given_dream_per_step"]["ssim"]) == 4 and report["perceptual_features"]
+    assert ("motions" in report["dream"]) == (kind == "grid")
+    json.dumps(report, allow_nan=False)
+
+
+def test_poses_of_another_kind_are_refused(eye: EpisodeDataset, plane: EpisodeDataset) -> None:
+    with pytest.raises(ValueError, match="of the kind plane, but the model knows those of the kind grid"):
+        measure(seeing(eye), plane, sequences=1, context=4, horizon=2)
+    with pytest.raises(ValueError, match="of the kind grid, but the model knows those of the kind plane"):
+        measure(seeing(plane), eye, sequences=1, context=4, horizon=2)
+
+
+def test_errors_of_poses_are_counted_since_the_first_frame() -> None:
+    frames = np.zeros((1, 2, 1, 1, 3), np.uint8)
+    nothing = np.zeros((1, 2), np.float32)
+    valid = np.ones((1, 2), bool)
+    # It looks south, goes two cells ahead, and turns left.
+    recorded = np.array([[(5, 5, 1), (5, 6, 1), (5, 7, 1), (5, 7, 0)]], np.int32)
+    dreamt = Dream(frames, nothing, nothing, np.array([[(2, 0, 0), (5, 4, 0)]]))
+    errors = pose_errors(dreamt, recorded, valid)
+    assert errors["cells_off"].per_frame() == [0, 5] and errors["degrees_off"].per_frame() == [0, 90]
+    plane = (recorded * (1, 1, np.pi / 2)).astype(np.float32)
+    dreamt = Dream(frames, nothing, nothing, np.array([[(2, 0, np.pi - 0.1), (5, 4, np.pi / 2)]], np.float32))
+    errors = pose_errors(dreamt, plane, np.array([[True, False]]))
+    assert errors["degrees_off"].per_frame() == [pytest.approx(180 - np.degrees(0.1)), None]
+    assert errors["cells_off"].per_frame() == [pytest.approx(0, abs=1e-5), None]
+
+
+def test_pictures_are_compared_apart_by_what_was_seen_before() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 256, (2, 2, 3, 16, 16, 3), np.uint8)
+    valid = np.array([[True, True, False], [True, True, True]])
+    seen = Revisits(np.zeros((2, 3), int), np.array([[3, NEVER, 4], [NEVER, 40, 8]]))
+    found = picture_tallies(a, b, seen, valid)
+    for name, quality in {"psnr": psnr(a, b), "ssim": ssim(a, b), "perceptual": perceptual(a, b)}.items():
+        assert found[name].estimate()["value"] == pytest.approx(quality[valid].mean())
+        again = quality[[0, 1, 1], [0, 1, 2]]
+        assert found[f"{name}_revisited"].estimate()["value"] == pytest.approx(again.mean())
+        assert found[f"{name}_new"].estimate()["value"] == pytest.approx(quality[[0, 1], [1, 0]].mean())
+        assert found[f"{name}_age_2_8"].estimate()["value"] == pytest.approx(quality[[0, 1], [0, 2]].mean())
+        assert found[f"{name}_age_33_128"].amount.sum() == pytest.approx(quality[1, 1])
+    small = picture_tallies(a[..., :10, :, :], b[..., :10, :, :], seen, valid)
+    assert "perceptual" in small and "ssim" not in small  # which wants windows of 11 pixels
+
+
+def test_in_first_person_frames_count_by_whether_the_eye_was_there_before(
+    rooms: EpisodeDataset, eye: EpisodeDataset
+) -> None:
     recorded = openings(eye, 4, 40, longer_than=10)
     perfect = measure(Player(recorded), eye, sequences=4, context=10, horizon=30)
     copying = measure(Player(recorded, copies=True), eye, sequences=4, context=10, horizon=30)
@@ -245,11 +356,6 @@ def test_in_first_person_frames_count_by_whether_the_eye_was_there_before(
     assert "nearest_dream" not in measure(Player(openings(rooms, 4, 50)), rooms, context=30, horizon=20).report
 
 
-def test_poses_in_the_plane_count_too(tmp_path: Path) -> None:
-    config = CollectConfig("FirstPerson/MiniGrid-MemoryS9-v0", tmp_path / "eye", 120, episode_length=60, workers=1)
-    eye = collect(config)
-    episodes = [replace(e, pose=(e.pose * (1, 1, np.pi / 2)).astype(np.float32)) for e in eye.episodes()]
-    origin = DatasetOrigin(eye.spec.env_id, eye.spec.action_space, camera=eye.spec.camera)
-    plane = write_dataset(tmp_path / "plane", episodes, origin)
+def test_poses_in_the_plane_count_too(eye: EpisodeDataset, plane: EpisodeDataset) -> None:
     one, other = (measure(Player(openings(x, 2, 50)), x, sequences=2, context=30, horizon=20) for x in (eye, plane))
     assert one.report["nearest_dream"] == other.report["nearest_dream"]

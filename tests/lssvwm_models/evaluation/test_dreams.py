@@ -24,6 +24,7 @@ class Counter:
     """A perfect model of a world whose brightness grows by act[t], in grey levels, at frame t."""
 
     device = torch.device("cpu")
+    odometry = None
 
     def initial_state(self, batch_size: int) -> torch.Tensor:
         return torch.full((batch_size,), torch.nan)
@@ -101,6 +102,26 @@ def test_a_dream_may_move_by_recorded_poses() -> None:
     assert not np.array_equal(dreamt(1, None), dreamt(2, None))
     late = np.where(np.arange(6)[:, None] < 2, turning[:, :1], turning - [0, 0, 1])  # turns from the third frame on
     assert not np.array_equal(dreamt(2, late), dreamt(2, turning))  # what the context was seen from counts, too
+
+
+def test_a_dream_tells_where_it_thought_it_was() -> None:
+    view = EgoView(8, 6, 3, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)))
+    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view)).eval().requires_grad_(False)
+    assert model.odometry is not None
+    for weight in model.odometry.parameters():
+        weight.zero_()
+    model.odometry.classify[-1].bias[1] = 1.0  # it always steps ahead
+    obs, act, keys = np.zeros((2, 6, 64, 64, 3), np.uint8), np.zeros((2, 6), np.int64), torch.tensor([5, 6])
+    reckoned = dream(model, obs, act, 3, 3, keys).pose
+    assert reckoned is not None
+    np.testing.assert_array_equal(reckoned, [[(3, 0, 0), (4, 0, 0), (5, 0, 0)]] * 2)
+    recorded = np.array([(5, 5, 1), (5, 6, 1), (5, 6, 2), (4, 6, 2), (4, 6, 1), (4, 7, 1)])[None].repeat(2, 0)
+    given = dream(model, obs, act, 3, 3, keys, pose=recorded).pose
+    assert given is not None
+    np.testing.assert_array_equal(given, [[(1, 1, 1), (1, 1, 0), (2, 1, 0)]] * 2)
+    assert next_frames(model, obs, act, keys).pose is None
+    blind = WorldModel(preset("debug", ActionSpec("discrete", 7))).eval()
+    assert dream(blind, obs, act, 3, 3, keys).pose is None
 
 
 def test_a_model_without_a_view_is_given_no_pose() -> None:

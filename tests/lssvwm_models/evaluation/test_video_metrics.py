@@ -1,4 +1,4 @@
-"""SSIM and the Frechet distance, against what they must be."""
+"""SSIM, the perceptual and the Frechet distance, against what they must be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lssvwm_models.evaluation.video_metrics import frechet_distance, ssim
+from lssvwm_models.data.segments import to_frames
+from lssvwm_models.evaluation.video_metrics import frechet_distance, perceptual, ssim
+from lssvwm_models.training.perceptual import perceptual_loss
 
 
 def test_ssim_falls_from_one_as_frames_differ() -> None:
@@ -28,6 +30,22 @@ def test_ssim_refuses_misfits() -> None:
         ssim(np.zeros((2, 16, 16, 3), np.uint8), np.zeros((1, 16, 16, 3), np.uint8))
     with pytest.raises(ValueError, match="at least 11 pixels"):
         ssim(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))
+
+
+def test_the_perceptual_distance_is_that_of_training() -> None:
+    frames, other = np.random.default_rng(0).integers(0, 256, (2, 2, 40, 16, 16, 3), np.uint8)  # more than go at once
+    other[1, 2] = frames[1, 2]
+    found = perceptual(frames, other)
+    np.testing.assert_allclose(found, perceptual_loss(to_frames(frames), to_frames(other)), rtol=1e-4)
+    assert found[1, 2] == 0 and np.count_nonzero(found) == 79
+    with pytest.raises(ValueError, match="perceptual got uint8 .* expected uint8 frames of one shape"):
+        perceptual(frames, other[:1])
+
+
+def test_what_is_shifted_looks_more_alike_than_another_picture() -> None:
+    edge = np.zeros((16, 16, 3), np.uint8)
+    edge[:, 8:] = 255
+    assert perceptual(edge, np.roll(edge, 1, 1)) < 0.5 * perceptual(edge, edge.swapaxes(0, 1).copy())
 
 
 def gaussian(mean: torch.Tensor, root: torch.Tensor) -> torch.Tensor:

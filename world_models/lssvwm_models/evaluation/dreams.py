@@ -5,7 +5,7 @@ Nothing here knows an environment. What is particular to one, such as tiles, is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,16 @@ from lssvwm_models.model.world_model import WorldModel
 
 @dataclass(frozen=True)
 class Dream:
-    """Imagined frames: `obs` uint8 (B, T, H, W, C), `rew` and `term_prob` float32 (B, T)."""
+    """Imagined frames: `obs` uint8 (B, T, H, W, C), `rew` and `term_prob` float32 (B, T).
+
+    `pose` (B, T, 3), int64 on a grid and float32 in the plane, is where the dream thought it was, from the first frame
+    of the context on; None where nothing is dreamt on, or by a model without odometry.
+    """
 
     obs: NDArray[np.uint8]
     rew: NDArray[np.float32]
     term_prob: NDArray[np.float32]
+    pose: NDArray[Any] | None = None
 
 
 @torch.no_grad()
@@ -99,16 +104,25 @@ def dream(
     context = to_frames(obs[:, :context_len]).to(model.device)
     recorded = None
     if pose is not None and model.odometry is not None:
-        begins = torch.arange(context_len + horizon).expand(len(obs), -1) == 0
-        recorded = relative_pose(recorded_pose(pose[:, : context_len + horizon]), begins).to(model.device)
+        recorded = since_first(pose[:, : context_len + horizon]).to(model.device)
     observed = None if recorded is None else recorded[:, :context_len]
     state, _ = model.observe(model.initial_state(len(obs)), context, actions[:, :context_len], is_first, observed)
     predictions = []
+    poses = []
     for t in range(context_len, context_len + horizon):
         here = None if recorded is None else recorded[:, t]
         prediction, state = model.imagine(state, actions[:, t], keys, steps, here)
         predictions.append(_on_cpu(prediction))
-    return _stack(predictions)
+        if model.odometry is not None:
+            poses.append(state.pose)
+    dreamt = _stack(predictions)
+    return replace(dreamt, pose=torch.stack(poses, 1).cpu().numpy()) if poses else dreamt
+
+
+def since_first(pose: NDArray[Any]) -> Tensor:
+    """Recorded poses (B, T, 3) as a model knows them that is shown the frames: from (0, 0, 0) at the first on."""
+    first = torch.arange(pose.shape[1]).expand(len(pose), -1) == 0
+    return relative_pose(recorded_pose(pose), first)
 
 
 def _on_cpu(prediction: Prediction) -> tuple[NDArray[Any], ...]:

@@ -1,17 +1,22 @@
-"""How like are two videos? SSIM frame by frame, and the Frechet distance between two sets of clips."""
+"""How like are two videos? PSNR, SSIM and a perceptual distance frame by frame, and the Frechet distance between two
+sets of clips."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from lssvwm_models.evaluation.video_encoder import VideoEncoder
+
+SSIM_WINDOW: Final = 11  # pixels
 _FRAMES = 64  # at a time: bounds the float copies
 
 
@@ -31,23 +36,63 @@ def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8], device: torch.device | str 
     Raises:
         ValueError: If the two are not uint8 of one shape, or smaller than a window.
     """
+    _check_frames("ssim", a, b)
+    if min(a.shape[-3:-1]) < SSIM_WINDOW:
+        raise ValueError(
+            f"ssim got frames of shape {a.shape[-3:]}: height and width must be at least {SSIM_WINDOW} pixels."
+        )
+    return _where_they_differ(lambda a, b: _ssim(a / 255, b / 255), a, b, 1.0, device)
+
+
+def perceptual(a: NDArray[np.uint8], b: NDArray[np.uint8], device: torch.device | str = "cpu") -> NDArray[np.float64]:
+    """How unlike uint8 frames (..., H, W, C) look, (...): at least 0, which identical frames have.
+
+    As LPIPS (Zhang et al. 2018) it is the squared distance of feature maps, scaled to unit length at each place,
+    averaged over places and summed over layers. Unlike LPIPS the features are those of a fixed random network,
+    `video_encoder.NAME`, so nothing is downloaded, and the numbers are not on the scale of LPIPS. Training can make the
+    same distance smaller (`training.perceptual`): it favours models that were trained so.
+
+    Raises:
+        ValueError: If the two are not uint8 of one shape.
+    """
+    _check_frames("perceptual", a, b)
+    encoder = VideoEncoder(a.shape[-1]).to(device)
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        maps = zip(encoder.maps(a / 127.5 - 1), encoder.maps(b / 127.5 - 1), strict=True)
+        layers = [(F.normalize(p, dim=1) - F.normalize(q, dim=1)).square().sum(1).mean((1, 2)) for p, q in maps]
+        return torch.stack(layers).sum(0)
+
+    return _where_they_differ(distance, a, b, 0.0, device)
+
+
+def _check_frames(name: str, a: NDArray[Any], b: NDArray[Any]) -> None:
     if a.shape != b.shape or a.dtype != np.uint8 or b.dtype != np.uint8 or a.ndim < 3:
-        raise ValueError(f"ssim got {a.dtype} {a.shape} and {b.dtype} {b.shape}, expected uint8 frames of one shape.")
-    if min(a.shape[-3:-1]) < 11:
-        raise ValueError(f"ssim got frames of shape {a.shape[-3:]}: height and width must be at least 11 pixels.")
-    values = np.ones(a.shape[:-3], np.float64)
-    differ = np.argwhere((a != b).any((-3, -2, -1)))  # identical frames need no window
+        raise ValueError(f"{name} got {a.dtype} {a.shape} and {b.dtype} {b.shape}, expected uint8 frames of one shape.")
+
+
+def _where_they_differ(
+    compare: Callable[[Tensor, Tensor], Tensor],
+    a: NDArray[np.uint8],
+    b: NDArray[np.uint8],
+    same: float,
+    device: torch.device | str,
+) -> NDArray[np.float64]:
+    """What `compare` says of frames (N, C, H, W), 0 to 255, for frames (..., H, W, C) that are not the `same`."""
+    flat = [x.reshape(-1, *x.shape[-3:]) for x in (a, b)]
+    (differ,) = np.nonzero((flat[0] != flat[1]).any((1, 2, 3)))
+    values = np.full(len(flat[0]), same, np.float64)
     with torch.no_grad(), exactly(device):
         for start in range(0, len(differ), _FRAMES):
-            index = tuple(differ[start : start + _FRAMES].T)
-            pair = (torch.from_numpy(x[index]).to(device).movedim(-1, 1).float() / 255 for x in (a, b))
-            values[index] = _ssim(*pair).double().cpu().numpy()
-    return values
+            index = differ[start : start + _FRAMES]
+            pair = (torch.from_numpy(x[index]).to(device).movedim(-1, 1).float() for x in flat)
+            values[index] = compare(*pair).double().cpu().numpy()
+    return values.reshape(a.shape[:-3])
 
 
 def _ssim(a: Tensor, b: Tensor) -> Tensor:
     """(N,) of frames (N, C, H, W) in [0, 1]."""
-    value = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
+    value = structural_similarity_index_measure(a, b, kernel_size=SSIM_WINDOW, data_range=1.0, reduction="none")
     assert isinstance(value, Tensor)
     return value.reshape(len(a))
 
