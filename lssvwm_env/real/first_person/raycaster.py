@@ -86,6 +86,18 @@ class Sight(NamedTuple):
     shown: NDArray[np.int32]
 
 
+class Variants(NamedTuple):
+    """K pictures of one grid that differ in what one cell holds.
+
+    Attributes:
+        where: Which pixels are not the same in all of them, bool (64, 64).
+        pixels: Those pixels in each of them, row by row, uint8 (K, n, 3).
+    """
+
+    where: NDArray[np.bool_]
+    pixels: NDArray[np.uint8]
+
+
 class Raycaster:
     """Draws grids of one size in first person. It keeps no state: the same cells and pose give the same bytes.
 
@@ -133,16 +145,55 @@ class Raycaster:
     def look_at_numbers(self, numbers: NDArray[np.int64], pose: tuple[int, int, int], carried: int) -> Sight:
         """As `look`, with the numbers of codes, (H, W), and unchecked."""
         height, width = self._shape
-        x, y, heading = pose
-        grid = np.full((height + 2, width + 2), _GREY_WALL)
-        grid[1:-1, 1:-1] = numbers
-        frame, shown = self._draw(grid.ravel(), (y + 1) * self._stride + x + 1, heading)
-        _draw_carried(frame, shown, carried)
+        paint, shown = self._paint(numbers, pose, carried)
         pixels = np.bincount(shown.T.ravel() + 1, minlength=height * width + 1)[1:].reshape(height, width)
         cells = np.empty((height, width, 4), np.uint8)
         cells[..., :3] = _CODES.take(numbers * (pixels > 0), axis=0)
         cells[..., 3] = np.minimum(pixels, 255)
-        return Sight(frame, cells, shown)
+        return Sight(_looks().palette.take(paint, axis=0), cells, shown)
+
+    def variants(
+        self,
+        codes: NDArray[np.uint8],
+        pose: ArrayLike,
+        carried: ArrayLike,
+        cell: tuple[int, int],
+        instead: NDArray[np.uint8],
+    ) -> Variants:
+        """What the pictures of a grid would be with other things in one of its cells.
+
+        Args:
+            codes, pose, carried: As for `look`, and unchecked.
+            cell: y and x.
+            instead: Codes of what might be there, uint8 (K, 3).
+        """
+        x, y, heading = (int(number) for number in np.asarray(pose))
+        held = int(_number(np.asarray(carried)))
+        numbers = _number(codes)
+        paints = np.empty((len(instead), SIDE, SIDE), np.int16)
+        drawn: dict[tuple[int, int], tuple[int, int, NDArray[np.bool_]]] = {}
+        for number, (thing, colour, state) in enumerate(instead.tolist()):
+            if (thing, state) in drawn:  # another colour is another hue where the cell is shown, and nothing else
+                first, hue, where = drawn[thing, state]
+                paints[number] = paints[first] + np.int16(_SHADES * (colour - hue)) * where
+            else:
+                numbers[cell] = _NUMBERS[thing, colour, state]
+                paints[number], shown = self._paint(numbers, (x, y, heading), held)
+                drawn[thing, state] = number, colour, shown == cell[0] * self._shape[1] + cell[1]
+        where = (paints != paints[0]).any(0)
+        return Variants(where, _looks().palette.take(paints[:, where], axis=0))
+
+    def _paint(
+        self, numbers: NDArray[np.int64], pose: tuple[int, int, int], carried: int
+    ) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
+        """Paint of each pixel, and the cell that it shows."""
+        height, width = self._shape
+        x, y, heading = pose
+        grid = np.full((height + 2, width + 2), _GREY_WALL)
+        grid[1:-1, 1:-1] = numbers
+        paint, shown = self._draw(grid.ravel(), (y + 1) * self._stride + x + 1, heading)
+        _draw_carried(paint, shown, carried)
+        return paint, shown
 
     def _steps(self, cells: NDArray[np.int64], heading: int) -> NDArray[np.int64]:
         """What to add to the agent's place in the ringed grid, for cells (forward, right) of it."""
@@ -150,8 +201,8 @@ class Raycaster:
         steps: NDArray[np.int64] = cells[..., 0] * (y * self._stride + x) + cells[..., 1] * (x * self._stride - y)
         return steps
 
-    def _draw(self, grid: NDArray[np.int64], here: int, heading: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """The frame, and the cell that each pixel shows, seen from a place in the ringed grid."""
+    def _draw(self, grid: NDArray[np.int64], here: int, heading: int) -> tuple[NDArray[np.int16], NDArray[np.int32]]:
+        """Paint of each pixel, and the cell that it shows, seen from a place in the ringed grid."""
         rays = self._rays
         looks = _looks()
         path = here + self._paths[heading]
@@ -178,7 +229,7 @@ class Raycaster:
         seen = ((kind == _FRAME) | (kind == _STANDING) & rays.stands) & (rays.steps < stop[:, None])
         if seen.any():
             self._draw_layers(paint, shown, seen, along, path, face_dark)
-        return looks.palette.take(paint.T, axis=0), shown.T
+        return paint.T, shown.T
 
     def _draw_layers(
         self,
@@ -261,11 +312,20 @@ class RaycastMiniGrid(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.R
         frame, info = self._look(info)
         return frame, reward, terminated, truncated, info
 
-    def _look(self, info: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """Object, colour and state of all cells as they are now, in sight or not: uint8 (H, W, 3), by y and x."""
+        return _CODES.take(self._numbers(), axis=0)
+
+    def _numbers(self) -> NDArray[np.int64]:
         world: Any = self.unwrapped
         things = [_EMPTY if thing is None else _NUMBERS[thing.encode()] for thing in world.grid.grid]
         numbers = np.array(things).reshape(self._colours.shape)
-        numbers = np.where(numbers == _GREY_WALL, self._colours, numbers)
+        return np.where(numbers == _GREY_WALL, self._colours, numbers)
+
+    def _look(self, info: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        world: Any = self.unwrapped
+        numbers = self._numbers()
         carried = _EMPTY if world.carrying is None else _NUMBERS[world.carrying.encode()]
         pose = int(world.agent_pos[0]), int(world.agent_pos[1]), int(world.agent_dir)
         sight = self._raycaster.look_at_numbers(numbers, pose, carried)
@@ -383,17 +443,17 @@ def _dark(depth: NDArray[Any], light: ArrayLike = 1) -> NDArray[np.int16]:
     return shades.clip(0, 2 * _SHADES // 3).round().astype(np.int16)
 
 
-def _draw_carried(frame: NDArray[np.uint8], shown: NDArray[np.int32], number: int) -> None:
+def _draw_carried(paint: NDArray[np.int16], shown: NDArray[np.int32], number: int) -> None:
     """Draw what is carried into the bottom of a frame."""
     looks = _looks()
     if looks.kind[number] != _STANDING:
         return
     at = (np.arange(_CARRIED) * _TEXELS + _TEXELS // 2) // _CARRIED
-    paint = looks.faces[number, 1 + _TEXELS * at[:, None] + at]
+    thing = looks.faces[number, 1 + _TEXELS * at[:, None] + at]
     left = (SIDE - _CARRIED) // 2
     part = slice(SIDE - _CARRIED, SIDE), slice(left, left + _CARRIED)
-    frame[part][paint > 0] = looks.palette[paint[paint > 0]]
-    shown[part][paint > 0] = -1
+    np.copyto(paint[part], thing, where=thing > 0)
+    np.copyto(shown[part], -1, where=thing > 0)
 
 
 class _Looks(NamedTuple):

@@ -335,3 +335,29 @@ def test_metadata_says_where_the_eye_is_and_how_much_it_sees() -> None:
 def test_other_worlds_are_refused() -> None:
     with pytest.raises(ValueError, match="expected a MiniGrid environment"):
         RaycastMiniGrid(gym.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize("cell", [(3, 4), (2, 6), (0, 1), (3, 2), (1, 4)])
+def test_variants_are_what_the_grids_with_other_things_look_like(cell: tuple[int, int]) -> None:
+    instead = np.unique([*EVERYTHING.reshape(-1, 3), code("ball", "grey"), code("door", "blue")], axis=0)
+    held = code("key", "red")
+    for heading in range(4):
+        where, pixels = Raycaster(6, 7).variants(EVERYTHING, (3, 2, heading), held, cell, instead)
+        frames = np.stack(
+            [look(put(EVERYTHING, cell[1], cell[0], one), (3, 2, heading), held).frame for one in instead]
+        )
+        np.testing.assert_array_equal(pixels, frames[:, where])
+        assert (frames[:, ~where] == frames[0, ~where]).all()
+        assert not where.any() or (pixels != pixels[0]).any((0, 2)).all()
+
+
+def test_an_environment_tells_what_all_cells_hold() -> None:
+    env = gym.make("FirstPerson/MiniGrid-DoorKey-6x6-v0")
+    frame, info = env.reset(seed=3)
+    codes = env.get_wrapper_attr("codes")
+    np.testing.assert_array_equal(frame, look(codes, info["pose"], info["carried"]).frame)
+    hidden = info["cells"][..., 3] == 0
+    assert hidden.any()
+    np.testing.assert_array_equal(codes[~hidden], info["cells"][~hidden][:, :3])
+    kinds = codes[..., 0].ravel().tolist()
+    assert [kinds.count(OBJECT_TO_IDX[name]) for name in ("key", "door", "goal", "unseen")] == [1, 1, 1, 0]
