@@ -1,6 +1,7 @@
 """Sequences cut from recorded episodes."""
 
 import numpy as np
+import pytest
 import torch
 
 from lssvwm_models.data.segments import motions, random_segments, segments, to_frames, to_uint8
@@ -41,3 +42,37 @@ def test_frames_survive_the_round_trip():
 
 def test_motions_are_read_off_the_poses(dataset):
     assert set(motions(dataset)) == {(0, 0, 0), (1, 0, 0)}
+
+
+def test_sequences_come_back_and_run_backwards_as_often_as_asked(dataset, monkeypatch):
+    monkeypatch.setattr(dataset, "events", np.array([], np.int64))
+    rng = np.random.default_rng(0)
+    batch = random_segments(dataset, range(40, 60), 400, 8, rng, retraced=0.2)  # within one episode
+    assert batch.backwards is not None
+    kinds, counts = batch.backwards.unique(dim=0, return_counts=True)
+    turns_back = [False] * 5 + [True] * 3
+    runs_back = [False] + [True] * 7
+    share = dict(zip(map(tuple, kinds.tolist()), (counts / 400).tolist(), strict=True))
+    assert share[tuple(turns_back)] == pytest.approx(0.2, abs=0.05)
+    assert share[tuple(runs_back)] == pytest.approx(0.2, abs=0.05)
+    assert share[(False,) * 8] == pytest.approx(0.6, abs=0.05)
+    for row, back in enumerate(batch.backwards.tolist()):
+        x = batch.obs[row, :, 0, 0].argmax(-1)
+        step = torch.where(batch.backwards[row], -batch.act[row], batch.act[row])
+        assert torch.equal((x[1:] - x[:-1]) % 16, step[1:] % 16)  # act is what led from a frame to the one before it
+        assert torch.equal(batch.pose[row, 1:, 0] - batch.pose[row, :-1, 0], step[1:])
+        if back == turns_back:
+            assert torch.equal(batch.obs[row, 5:], batch.obs[row, 1:4].flip(0))
+    assert torch.equal(batch[2:5].backwards, batch.backwards[:, 2:5])
+
+
+def test_what_runs_backwards_over_the_border_of_episodes_begins_anew_there(dataset):
+    order = np.arange(8)[None, ::-1]
+    batch = segments(dataset, np.array([16]), 8, order)  # frames 23 to 16; frame 20 begins an episode
+    assert batch.is_first[0].tolist() == [True, False, False, False, True, False, False, False]
+    assert batch.backwards[0].tolist() == [False] + [True] * 7
+
+
+def test_sequences_that_are_to_end_in_an_event_are_left_as_they_were(dataset):
+    batch = random_segments(dataset, range(40, 200), 8, 5, np.random.default_rng(0), event_share=0.5, retraced=0.5)
+    assert not batch.backwards[:4].any() and batch.backwards[4:].any(1).all()

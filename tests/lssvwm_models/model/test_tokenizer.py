@@ -64,3 +64,26 @@ def test_nearest_is_what_the_loss_calls_so():
     assert tokenizer.quantize(near).tolist() == [[[0.0, 1.5]]]
     with torch.autocast("cpu", torch.bfloat16):
         assert tokenizer.quantize(near.bfloat16()).dtype == torch.float32
+
+
+def test_no_more_latents_are_kept_than_it_takes_for_40_db():
+    g = torch.Generator().manual_seed(0)
+    scale = 0.5 * 0.9 ** torch.arange(192)  # of directions of patches, no two of the same variance
+    frames = (torch.randn(4000, 192, generator=g) * scale).view(4000, 3, 8, 8)
+    lost = scale.square().flip(0).cumsum(0).flip(0) / 192  # by who keeps only those before
+    enough = int((lost > 4e-4).sum())
+    assert 9 < enough < 32
+    assert PatchTokenizer.fit(frames, 8, 96).latent_dim == 32  # so many are kept whatever they are worth
+    loud = PatchTokenizer.fit(8 * frames, 8, 96)
+    assert 32 < loud.latent_dim < 96
+    kept = loud.encode(8 * frames) @ loud.decoder + loud.mean  # without the clipping of brightness
+    error = (kept[:, 0] - 8 * frames.flatten(1)).square().mean()
+    assert 3e-4 < error < 4e-4
+    assert PatchTokenizer.fit(8 * frames, 8, 33).latent_dim == 33
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.0, [1, 1]), (0.5, [1.6, 0.4]), (1.0, [32 / 17, 2 / 17])])
+def test_errors_count_by_a_power_of_the_variance_behind_them(power, expected):
+    tokenizer = PatchTokenizer(1, 2, 2)
+    tokenizer.decoder = torch.diag(torch.tensor([4.0, 1.0]))
+    torch.testing.assert_close(tokenizer.importance(power), torch.tensor(expected).float())

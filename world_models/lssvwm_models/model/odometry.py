@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Normal
 
 from lssvwm_models.memory.geometry import EgoView, advance, ego_motion, motion_patches
 from lssvwm_models.memory.rays import FirstPersonView, straight_ahead
@@ -84,25 +83,33 @@ class Odometry(nn.Module):
 
 
 class Regressed(NamedTuple):
-    """Ego motions (..., 3), forward and right in cells and turn in radians, as normal distributions.
+    """Ego motions, forward and right in cells and turn in radians, of two kinds: free, and stopped by what is in the way.
 
-    The second axis from the end is of kinds: free, and stopped or turned aside by what is in the way.
-    `kind` (..., 2) are logits, `mean` and `std` (..., 2, 3).
+    `stopped` (...) is the logit of the latter; `mean` (..., 2, 3) and `spread` (..., 2, 3), the mean absolute error that
+    is expected, are those of both.
     """
 
-    kind: Tensor
+    stopped: Tensor
     mean: Tensor
-    std: Tensor
+    spread: Tensor
 
-    def likeliest(self) -> Tensor:
-        """The mean (..., 3) of the likelier kind."""
-        index = self.kind.argmax(-1)[..., None, None].expand(*self.mean.shape[:-2], 1, 3)
-        return self.mean.gather(-2, index).squeeze(-2)
+    def likeliest(self) -> tuple[Tensor, Tensor]:
+        """The mean and the spread, (..., 3) each, of the likelier kind."""
+        stopped = (self.stopped > 0)[..., None]
+        mean, spread = (torch.where(stopped, of[..., 1, :], of[..., 0, :]) for of in (self.mean, self.spread))
+        return mean, spread
 
-    def log_likelihood(self, motion: Tensor) -> Tensor:
-        """(...) of motions (..., 3)."""
-        of_kind = Normal(self.mean, self.std).log_prob(motion.unsqueeze(-2)).sum(-1)
-        return (self.kind.log_softmax(-1) + of_kind).logsumexp(-1)
+    def loss(self, motion: Tensor, tolerance: Tensor) -> Tensor:
+        """(...) of the motions (..., 3) that were; those farther than `tolerance` (3,) from the free ones were stopped.
+
+        Errors count as under Laplace's distribution: the free motion is what happens mostly, and not what happens on
+        average of bodies of which a few are stopped.
+        """
+        error = (self.mean - motion.unsqueeze(-2)).abs()
+        unlikely = (error / self.spread + self.spread.log()).sum(-1)  # (..., 2)
+        stopped = (error[..., 0, :] > tolerance).any(-1).float()
+        missed = F.binary_cross_entropy_with_logits(self.stopped, stopped, reduction="none")
+        return unlikely[..., 0] + stopped * unlikely[..., 1] + missed
 
 
 class PlaneOdometry(nn.Module):
@@ -110,7 +117,7 @@ class PlaneOdometry(nn.Module):
 
     A body has momentum: where nothing is in the way, its motion follows from the action and from the motions before.
     Frames would only blur that. What is in the way is seen: so frames decide whether something is, and what then
-    happens, and nothing else. It is a mixture of two normal distributions (Bishop 1994), of which the likelier counts.
+    happens, and nothing else.
     """
 
     scale: Tensor
@@ -125,7 +132,7 @@ class PlaneOdometry(nn.Module):
         self.embed_motions = nn.ModuleList(nn.Linear(told, width) for _ in range(2))
         self.embed_ends = nn.Linear(len(self.ends) * latent_dim, width)
         self.free = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6))
-        self.stopped = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 8))
+        self.stopped = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 7))
 
     def forward(self, latents: Tensor, act: Tensor, motions: Tensor) -> Regressed:
         """What act (...) does at the frame with latents (..., M, k) after the last `motions` (..., LAST_MOTIONS, 3)."""
@@ -137,10 +144,10 @@ class PlaneOdometry(nn.Module):
         )
         seen = latents[..., self.ends, :].tanh().flatten(-2)
         free = self.free(body)
-        *stopped, no, yes = self.stopped(world + self.embed_ends(seen)).split([6, 1, 1], -1)
-        change, log_std = torch.stack([free, stopped[0]], -2).chunk(2, -1)
+        stopped, logit = self.stopped(world + self.embed_ends(seen)).split([6, 1], -1)
+        change, log_spread = torch.stack([free, stopped], -2).chunk(2, -1)
         mean = motions[..., -1:, :] + change * self.scale
-        return Regressed(torch.cat([no, yes], -1), mean, self.scale * (log_std.clamp(-6, 4) - 2).exp())
+        return Regressed(logit.squeeze(-1), mean, self.scale * (log_spread.clamp(-3, 4) - 2).exp())
 
     def track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor:
         """Poses (B, T, 3) of frames with latents (B, T, M, k) that follow on a state."""
@@ -151,7 +158,7 @@ class PlaneOdometry(nn.Module):
         poses = []
         with torch.autocast(before.device.type, enabled=False):
             for t in range(act.shape[1]):
-                motion = self(before[:, t], act[:, t], motions).likeliest()
+                motion, _ = self(before[:, t], act[:, t], motions).likeliest()
                 pose = torch.where(is_first[:, t, None], torch.zeros_like(pose), advance(pose, motion))
                 motions = torch.cat([motions[:, 1:], motion.unsqueeze(1)], 1)
                 motions = torch.where(is_first[:, t, None, None], torch.zeros_like(motions), motions)
@@ -159,7 +166,7 @@ class PlaneOdometry(nn.Module):
         return torch.stack(poses, 1)
 
     def loss(self, latents: Tensor, act: Tensor, motions: Tensor, counts: Tensor, rng: torch.Generator) -> Tensor:
-        """Negative log-likelihood of U motions in a row, by act (N, U) from latents (N, U, M, k).
+        """Of U motions in a row, by act (N, U) from latents (N, U, M, k).
 
         What came before are its own motions, but for the first LAST_MOTIONS: as in dreams, where errors add up. So
         `motions` is (N, LAST_MOTIONS + U, 3); `counts` (N, U) says which steps do. Frames are made worse, as for
@@ -170,8 +177,9 @@ class PlaneOdometry(nn.Module):
         losses = []
         for u in range(act.shape[1]):
             regressed = self(seen[:, u], act[:, u], last)
-            losses.append(-regressed.log_likelihood(motions[:, LAST_MOTIONS + u]))
-            last = torch.cat([last[:, 1:], regressed.likeliest().unsqueeze(1)], 1)
+            losses.append(regressed.loss(motions[:, LAST_MOTIONS + u], self.scale / 4))
+            motion, _ = regressed.likeliest()
+            last = torch.cat([last[:, 1:], motion.unsqueeze(1)], 1)
         return (torch.stack(losses, 1) * counts).sum() / counts.sum().clamp(min=1)
 
 
