@@ -47,6 +47,12 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
         "EvalMemoryConfig",
         "examine what a simulator remembers",
     ),
+    "eval recall": (
+        "lssvwm_env.evaluation.recall",
+        "recall",
+        "RecallConfig",
+        "ask whether dreams come back to what was seen",
+    ),
     "imagine": (
         "lssvwm_agents.learning.imagine",
         "imagine",

@@ -30,7 +30,7 @@ from lssvwm_env.simulator.simulator import CARD, Simulator, SimulatorConfig
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_env.utils.strangers import Screen, markdown, printable
-from lssvwm_models.data import EpisodeDataset
+from lssvwm_models.data import DatasetSpec, EpisodeDataset
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
@@ -137,16 +137,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     simulator = Simulator.load(config.simulator)
     config.out.mkdir(parents=True, exist_ok=True)
     dataset = EpisodeDataset(config.dataset) if config.dataset else _collect_fresh(simulator.config, config)
-    if dataset.spec.env_id != simulator.config.env_id:
-        raise ValueError(
-            f"dataset {dataset.folder} was recorded in {dataset.spec.env_id}, but {config.simulator} simulates "
-            f"{simulator.config.env_id}: pass episodes of that environment, or no dataset to collect some."
-        )
-    if dataset.spec.env_kwargs != simulator.config.env_kwargs:
-        raise ValueError(
-            f"dataset {dataset.folder} was recorded with {dataset.spec.env_kwargs}, but {config.simulator} simulates "
-            f"{simulator.config.env_id} with {simulator.config.env_kwargs}: pass episodes recorded with these."
-        )
+    check_world(dataset, simulator.config, config.simulator)
     result = measure(
         simulator.model,
         dataset,
@@ -157,11 +148,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         seed=config.seed,
     )
     data_hash = dataset.hash()
-    split = "train" if data_hash == simulator.config.data_hash else dataset.spec.split
-    if split in _SPLIT_NOTES:
-        result.report["notes"].append(_SPLIT_NOTES[split])
-    if dataset.spec.policy != "unknown":
-        result.report["notes"].append(f"the real episodes are of the {policy_words(dataset.spec.policy)}")
+    result.report["notes"] += data_notes(dataset.spec, data_hash, simulator.config)
     report = {
         **provenance(config, simulator.model.device),
         "env_kwargs": dataset.spec.env_kwargs,
@@ -181,6 +168,29 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         write_bytes(path, f"{trained}\n\n{_CARD_HEADING}\n\n{card_section(report, config)}".encode())
     _print(report, config)
     return report
+
+
+def check_world(dataset: EpisodeDataset, simulator: SimulatorConfig, name: str) -> None:
+    """Refuse episodes of another world than the one that a simulator, called by some name, is of."""
+    if dataset.spec.env_id != simulator.env_id:
+        raise ValueError(
+            f"dataset {dataset.folder} was recorded in {dataset.spec.env_id}, but {name} simulates {simulator.env_id}: "
+            "pass episodes of that environment."
+        )
+    if dataset.spec.env_kwargs != simulator.env_kwargs:
+        raise ValueError(
+            f"dataset {dataset.folder} was recorded with {dataset.spec.env_kwargs}, but {name} simulates "
+            f"{simulator.env_id} with {simulator.env_kwargs}: pass episodes recorded with these."
+        )
+
+
+def data_notes(spec: DatasetSpec, data_hash: str, simulator: SimulatorConfig) -> list[str]:
+    """What has to be known of the episodes that a simulator was judged on."""
+    split = "train" if data_hash == simulator.data_hash else spec.split
+    notes = [_SPLIT_NOTES[split]] if split in _SPLIT_NOTES else []
+    if spec.policy != "unknown":
+        notes.append(f"the real episodes are of the {policy_words(spec.policy)}")
+    return notes
 
 
 def card_section(report: dict[str, Any], config: CompareConfig) -> str:
@@ -374,15 +384,19 @@ def _percent(share: float) -> str:
 
 
 def _print(report: dict[str, Any], config: CompareConfig) -> None:
-    title = f"{config.simulator}: {report['sequences']} {report['split']} episodes"
-    table = Table(title=title, box=SIMPLE, pad_edge=False)
+    console = Screen()
+    console.print(summary(report, config.simulator))
+    for note in report["notes"]:
+        console.print(f"Note: {note}.")
+    console.print(f"Look at {config.out / 'dream_vs_real.gif'} and fidelity.png; all numbers are in report.json.")
+
+
+def summary(report: dict[str, Any], name: str) -> Table:
+    """The numbers of a report as a table for the terminal; `name` is what the simulator is called there."""
+    table = Table(title=f"{name}: {report['sequences']} {report['split']} episodes", box=SIMPLE, pad_edge=False)
     table.add_column(no_wrap=True)
     for column in _columns(report).values():
         table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in _rows(report, interval=False):
         table.add_row(*row)
-    console = Screen()
-    console.print(table)
-    for note in report["notes"]:
-        console.print(f"Note: {note}.")
-    console.print(f"Look at {config.out / 'dream_vs_real.gif'} and fidelity.png; all numbers are in report.json.")
+    return table

@@ -24,6 +24,7 @@ COMMANDS = (
     "train",
     "compare",
     "eval memory",
+    "eval recall",
     "imagine",
     "judge",
     "dyna",
@@ -66,6 +67,10 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
         ("train --out x --dataset y --steps 0", "steps=0"),
         ("compare --simulator x --out y --card", "card=True needs a simulator folder"),
         ("eval memory --simulator x --out y --sequences 0", "sequences=0 must be at least 1"),
+        (
+            "eval recall --simulator x --dataset y --out z --protocol retrieval --context 9 --horizon 9",
+            "horizon=9, but the way back",
+        ),
         ("dyna --out x --env-id Any-v0 --rounds 0", "rounds=0 must be at least 1"),
         ("demo --nonsense 1", "--nonsense"),
     ],
