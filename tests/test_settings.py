@@ -48,6 +48,7 @@ GIVEN: dict[str, Any] = {
     "dataset_id": "x",
     "folder": Path("x"),
     "frames": 1,
+    "protocol": "retrieval",
 }
 OF_COMMANDS = [
     getattr(import_module(module), config) for module, _, config, _ in _COMMANDS.values() if config != "ListConfig"

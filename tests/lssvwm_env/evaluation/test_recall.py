@@ -151,6 +151,13 @@ def test_reasoning_by_hand(walks: EpisodeDataset) -> None:
     assert "cells_off" not in report["given_dream"] and report["notes"] == []
 
 
+def test_only_episodes_that_are_long_enough_are_asked(walks: EpisodeDataset) -> None:
+    model: Any = Finder()
+    assert measure_recall(model, walks, "reasoning", 3, 6).report["given_dream"]["psnr"]["n"] == 3 * 6
+    assert measure_recall(model, walks, "reasoning", 2, 2).report["given_dream"]["psnr"]["n"] == 4 * 2
+    assert measure_recall(model, walks, "retrieval", 4, 3).report["given_dream"]["psnr"]["n"] == 4 * 3
+
+
 def test_many_sequences_are_asked_in_parts(walks: EpisodeDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     whole: Any = Finder()
     parts: Any = Finder()
