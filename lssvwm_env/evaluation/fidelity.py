@@ -222,6 +222,9 @@ def measure(
     copied_on = _scores(real, context, frozen, dream_age, threshold, seen)
 
     dreamed = real.valid[:, context:]
+    notes = _notes(one_ahead, context, int(dreamed.sum(1).min()), horizon)
+    if seen is not None and not given:
+        notes.append("the model has no view in first person, so no dream is moved by the recorded poses")
     last = dreamed & (np.arange(horizon) == dreamed.sum(1, keepdims=True) - 1)
     report = {
         "env_id": dataset.spec.env_id,
@@ -241,7 +244,7 @@ def measure(
         "copy_dream": estimates(copied_on),
         **given,
         **_camera_controls(real, context, seen, threshold),
-        "notes": _notes(one_ahead, context, int(dreamed.sum(1).min()), horizon),
+        "notes": notes,
     }
     return Fidelity(real, context, dreamt, report)
 

@@ -293,6 +293,7 @@ def test_in_first_person_a_dream_is_also_moved_by_the_recorded_poses(
     assert "cells_off" not in report["given_dream"]
     assert len(report["given_dream_per_step"]["ssim"]) == 4 and report["perceptual_features"]
     assert ("motions" in report["dream"]) == (kind == "grid")
+    assert not any("view" in note for note in report["notes"])
     json.dumps(report, allow_nan=False)
 
 
@@ -353,6 +354,8 @@ def test_in_first_person_frames_count_by_whether_the_eye_was_there_before(
     assert nearest["psnr_new"]["value"] < 25 and perfect.report["mean_dream"]["psnr"]["value"] < 25
     ages = [v["n"] for k, v in perfect.report["dream"].items() if k.startswith("psnr_age_")]
     assert sum(ages) == (valid & seen.revisited).sum()
+    assert "the model has no view in first person" in perfect.report["notes"][-1]
+    assert "given_dream" not in perfect.report
     assert "nearest_dream" not in measure(Player(openings(rooms, 4, 50)), rooms, context=30, horizon=20).report
 
 
