@@ -119,13 +119,11 @@ def _replay_one(
 ) -> tuple[NDArray[Any], ...]:
     """Codes, pixels, poses and what is carried, of the T frames of an episode."""
     rows = []
-    over = False
     for number, (frame, action) in enumerate(zip(obs, act, strict=True)):
         if number == 0:
             shown, info = env.reset(seed=seed)
-        elif not over:
-            shown, _, terminated, truncated, info = env.step(action)
-            over = terminated or truncated
+        else:
+            shown, *_, info = env.step(action)
         if not np.array_equal(shown, frame):
             raise ValueError(
                 f"frame {number} of the episode of seed {seed} is not what {env} shows after the recorded actions: "

@@ -220,6 +220,8 @@ def test_right_cells_are_counted_by_kind_and_age() -> None:
         ({(5, 1): EMPTY}, {"walls": 1, "wall_or_not": 1}),
         ({(4, 4): code("box")}, {"empty": 1}),
         ({(4, 3): code("wall")}, {"objects": 1, "walls": 1, "wall_or_not": 2}),  # it hides the wall behind
+        ({(4, 3): code("box"), (6, 3): code("wall")}, {"objects": 1, "walls": 1}),  # one before the other
+        ({(3, 3): code("wall")}, {"objects": 1, "walls": 3, "wall_or_not": 7, "empty": 3}),
     ],
 )
 def test_what_is_dreamt_wrong_is_counted_where_it_belongs(put: dict, lost: dict[str, int]) -> None:
