@@ -158,7 +158,7 @@ def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
     if on_grid and dataset.tiles is not None:  # recorded in MiniGrid
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
     elif dataset.pose_kind is not None and (camera := dataset.spec.camera) is not None:
-        view = FirstPersonView(camera.fov, motions(dataset) if on_grid else None, camera.ahead)
+        view = FirstPersonView(camera.fov, motions(dataset) if on_grid else None, camera.ahead, camera.cell)
         network = in_first_person(network)
     elif dataset.pose_kind is not None:
         print(

@@ -42,6 +42,18 @@ def test_rays_begin_where_the_camera_is():
             torch.testing.assert_close((one - other)[..., :2], torch.tensor(back).expand_as(one[..., :2]).float())
 
 
+def test_units_of_poses_may_be_others_than_cells():
+    metres = FirstPersonView(90.0, None, ahead=0.6, cell=2.5, depths=VIEW.depths)
+    cells = FirstPersonView(90.0, None, ahead=0.24, depths=VIEW.depths)
+    pose = torch.tensor([[1.0, -2.0, 0.3], [4.0, 0.5, -3.0]])
+    unit = torch.tensor([2.5, 2.5, 1.0])
+    one, other = (sight(p, p.flip(0), view, 4, 2) for p, view in ((pose * unit, metres), (pose, cells)))
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(ValueError, match=r"cell=2.5 must be 1 where motions are counted in cells"):
+        FirstPersonView(90.0, VIEW.motions, cell=2.5)
+
+
 def test_motions_are_told_as_the_eye_makes_them():
     before = torch.tensor([[10, 20, 3]])  # northwards
     seen = sight(torch.tensor([[11, 18, 0]]), before, VIEW, 3, 1)

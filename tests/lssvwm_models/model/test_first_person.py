@@ -50,8 +50,9 @@ def test_one_scan_equals_two_and_steps(model, given, cut):
         here = None if pose is None else pose[:, part]
         state, some = model.observe(state, obs[:, part], act[:, part], is_first[:, part], here)
         parts.append(some)
-    torch.testing.assert_close(torch.cat(parts, 1), feats, rtol=1e-4, atol=1e-5)
-    assert_same(state, whole, 1e-4)
+    tolerance = 1e-4 if model is ON_GRID or given else 1e-3  # what is reckoned in the plane rounds anew at every step
+    torch.testing.assert_close(torch.cat(parts, 1), feats, rtol=tolerance, atol=tolerance / 10)
+    assert_same(state, whole, tolerance)
 
 
 @either
@@ -95,6 +96,19 @@ def test_frames_depend_on_where_they_are_seen_from_and_which_way(model):
         for pose in ([0, 0, 0], [0, 0, 2], [3, 0, 0])
     ]
     assert not torch.allclose(frames[0], frames[1], atol=1e-3) and not torch.allclose(frames[0], frames[2], atol=1e-3)
+
+
+def test_dreams_do_not_depend_on_the_unit_of_poses():
+    cells = make(view=replace(EYE, motions=None), network=NETWORK)
+    feet = make(view=replace(EYE, motions=None, cell=3.0), network=NETWORK)
+    obs, act, is_first = sequence(8, model=cells)
+    is_first[:, 1:] = False
+    pose = wander(IN_PLANE)
+    units = torch.tensor([3.0, 3.0, 1.0])
+    state, _ = cells.observe(cells.initial_state(2), obs, act, is_first, pose)
+    scaled, _ = feet.observe(feet.initial_state(2), obs, act, is_first, pose * units)
+    torch.testing.assert_close(scaled.feats, state.feats, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scaled.pose, state.pose * units)
 
 
 @either

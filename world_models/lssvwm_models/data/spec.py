@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from lssvwm_models.data.spaces import action_bounds, frame_shape
 from lssvwm_models.data.splits import Split
-from lssvwm_models.utils.checks import AHEAD, FOV, check_fields, shown
+from lssvwm_models.utils.checks import AHEAD, CELL, FOV, check_fields, shown
 from lssvwm_models.utils.json_files import from_json, parse_json, read_json, to_json, write_json
 
 PoseKind = Literal["grid", "plane"]
@@ -32,13 +32,15 @@ class Camera:
     Attributes:
         fov: Horizontal field of view, in degrees.
         ahead: How far it is ahead of the pose, in the unit of x and y; behind, if it is negative.
+        cell: What counts as a cell, in that unit: about as wide as a corridor, or as the things that stand about.
     """
 
     fov: float
     ahead: float = 0.0
+    cell: float = 1.0
 
     def __post_init__(self) -> None:
-        check_fields(self, fov=FOV, ahead=AHEAD)
+        check_fields(self, fov=FOV, ahead=AHEAD, cell=CELL)
 
 
 @dataclass(frozen=True)

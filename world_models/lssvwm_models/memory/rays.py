@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lssvwm_models.memory.geometry import MOST_MOTIONS, ego_motion
-from lssvwm_models.utils.checks import AHEAD, FOV, check_fields, shown
+from lssvwm_models.utils.checks import AHEAD, CELL, FOV, check_fields, shown
 
 MOST_DEPTHS = 64
 
@@ -27,7 +27,8 @@ class FirstPersonView:
         fov: horizontal field of view, in degrees.
         motions: every ego motion one action can cause, as in `EgoView`; None: poses are in the plane, and there are
             no kinds of motions.
-        ahead: how far the camera is ahead of the pose, in cells; behind, if it is negative.
+        ahead: how far the camera is ahead of the pose, in the unit of x and y; behind, if it is negative.
+        cell: what counts as a cell, in that unit.
         depths: distances along a ray, in cells, at which what a patch shows may be. Near ones are closer together: what
             is near is large.
     """
@@ -35,12 +36,15 @@ class FirstPersonView:
     fov: float
     motions: tuple[tuple[int, int, int], ...] | None
     ahead: float = 0.0
+    cell: float = 1.0
     depths: tuple[float, ...] = (0.35, 0.75, 1.25, 2.0, 3.0, 4.5)
 
     def __post_init__(self) -> None:
-        check_fields(self, fov=FOV, ahead=AHEAD, motions=(-64, 64), depths=(0.0, 1e3))
+        check_fields(self, fov=FOV, ahead=AHEAD, cell=CELL, motions=(-64, 64), depths=(0.0, 1e3))
         if self.motions is not None and not 1 <= len(self.motions) <= MOST_MOTIONS:
             raise ValueError(f"motions={shown(self.motions)} must be 1 to {MOST_MOTIONS}")
+        if self.motions is not None and self.cell != 1:
+            raise ValueError(f"cell={self.cell} must be 1 where motions are counted in cells")
         if not 1 <= len(self.depths) <= MOST_DEPTHS:
             raise ValueError(f"depths={shown(self.depths)} must be 1 to {MOST_DEPTHS}")
 
@@ -60,7 +64,7 @@ class Sight(NamedTuple):
     """Where frames may show what they show.
 
     Attributes:
-        places: (..., G * K, 2), x and y of K points along the ray of each of the G columns of patches.
+        places: (..., G * K, 2), x and y, in cells, of K points along the ray of each of the G columns of patches.
         gazes: (..., side, 3), x, y and direction in radians of each of the columns of tokens.
         moved: (..., 4), how far the eye came since the frame before: forward and right in cells, and the cosine and
             sine of its turn.
@@ -77,7 +81,7 @@ def sight(pose: Tensor, before: Tensor, view: FirstPersonView, grid: int, side: 
     `grid` columns of patches make `side` columns of tokens.
     """
     place, angle = in_plane(pose)
-    eye = place + view.ahead * torch.stack([angle.cos(), angle.sin()], -1)
+    eye = (place + view.ahead * torch.stack([angle.cos(), angle.sin()], -1)) / view.cell
     rays = angle[..., None] + view.directions(grid).to(pose.device)  # (..., G)
     ahead = torch.stack([rays.cos(), rays.sin()], -1)
     depths = torch.tensor(view.depths, dtype=torch.float32, device=pose.device)
@@ -85,7 +89,7 @@ def sight(pose: Tensor, before: Tensor, view: FirstPersonView, grid: int, side: 
     looks = angle[..., None] + view.directions(side).to(pose.device)
     gazes = torch.cat([eye[..., None, :].expand(*looks.shape, 2), looks[..., None]], -1)
     steps, turn = in_plane(ego_motion(before, pose))
-    moved = torch.cat([steps, turn.cos()[..., None], turn.sin()[..., None]], -1)
+    moved = torch.cat([steps / view.cell, turn.cos()[..., None], turn.sin()[..., None]], -1)
     return Sight(places.flatten(-3, -2), gazes, moved)
 
 

@@ -83,10 +83,10 @@ class Odometry(nn.Module):
 
 
 class Regressed(NamedTuple):
-    """Ego motions, forward and right in cells and turn in radians, of two kinds: free, and stopped by what is in the way.
+    """Ego motions (forward, right, turn) in cells and radians, of two kinds: free, and stopped by what is in the way.
 
-    `stopped` (...) is the logit of the latter; `mean` (..., 2, 3) and `spread` (..., 2, 3), the mean absolute error that
-    is expected, are those of both.
+    `stopped` (...) is the logit of the latter. `mean` and `spread`, the mean absolute error that is expected, are of
+    both, (..., 2, 3).
     """
 
     stopped: Tensor

@@ -14,6 +14,7 @@ MOST: Final = 10**12  # of whatever number has no smaller bound: products of a f
 SHARE: Final = (0, 1)
 FOV: Final = (1.0, 179.0)  # degrees that a camera sees
 AHEAD: Final = (-1e3, 1e3)  # of a pose, where its camera is
+CELL: Final = (1e-6, 1e6)  # in the unit of poses
 
 Bounds = float | tuple[float, float]
 
