@@ -18,7 +18,7 @@ import numpy as np
 from minigrid.core.constants import OBJECT_TO_IDX
 from numpy.typing import NDArray
 
-from lssvwm_env.evaluation.revisits import NEVER
+from lssvwm_env.evaluation.revisits import AGES, NEVER, within
 from lssvwm_env.real import Raycaster, RaycastMiniGrid
 from lssvwm_env.real.first_person.raycaster import Variants
 from lssvwm_models.data.openings import Openings
@@ -31,7 +31,6 @@ APART: Final = CLEAR * 64**2
 pixels that are 64 of 255 levels brighter."""
 PASSES: Final = 8
 """Most times that the cells of a frame are changed; two or three do."""
-AGES: Final = ((1, 8), (9, 32), (33, 128), (129, 512))  # frames since a cell was last in sight, first to last
 
 _EMPTY: Final = (OBJECT_TO_IDX["empty"], 0, 0)
 _WALL: Final = OBJECT_TO_IDX["wall"]
@@ -288,7 +287,9 @@ def cell_report(grids: Grids, frames: NDArray[np.uint8], context: int) -> dict[s
     dreamt = slice(context, context + frames.shape[1])
     if frames.shape[:2] != grids.valid[:, dreamt].shape or frames.shape[2:] != (64, 64, 3):
         raise ValueError(f"frames are {frames.shape}, expected (B, T, 64, 64, 3), of {grids.valid.shape} frames.")
-    age, new = (array[:, dreamt] for array in sights(grids, context))
+    ages, never = sights(grids, context)
+    age = ages[:, dreamt]
+    new = never[:, dreamt]
     after = Grids(*(getattr(grids, name)[:, dreamt] for name in ("codes", "pixels", "pose", "carried", "valid")))
     read, counted = decode(after, frames, grids.things())
     right = (read == after.codes).all(-1)
@@ -301,7 +302,7 @@ def cell_report(grids: Grids, frames: NDArray[np.uint8], context: int) -> dict[s
         "empty": (right, empty),
     }
     parts = {"": np.ones_like(new), "_seen": age != NEVER, "_new": new}
-    parts |= {f"_age_{first}_{last}": (age >= first) & (age <= last) for first, last in AGES}
+    parts |= {f"_age_{span}": within(age, span) for span in AGES}
     return {
         f"{name}{suffix}": Tally.of(values, counted & where & part)
         for name, (values, where) in counts.items()

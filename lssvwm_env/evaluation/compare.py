@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,8 +24,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from lssvwm_env.datasets.collect import CollectConfig, collect
+from lssvwm_env.evaluation.cells import is_raycast
 from lssvwm_env.evaluation.fidelity import RECENT, Fidelity, measure
-from lssvwm_env.real import trusted_id
+from lssvwm_env.real import make_recorded, trusted_id
 from lssvwm_env.real.policies import policy_words
 from lssvwm_env.simulator.simulator import CARD, Simulator, SimulatorConfig
 from lssvwm_env.utils.command import command
@@ -76,6 +78,12 @@ _LABELS: Final = {
     "perceptual": "perceptual distance",
     "perceptual_revisited": "  at poses of before",
     "perceptual_new": "  at new poses",
+    "walls_seen": "walls seen before",
+    "walls_age_33_128": "  33 to 128 frames ago",
+    "walls_age_129_512": "  129 to 512 frames ago",
+    "objects_age_33_128": "objects seen 33 to 128 frames ago",
+    "objects_age_129_512": "  129 to 512 frames ago",
+    "empty_seen": "empty cells seen before",
     "cells_off": "pose off by, cells",
     "degrees_off": "  by, degrees",
 }
@@ -146,6 +154,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         horizon=config.horizon,
         steps=config.denoising_steps or simulator.config.denoising_steps,
         seed=config.seed,
+        env=_raycast(dataset, config),
     )
     data_hash = dataset.hash()
     result.report["notes"] += data_notes(dataset.spec, data_hash, simulator.config)
@@ -240,6 +249,14 @@ def _rows(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
         for key, label in _LABELS.items()
         if any(key in report[c] for c in _columns(report))
     ]
+
+
+def _raycast(dataset: EpisodeDataset, config: CompareConfig) -> gym.Env[Any, Any] | None:
+    """The real environment, if what is in its cells can be counted in pictures."""
+    if dataset.spec.camera is None or dataset.pose_kind != "grid":
+        return None
+    env = make_recorded(dataset.spec, config.env_id)
+    return env if is_raycast(env) else None
 
 
 def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> EpisodeDataset:

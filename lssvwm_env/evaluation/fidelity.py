@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lssvwm_env.evaluation.revisits import NEVER, Revisits, revisits
+from lssvwm_env.evaluation.cells import Grids, cell_report, replay
+from lssvwm_env.evaluation.revisits import AGES, NEVER, Revisits, revisits, within
 from lssvwm_env.real.minigrid import VIEW, TilePalette, tile_palette, world_cells
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import Openings, episode_lengths, openings
@@ -37,7 +39,6 @@ from lssvwm_models.model.odometry import Odometry
 from lssvwm_models.model.world_model import WorldModel
 
 RECENT: Final = 8  # frames; what "seen recently" means
-AGES: Final = ("1_1", "2_8", "9_32", "33_128", "129_512", "513_up")  # frames since a place was last in sight
 
 
 def last_seen(pose: NDArray[Any], visible: NDArray[np.bool_], until: int | None = None) -> NDArray[np.int64]:
@@ -100,7 +101,7 @@ def tile_report(
     right = guess == truth
     counted = np.broadcast_to(valid[..., None, None], right.shape)
     tallies = {"tiles_illegal": Tally.of(distance > legal_distance()[guess], counted)}
-    spans = {f"_age_{span}": _within(age, span) for span in AGES}
+    spans = {f"_age_{span}": within(age, span) for span in AGES}
     for suffix, seen in (
         {"": True, "_seen": age != NEVER, "_recent": (age != NEVER) & (age <= RECENT)} | spans
     ).items():
@@ -118,12 +119,6 @@ def tile_report(
 def chance(truth: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Tally:
     """How often the commonest of the chosen ones is right; both (B, T, ...)."""
     return Tally.of(truth == np.bincount(truth[chosen], minlength=1).argmax(), chosen)
-
-
-def _within(age: NDArray[np.int64], span: str) -> NDArray[np.bool_]:
-    """Whether ages are in one of `AGES`."""
-    low, high = span.split("_")
-    return (age >= int(low)) & (high == "up" or age <= int(high))
 
 
 @cache
@@ -161,6 +156,7 @@ def measure(
     horizon: int = 64,
     steps: int = 1,
     seed: int = 0,
+    env: gym.Env[Any, Any] | None = None,
 ) -> Fidelity:
     """Compare a world model with recorded episodes, both frame by frame and in open-loop dreams.
 
@@ -172,6 +168,8 @@ def measure(
         horizon: Frames to dream; those after the end of an episode do not count.
         steps: Denoising steps per frame.
         seed: Decides which episodes, and the model's noise.
+        env: The real environment, if it is MiniGrid by raycaster: then dreams and copies of the nearest pose also have
+            the names of `cells.cell_report`. That takes some 0.1 seconds per frame.
 
     Returns:
         With a report ready for JSON: the settings as used; `next_frame`, `dream` (the mean over its frames),
@@ -209,12 +207,17 @@ def measure(
     one_ahead |= _odometry_scores(model, on_grid, 1, real.obs[:, :-1])
     open_loop = _scores(real, context, dreamt, dream_age, threshold, seen)
     open_loop |= _odometry_scores(model, on_grid, context, before)
+    grids = None if env is None else replay(env, real)
+    if grids is not None:
+        open_loop |= cell_report(grids, dreamt.obs, context)
     given: dict[str, Any] = {}
     if seen is not None and real.pose is not None and isinstance(model.config.view, FirstPersonView):
         check_poses(model, dataset)
         open_loop |= pose_errors(dreamt, real.pose, real.valid[:, context:])
         moved = dream(model, real.obs, real.act, context, horizon, keys, steps, real.pose)
         scores = _scores(real, context, moved, None, threshold, seen)
+        if grids is not None:
+            scores |= cell_report(grids, moved.obs, context)
         per_step = {name: tally.per_frame() for name, tally in scores.items()}
         given = {"given_dream": estimates(scores), "given_dream_per_step": per_step}
     copied_ahead = _scores(real, 1, _still(real.obs[:, :-1]), next_age, threshold)
@@ -243,13 +246,15 @@ def measure(
         "copy_next_frame": estimates(copied_ahead),
         "copy_dream": estimates(copied_on),
         **given,
-        **_camera_controls(real, context, seen, threshold),
+        **_camera_controls(real, context, seen, threshold, grids),
         "notes": notes,
     }
     return Fidelity(real, context, dreamt, report)
 
 
-def _camera_controls(real: Openings, context: int, seen: Revisits | None, threshold: float) -> dict[str, Any]:
+def _camera_controls(
+    real: Openings, context: int, seen: Revisits | None, threshold: float, grids: Grids | None
+) -> dict[str, Any]:
     """What who only copies would get, where frames have poses in first person."""
     if seen is None:
         return {}
@@ -258,6 +263,8 @@ def _camera_controls(real: Openings, context: int, seen: Revisits | None, thresh
     mean = real.obs[:, :context].mean(1, keepdims=True).round().astype(np.uint8)
     copies = {"nearest_dream": nearest, "mean_dream": mean.repeat(horizon, 1)}
     scores = {name: _scores(real, context, _still(obs), None, threshold, seen) for name, obs in copies.items()}
+    if grids is not None:
+        scores["nearest_dream"] |= cell_report(grids, nearest, context)
     return {"perceptual_features": NAME} | {name: estimates(tallies) for name, tallies in scores.items()}
 
 
@@ -308,7 +315,7 @@ def picture_tallies(
     qualities = {"psnr": psnr(imagined, truth), "perceptual": perceptual(imagined, truth)}
     if min(truth.shape[-3:-1]) >= SSIM_WINDOW:
         qualities["ssim"] = ssim(imagined, truth)
-    spans = {f"_age_{span}": _within(seen.age, span) for span in AGES}
+    spans = {f"_age_{span}": within(seen.age, span) for span in AGES}
     suffixes = {"": valid, "_revisited": seen.revisited, "_new": ~seen.revisited} | spans
     return {
         f"{name}{suffix}": Tally.of(quality, valid & chosen)

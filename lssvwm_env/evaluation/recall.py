@@ -24,8 +24,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lssvwm_env.evaluation.compare import check_world, data_notes, summary
-from lssvwm_env.evaluation.fidelity import AGES, check_poses, picture_tallies, pose_errors
-from lssvwm_env.evaluation.revisits import Revisits, revisits
+from lssvwm_env.evaluation.fidelity import check_poses, picture_tallies, pose_errors
+from lssvwm_env.evaluation.revisits import AGES, Revisits, revisits
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import provenance
 from lssvwm_env.utils.strangers import Screen, printable

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 NEAR: Final = 0.5  # cells
 TURN: Final = np.radians(20)
 NEVER: Final = -1  # the age of what was not seen before
+AGES: Final = ("1_1", "2_8", "9_32", "33_128", "129_512", "513_up")  # frames since something was last in sight
 
 
 class Revisits(NamedTuple):
@@ -51,3 +52,9 @@ def revisits(pose: NDArray[Any], context: int) -> Revisits:
     last = np.where(here, number, NEVER).max(-1)
     frame = np.arange(context, pose.shape[1])
     return Revisits(nearest, np.where(last == NEVER, NEVER, frame - last))
+
+
+def within(age: NDArray[np.int64], span: str) -> NDArray[np.bool_]:
+    """Whether ages are in one of `AGES`."""
+    low, high = span.split("_")
+    return (age >= int(low)) & (high == "up" or age <= int(high))

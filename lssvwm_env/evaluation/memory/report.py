@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.table import Table
 
-from lssvwm_env.evaluation.fidelity import AGES
 from lssvwm_env.evaluation.memory.recordings import Recordings, SuiteSettings, record_suite, worlds_of
 from lssvwm_env.evaluation.memory.suite import run_suite
+from lssvwm_env.evaluation.revisits import AGES
 from lssvwm_env.real import trusted_id
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import provenance

@@ -197,6 +197,7 @@ def test_in_first_person_it_shows_poses_given_beside_poses_reckoned(
     assert "Poses given: the dream moved by the recorded poses." in card
     off = next(line for line in card.splitlines() if line.startswith("| pose off by, cells"))
     assert re.search(r"\| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] n=6 \| \d+\.\d\d \| - \|", off)
+    assert any(line.startswith("| walls seen before") for line in card.splitlines())  # by what the cells really hold
     likeness = next(line for line in card.splitlines() if line.startswith("| SSIM"))
     assert re.search(r"\| - \| 0\.\d{3} \[", likeness) and "%" not in likeness
     assert iio.imread(tmp_path / "out" / "fidelity.png").ndim == 3

@@ -56,6 +56,7 @@ class Oracle:
     """
 
     device = torch.device("cpu")
+    odometry = None
 
     def __init__(self, recordings: Recordings, copies: bool = False) -> None:
         self.played = list(recordings.episodes.values())
