@@ -22,6 +22,7 @@ from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.train import TrainConfig, card, model_config, train
 from lssvwm_models.data import DatasetOrigin, EpisodeDataset, write_dataset
+from lssvwm_models.data.segments import motions
 from lssvwm_models.data.spec import Camera
 from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.world_model import WorldModel
@@ -336,14 +337,15 @@ def test_a_simulator_of_any_size_can_be_gone_on_with_and_learn_to_reckon_alone(
     assert all(name.startswith(("odometry.", "features.", "reward.", "termination.")) for name in changed)
 
 
-@pytest.mark.parametrize(("dtype", "words"), [(np.float32, "in the plane"), (np.int32, "of another view")])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_poses_that_no_model_can_use_are_left_out_and_that_is_said(
-    dtype: type, words: str, dataset: EpisodeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dtype: type, dataset: EpisodeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     episodes = [replace(e, pose=e.pose.astype(dtype), tiles=None) for e in dataset.episodes()]
     roams = write_dataset(tmp_path, episodes, DatasetOrigin("Roams-v0", dataset.spec.action_space))
     assert model_config(roams, "debug").view is None
-    assert f"The poses of {tmp_path} are not used" in (said := capsys.readouterr().out) and words in said
+    said = capsys.readouterr().out
+    assert f"The poses of {tmp_path} are not used" in said and "metadata['camera'] = {'fov': degrees}" in said
     assert model_config(dataset, "debug").view is not None and capsys.readouterr().out == ""
 
 
@@ -354,6 +356,28 @@ def test_in_first_person_memories_are_along_rays_and_of_views(dataset: EpisodeDa
     tiny = model_config(seen, "tiny")
     assert isinstance(tiny.view, FirstPersonView) and (tiny.view.fov, tiny.view.ahead) == (75.0, -0.4)
     network = tiny.network
-    assert (network.block_sizes, network.map_layers, network.view_layers) == ((4, 4, 4, 4), (0, 2), (1,))
+    assert (network.block_sizes, network.map_layers, network.view_layers) == ((8, 8, 8, 4), (0, 2), (1,))
+    assert (network.merge, network.d_model, network.window) == (1, 96, 1)
+    assert tiny.latent_dim == 96 and tiny.view.motions == motions(dataset) and not tiny.in_plane
     for size in ("debug", "micro", "tiny", "small"):
         WorldModel(replace(model_config(seen, size), latent_dim=4))
+
+
+def test_in_first_person_poses_may_be_in_the_plane(dataset: EpisodeDataset, tmp_path: Path) -> None:
+    assert dataset.pose is not None
+    plane = [replace(e, pose=(e.pose * [2, 2, np.pi / 2]).astype(np.float32), tiles=None) for e in dataset.episodes()]
+    origin = DatasetOrigin("Eye-v0", dataset.spec.action_space, camera=Camera(75.0, 0.1, 2.0))
+    seen = write_dataset(tmp_path / "data", plane, origin)
+    sizes = model_config(seen, "debug")
+    assert isinstance(sizes.view, FirstPersonView) and sizes.in_plane
+    assert (sizes.view.motions, sizes.view.ahead, sizes.view.cell) == (None, 0.1, 2.0)
+    train(config(seen, tmp_path / "run", steps=2, odometry_steps=3))
+    env = lssvwm_env.LSSVWMEnv(tmp_path / "run" / "simulator")
+    env.reset(seed=0)
+    env.save_state(tmp_path / "state.safetensors")
+    action = env.action_space.sample()
+    frame, *_ = env.step(action)
+    memory = env.core.memory
+    assert memory.pose.dtype == torch.float32 and memory.motions is not None
+    env.load_state(tmp_path / "state.safetensors")
+    assert np.array_equal(env.step(action)[0], frame)

@@ -27,7 +27,7 @@ class FrameContext:
         writes: whether stream 0 enters the memory. If not, T is 1, and what the memory holds is there to be read even
             by a first frame.
         channels: (B,), how many channels of this layer's memory reads see; None: all.
-        reads: (B, 1, M, H, P), what this layer has read of the memory already, at `patch_places`, in the pass that
+        reads: (B, 1, M, H, P), what patches see of the memory in this layer, as read already in the pass that
             denoised the frame; None: nothing.
         fade: (B, T), the logarithm of the largest share of the memory that each frame leaves, see `frame_scan`; None:
             what the layers leave by themselves.

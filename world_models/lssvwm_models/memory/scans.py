@@ -26,7 +26,7 @@ class Scanned(NamedTuple):
 
     `y` is like the tokens (B, T, S, n, d), `state` is the memory after the last frame. `around` (B, T, E, d_inner) is
     what was remembered, before each frame, of the places around; None from memories that do not look around, or do not
-    write. `reads` (B, 1, M, H, P) is what was read at the places that the frame shows: the same for every stream and
+    write. `reads` (B, 1, M, H, P) is what patches see of what was read: the same for every stream and
     noise level, so the next pass over the same frame takes it from `FrameContext.reads`; None where it is not.
     """
 
@@ -232,19 +232,18 @@ class PlaceMap(Scan):
         z, value, dt = self.in_proj(x).unflatten(-1, (self.parts, -1)).flatten(3, 4).split(self.split, -1)
         value = self.by_head(value)  # (B, T, S, M, H, P), M patches
         state = state.squeeze(1)
+        places = frames.patch_places.shape[2] if frames.reads is None else 0  # to read
         if frames.writes:
             y, state = self._write(self._keys(x[:, :, 0], frames), value[:, :, 0], dt[:, :, 0], frames, state)
-        elif frames.reads is not None:
-            y = frames.reads
-        else:
+        elif places:
             y = read_once(self._codes("C", "patch", frames, x.dtype), state)
-        places = frames.patch_places.shape[2]
-        reads = y[:, :, :places]
+        else:
+            y = value[:, :, 0, :0]
         if frames.channels is not None:
             y = y * first_channels(frames.channels, self.headdim)[:, None, None, None]
+        seen = self._seen(y[:, :, :places]) if frames.reads is None else frames.reads
         around = y[:, :, places:].flatten(-2) if y.shape[2] > places else None
-        seen = self._seen(y[:, :, :places])
-        return Scanned(self.finished(seen.unsqueeze(2), value, z), state.unsqueeze(1), around, reads)
+        return Scanned(self.finished(seen.unsqueeze(2), value, z), state.unsqueeze(1), around, seen)
 
     def _keys(self, x: Tensor, frames: FrameContext) -> Tensor:
         """What the patches of tokens x (B, T, n, d) are written by: (B, T, M, N)."""
@@ -259,16 +258,14 @@ class PlaceMap(Scan):
     ) -> tuple[Tensor, Tensor]:
         """Write values (B, T, M, H, P) by keys (B, T, M, N) into the map.
 
-        Returns what is read before, (B, T, places + E, H, P), and the map.
+        Returns what is read before, (B, T, places + E, H, P), or (B, T, E, H, P) if the places were read, and the map.
         """
         queries = [] if frames.reads is not None else [self._codes("C", "patch", frames, keys.dtype)]
         if self.look is not None and frames.around is not None:
             queries.append(self._codes("look", "around", frames, keys.dtype))
         reads = torch.cat(queries, 2) if queries else keys[:, :, :0]
         steps = self.step_sizes(dt)
-        y, state = frame_scan(reads, value, steps, -self.A_log.exp(), keys, state, frames.is_first, frames.fade)
-        y = y if frames.reads is None else torch.cat([frames.reads, y], 2)
-        return y, state
+        return frame_scan(reads, value, steps, -self.A_log.exp(), keys, state, frames.is_first, frames.fade)
 
     def encode(self, places: Tensor) -> Rotation | Tensor:
         """The codes of places (B, T, ..., 2): a rotation, or the rows (B, T, ...) of a table.

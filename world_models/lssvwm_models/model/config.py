@@ -181,10 +181,23 @@ class WorldModelConfig:
 
 
 def in_first_person(network: NetworkConfig) -> NetworkConfig:
-    """The same network for frames in first person: its second layer remembers views, and the last frame is at hand."""
-    blocks = (network.block_sizes[0], network.block_sizes[0], *network.block_sizes[2:])
+    """The same network for frames in first person.
+
+    Its second layer remembers views, and the last frame is at hand. Its tokens are a quarter as large and half as wide,
+    since edges run anywhere through a frame.
+    """
     maps = tuple(layer for layer in network.map_layers if layer != 1)
-    return replace(network, block_sizes=blocks, map_layers=maps, view_layers=(1,), window=1)
+    side = 2 * network.block_sizes[0]  # of a frame, in tokens
+    blocks = tuple(side if layer in (*maps, 1) else block for layer, block in enumerate(network.block_sizes))
+    return replace(
+        network,
+        d_model=network.d_model // 2,
+        merge=network.merge // 2,
+        block_sizes=blocks,
+        map_layers=maps,
+        view_layers=(1,),
+        window=1,
+    )
 
 
 def preset(name: str, action: ActionSpec, **changes: object) -> WorldModelConfig:
