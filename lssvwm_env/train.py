@@ -29,6 +29,7 @@ from lssvwm_env.utils.strangers import markdown
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import episode_lengths
 from lssvwm_models.data.segments import motions
+from lssvwm_models.data.values import pose_jump
 from lssvwm_models.evaluation.state_monitor import state_png
 from lssvwm_models.execution.threads import set_threads
 from lssvwm_models.memory.geometry import EgoView
@@ -159,6 +160,8 @@ def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
         view = EgoView(TILE, *AGENT_CELL, motions(dataset))
     elif dataset.pose_kind is not None and (camera := dataset.spec.camera) is not None:
         view = FirstPersonView(camera.fov, motions(dataset) if on_grid else None, camera.ahead, camera.cell)
+        if (jump := pose_jump(dataset.pose, dataset.is_first)) is not None:
+            print(f"{dataset.folder}, {jump}.")
         network = in_first_person(network)
     elif dataset.pose_kind is not None:
         print(

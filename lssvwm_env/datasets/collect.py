@@ -33,6 +33,7 @@ from lssvwm_models.data import DatasetError, DatasetSpec, EpisodeDataset, read_s
 from lssvwm_models.data.episodes import pose_kind, shard_header
 from lssvwm_models.data.spec import SPEC_FILE, Camera, shard_name
 from lssvwm_models.data.splits import SPLITS, Split
+from lssvwm_models.data.values import pose_jump
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.files import lock_folder, write_atomic
 from lssvwm_models.utils.json_files import from_json
@@ -141,7 +142,10 @@ def collect(config: CollectConfig, player: Player | None = None) -> EpisodeDatas
     pose = pose_kind(shard_header(config.out / spec.shards[0]))
     write_spec(config.out, replace(spec, complete=True, pose=pose))
     del lock
-    return EpisodeDataset(config.out)
+    dataset = EpisodeDataset(config.out)
+    if (jump := pose_jump(dataset.pose, dataset.is_first)) is not None:
+        _log.warning("%s: %s", config.env_id, jump)
+    return dataset
 
 
 def _collect_missing(config: CollectConfig, missing: list[int], player: Player | None) -> None:

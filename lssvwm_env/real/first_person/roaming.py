@@ -87,12 +87,19 @@ class RoamPolicy:
 
 
 def can_roam(env: gym.Env[Any, Any]) -> bool:
-    """Whether an environment names the actions that `RoamPolicy` needs."""
+    """Whether an environment says what `RoamPolicy` needs; it may be reset."""
+    if not _names_moves(env):
+        return False
+    _, info = env.reset(seed=0)
+    return info.keys() >= {"pose", "layout"}
+
+
+def _names_moves(env: gym.Env[Any, Any]) -> bool:
     return set(MOVES) <= set(getattr(env.unwrapped, "ACTIONS", ()))
 
 
 def _numbered(env: gym.Env[Any, Any]) -> dict[str, int]:
-    if not can_roam(env):
+    if not _names_moves(env):
         raise ValueError(
             f"RoamPolicy got {env}, expected one whose attribute ACTIONS names {', '.join(MOVES)} among its actions: "
             "use UniformPolicy for others."

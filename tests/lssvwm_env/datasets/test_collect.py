@@ -235,7 +235,7 @@ def test_others_than_the_known_policies_can_act(tmp_path: Path) -> None:
     [
         ({"frames": 0}, "frames=0 must be at least 1"),
         ({"split": "val"}, "split='val' must be one of train, validation, test"),
-        ({"policy": "greedy"}, "policy='greedy' must be one of wander, uniform"),
+        ({"policy": "greedy"}, "policy='greedy' must be one of wander, roam, uniform"),
         ({"frame_skip": 0}, "frame_skip=0 must be at least 1"),
     ],
 )
@@ -562,3 +562,25 @@ def test_minigrid_in_first_person_is_wandered_through_and_its_camera_is_known(tm
     data = collect(CollectConfig("FirstPerson/MiniGrid-DoorKey-6x6-v0", tmp_path, 30, workers=1, episode_length=20))
     assert data.spec.policy == "wander" and data.spec.camera == Camera(90.0, -0.4)
     assert data.pose_kind == "grid" and data.tiles is None
+
+
+def test_the_environment_in_first_person_of_the_documentation_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "collect-data.md").read_text()
+    code = page.split("```python\nimport math\n")[1].split("```")[0]
+    (tmp_path / "corridor.py").write_text("import math\n" + code)
+    monkeypatch.syspath_prepend(tmp_path)
+    dataset = collect(CollectConfig("corridor:Corridor", tmp_path / "data", 200, workers=1, episode_length=100))
+    assert (dataset.pose_kind, dataset.spec.camera, dataset.spec.policy) == ("plane", Camera(90.0), "uniform")
+    assert dataset.pose is not None and np.abs(dataset.pose[:, 0]).max() > 0.5
+    assert not caplog.records
+
+    (tmp_path / "lost.py").write_text(
+        "import corridor\n\n\nclass Lost(corridor.Corridor):\n    def step(self, action):\n"
+        "        obs, *rest, info = super().step(action)\n        self.steps += 1\n"
+        "        if self.steps == 50:\n            self.pose += (0, 40, 0)\n        return obs, *rest, info\n\n"
+        "    def reset(self, **kwargs):\n        self.steps = 0\n        return super().reset(**kwargs)\n"
+    )
+    collect(CollectConfig("lost:Lost", tmp_path / "jumps", 100, workers=1, episode_length=100))
+    assert "the pose jumps from" in caplog.text

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lssvwm_models.data.segments import motions, random_segments, segments, to_frames, to_uint8
+from lssvwm_models.data.values import pose_jump
 
 
 def test_segments_follow_the_convention(dataset):
@@ -76,3 +77,17 @@ def test_what_runs_backwards_over_the_border_of_episodes_begins_anew_there(datas
 def test_sequences_that_are_to_end_in_an_event_are_left_as_they_were(dataset):
     batch = random_segments(dataset, range(40, 200), 8, 5, np.random.default_rng(0), event_share=0.5, retraced=0.5)
     assert not batch.backwards[:4].any() and batch.backwards[4:].any(1).all()
+
+
+def test_poses_that_jump_get_a_sentence_and_new_episodes_do_not(dataset):
+    first = dataset.is_first
+    assert pose_jump(None, first) is None and pose_jump(100 * dataset.pose, first) is None  # on a grid
+    rng = np.random.default_rng(0)
+    plane = np.cumsum(rng.uniform(-0.3, 0.3, (len(dataset), 3)), 0).astype(np.float32)
+    assert pose_jump(plane, first) is None
+    plane[dataset.episode_starts[3] :, 0] += 50  # somewhere else, as another episode may begin
+    assert pose_jump(plane, first) is None
+    plane[107:, 1] -= 50
+    said = pose_jump(plane, first)
+    assert said.startswith("frame 107: the pose jumps from [") and "times as far as 90 % of the steps go" in said
+    assert pose_jump(0 * plane, first) is None

@@ -60,6 +60,28 @@ def pose_faults(pose: NDArray[Any]) -> Iterator[Fault]:
         yield "an angle is more than a full turn: is it in degrees?", outside
 
 
+def pose_jump(pose: NDArray[Any] | None, is_first: NDArray[np.bool_], most: float = 10.0) -> str | None:
+    """The longest step between two poses (N, 3) of an episode in words, if it is no step; None if there is none such.
+
+    That is one in the plane that is more than `most` times as long as 90 % of the steps: units were mixed up, or an
+    episode began anew and nobody said so.
+    """
+    if pose is None or np.issubdtype(pose.dtype, np.integer):
+        return None
+    length = np.linalg.norm(np.diff(pose[:, :2].astype(np.float64), axis=0), axis=1) * ~is_first[1:]
+    if not length.any():
+        return None
+    longest = int(length.argmax())
+    usual = float(np.quantile(length[length > 0], 0.9))
+    if length[longest] <= most * usual:
+        return None
+    before, after = (pose[i, :2].round(2).tolist() for i in (longest, longest + 1))
+    return (
+        f"frame {longest + 1}: the pose jumps from {before} to {after}, {length[longest] / usual:,.0f} times as far as "
+        "90 % of the steps go. If an episode begins there, the environment has to say so"
+    )
+
+
 def value_faults(
     key: str, values: NDArray[Any], is_first: NDArray[np.bool_], bounds: Bounds | None = None
 ) -> Iterator[Fault]:

@@ -63,6 +63,15 @@ class Curved(Maze):
         return super().step(1)
 
 
+class Nameless(Maze):
+    ACTIONS = "left", "right", "up", "down"
+
+
+class Lost(Maze):
+    def seen(self):
+        return np.zeros((8, 8, 3), np.uint8), {"pose": self.pose}
+
+
 def walk(env, seed=0, length=800):
     return record_episode(PixelEnv(env), RoamPolicy(), seed=seed, rng=np.random.default_rng(seed), length=length)
 
@@ -87,16 +96,10 @@ def test_mazes_are_roamed_unless_one_asks_otherwise(tmp_path):
     config = CollectConfig("x", tmp_path, 1)
     assert policy_name(config, PixelEnv(Maze())) == "roam"
     assert policy_name(CollectConfig("x", tmp_path, 1, policy="uniform"), PixelEnv(Maze())) == "uniform"
+    assert policy_name(config, PixelEnv(Nameless())) == policy_name(config, PixelEnv(Lost())) == "uniform"
 
 
 def test_worlds_that_do_not_say_what_it_needs_are_refused():
-    class Nameless(Maze):
-        ACTIONS = "left", "right", "up", "down"
-
-    class Lost(Maze):
-        def seen(self):
-            return np.zeros((8, 8, 3), np.uint8), {"pose": self.pose}
-
     with pytest.raises(ValueError, match="whose attribute ACTIONS names forward, left, right among its actions"):
         walk(Nameless())
     with pytest.raises(ValueError, match=r"RoamPolicy got no info\['layout'\]"):
