@@ -61,7 +61,7 @@ def test_patches_read_the_rays_of_their_own_columns():
         # A map that holds nothing but what is along one of the rays; codes of places are nearly orthogonal, not quite.
         state = torch.zeros(memory.state_shape(1))
         state[0, 0] += codes[column].sum(0)
-        reads = memory._seen(memory(torch.randn(1, 1, 1, 4, 16), frames, state).reads)
+        reads = memory(torch.randn(1, 1, 1, 4, 16), frames, state).reads
         strength = reads[0, 0].flatten(1).norm(dim=1).detach()  # of the patches, token by token
         patches = strength.view(SIDE, SIDE, 2, 2).permute(0, 2, 1, 3).reshape(GRID, GRID)  # as they are in the frame
         assert (patches.argmax(1) == column).all() and patches[:, column].min() > 2 * patches[:, column - 2].max()
@@ -72,10 +72,10 @@ def test_rows_have_projections_of_their_own():
     frames = frames_of((0, 0, 0), writes=False)
     state = torch.randn(memory.state_shape(1))
     x = torch.randn(1, 1, 1, 4, 16)
-    before = memory._seen(memory(x, frames, state).reads)
+    before = memory(x, frames, state).reads
     with torch.no_grad():
         memory.hides[3] *= 2
-    changed = (memory._seen(memory(x, frames, state).reads) != before)[0, 0].flatten(1).any(1).view(SIDE, SIDE, 2, 2)
+    changed = (memory(x, frames, state).reads != before)[0, 0].flatten(1).any(1).view(SIDE, SIDE, 2, 2)
     assert changed[1, :, 1].all() and changed.sum() == 4  # the last row
 
 

@@ -6,15 +6,20 @@ columns of patches, K depths along a ray.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_models.memory.delta_rule import delta_scan
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import place_rotation
 from lssvwm_models.memory.rays import gaze_frequencies
 from lssvwm_models.memory.scans import PlaceMap, Scan, Scanned, read_once
-from lssvwm_models.memory.ssm import frame_scan
 from lssvwm_models.memory.state_size import first_channels
+
+CAUTION: Final = 3.0  # to begin with; a column and its neighbours have keys whose products add up to about as much
 
 
 class RayMap(PlaceMap):
@@ -71,10 +76,13 @@ class RayMap(PlaceMap):
 
 
 class ViewMemory(Scan):
-    """Mamba-2 over the whole frame, addressed by where the eye was and which way it looked.
+    """A scan over the whole frame, addressed by where the eye was and which way it looked.
 
     It brings back what was seen from about here, with all that a map does not hold: texture, edges, what is far away.
     What is written and read at once is a column of the frame, all its tokens as one: they look the same way.
+
+    Such keys are alike where gazes are, so it learns by the delta rule. By Mamba-2's, which adds, what is read would be
+    mostly what other gazes have written.
 
     Args:
         d_model, d_inner, headdim: see `Scan`.
@@ -84,12 +92,13 @@ class ViewMemory(Scan):
 
     frequencies: Tensor
 
-    def __init__(self, d_model: int, d_inner: int, headdim: int, side: int, features: int = 512) -> None:
+    def __init__(self, d_model: int, d_inner: int, headdim: int, side: int, features: int = 1024) -> None:
         super().__init__(side * d_model, d_inner, headdim, 1, side, features, projected=0)
         self.side = side
         self.register_buffer("frequencies", gaze_frequencies(features // 2), persistent=False)
         self.B = nn.Parameter(torch.ones(features))
         self.C = nn.Parameter(torch.ones(features))
+        self.log_caution = nn.Parameter(torch.tensor(CAUTION).log())
 
     def forward(self, x: Tensor, frames: FrameContext, state: Tensor) -> Scanned:
         """Read the memory (B, 1, H, P, N) with tokens x (B, T, S, n, d), and let stream 0 write it."""
@@ -99,17 +108,20 @@ class ViewMemory(Scan):
         value = self.by_head(value)
         state = state.squeeze(1)
         code = place_rotation(frames.gazes, self.frequencies).to(x.dtype)
-        scale = self.d_state**-0.5
+        keys, queries = (code(F.normalize(vector.to(x.dtype), dim=0)) for vector in (self.B, self.C))
         if frames.writes:
-            keys = code(self.B.to(x.dtype) * scale)
             steps = self.step_sizes(dt[:, :, 0])
-            queries = keys[:, :, :0] if frames.reads is not None else code(self.C.to(x.dtype) * scale)
-            y, state = frame_scan(
-                queries, value[:, :, 0], steps, -self.A_log.exp(), keys, state, frames.is_first, frames.fade
+            log_decay = -self.A_log.exp() * steps.sum(2)
+            if frames.fade is not None:
+                log_decay = torch.minimum(log_decay, frames.fade.unsqueeze(-1))
+            strength = 1 - (-steps).exp()
+            queries = queries[:, :, :0] if frames.reads is not None else queries
+            y, state = delta_scan(
+                queries, value[:, :, 0], strength, log_decay, keys, self.log_caution.exp(), state, frames.is_first
             )
-            y = y if frames.reads is None else frames.reads
+            y = y.to(x.dtype) if frames.reads is None else frames.reads
         else:
-            y = read_once(code(self.C.to(x.dtype) * scale), state) if frames.reads is None else frames.reads
+            y = read_once(queries, state) if frames.reads is None else frames.reads
         reads = y
         if frames.channels is not None:
             y = y * first_channels(frames.channels, self.headdim)[:, None, None, None]

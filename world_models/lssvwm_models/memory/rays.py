@@ -100,7 +100,7 @@ def in_plane(pose: Tensor) -> tuple[Tensor, Tensor]:
     return plane[..., :2], plane[..., 2] * turn
 
 
-def gaze_frequencies(pairs: int, length: float = 0.7, width: float = math.radians(20)) -> Tensor:
+def gaze_frequencies(pairs: int, length: float = 0.5, width: float = math.radians(15)) -> Tensor:
     """(pairs, 3) angular frequencies that tell gazes (x, y, direction) apart.
 
     Random Fourier features (Rahimi and Recht 2007): codes are alike where the eye was nearer than about `length` cells
