@@ -81,8 +81,8 @@ class ViewMemory(Scan):
     It brings back what was seen from about here, with all that a map does not hold: texture, edges, what is far away.
     What is written and read at once is a column of the frame, all its tokens as one: they look the same way.
 
-    Such keys are alike where gazes are, so it learns by the delta rule. By Mamba-2's, which adds, what is read would be
-    mostly what other gazes have written.
+    Such keys are alike where gazes are, so it learns by the delta rule: if what is written just added up, more of what
+    is read would be what other gazes have written.
 
     Args:
         d_model, d_inner, headdim: see `Scan`.
