@@ -163,7 +163,9 @@ class Raycaster:
         """What the pictures of a grid would be with other things in one of its cells.
 
         Args:
-            codes, pose, carried: As for `look`, and unchecked.
+            codes: As for `look`, and unchecked, as all of these.
+            pose: As for `look`.
+            carried: As for `look`.
             cell: y and x.
             instead: Codes of what might be there, uint8 (K, 3).
         """
