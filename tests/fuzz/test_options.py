@@ -20,7 +20,19 @@ from tests.fuzz.junk import HOSTILE, either, floats, integers, is_integer, texts
 from tests.fuzz.laws import Tally, attempt, fuzzed
 
 SHARES: Final = (
-    *("event_share", "start_share", "cooldown", "ema", "validation", "explore", "gamma", "lambda_", "slow", "spread"),
+    *(
+        "event_share",
+        "retraced",
+        "start_share",
+        "cooldown",
+        "ema",
+        "validation",
+        "explore",
+        "gamma",
+        "lambda_",
+        "slow",
+        "spread",
+    ),
     *("action_probs", "clip_range"),
 )
 MAY_BE_ZERO: Final = ("seed", "seeds", "films", "questions")
@@ -30,6 +42,8 @@ def required(hint: Any) -> Any:
     """Something right for a setting without a default."""
     if is_dataclass(hint):
         return example(hint)
+    if get_origin(hint) is Literal:
+        return get_args(hint)[0]
     return {int: 64, str: "x", Path: Path("x")}[hint]
 
 

@@ -568,8 +568,8 @@ def test_the_environment_in_first_person_of_the_documentation_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "collect-data.md").read_text()
-    code = page.split("```python\nimport math\n")[1].split("```")[0]
-    (tmp_path / "corridor.py").write_text("import math\n" + code)
+    code = page.split('```python title="corridor.py"\n')[1].split("```")[0]
+    (tmp_path / "corridor.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     dataset = collect(CollectConfig("corridor:Corridor", tmp_path / "data", 200, workers=1, episode_length=100))
     assert (dataset.pose_kind, dataset.spec.camera, dataset.spec.policy) == ("plane", Camera(90.0), "uniform")

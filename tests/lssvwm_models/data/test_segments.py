@@ -48,7 +48,7 @@ def test_motions_are_read_off_the_poses(dataset):
 def test_sequences_come_back_and_run_backwards_as_often_as_asked(dataset, monkeypatch):
     monkeypatch.setattr(dataset, "events", np.array([], np.int64))
     rng = np.random.default_rng(0)
-    batch = random_segments(dataset, range(40, 60), 400, 8, rng, retraced=0.2)  # within one episode
+    batch = random_segments(dataset, range(40, 60), 400, 8, rng, retraced=0.4)  # within one episode
     assert batch.backwards is not None
     kinds, counts = batch.backwards.unique(dim=0, return_counts=True)
     turns_back = [False] * 5 + [True] * 3
@@ -75,7 +75,7 @@ def test_what_runs_backwards_over_the_border_of_episodes_begins_anew_there(datas
 
 
 def test_sequences_that_are_to_end_in_an_event_are_left_as_they_were(dataset):
-    batch = random_segments(dataset, range(40, 200), 8, 5, np.random.default_rng(0), event_share=0.5, retraced=0.5)
+    batch = random_segments(dataset, range(40, 200), 8, 5, np.random.default_rng(0), event_share=0.5, retraced=1.0)
     assert not batch.backwards[:4].any() and batch.backwards[4:].any(1).all()
 
 

@@ -76,8 +76,8 @@ def random_segments(
     Args:
         event_share: Share of the sequences that have an event, a reward or a termination, in their last quarter, and so
             most of what led to it before; the others are drawn uniformly. Without events, all are.
-        retraced: Share of the sequences, among those without a demand for events, that come back halfway, and of those
-            that run backwards as a whole.
+        retraced: Share of the sequences in which time runs backwards, in half of them from the middle on. Those that
+            are to have an event are left as they are.
 
     Raises:
         ValueError: If the range is shorter than one sequence.
@@ -96,8 +96,8 @@ def random_segments(
     order = np.tile(np.arange(length), (batch_size, 1))
     if retraced:
         dice = rng.random(batch_size)
-        order[dice < 2 * retraced] = np.arange(length)[::-1]
-        order[dice < retraced] = length // 2 - np.abs(np.arange(length) - length // 2)
+        order[dice < retraced] = np.arange(length)[::-1]
+        order[dice < retraced / 2] = length // 2 - np.abs(np.arange(length) - length // 2)
         order[:count] = np.arange(length)
     return segments(dataset, starts, length, order)
 

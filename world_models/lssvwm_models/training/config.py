@@ -25,8 +25,9 @@ class TrainingConfig:
             finds that the last two have not brought the frame loss on held-out episodes down by 2 % (`plateau`).
         frames_per_step: frames in a batch; batch size is this over the length.
         event_share: share of the sequences that end in a reward or a termination; see `random_segments`.
-        retraced: share of the sequences that come back: from the middle on they are their first half, backwards in
-            time. As many run backwards as a whole. For worlds in which nothing changes but where the agent is.
+        retraced: share of the sequences in which time runs backwards: in half of these from the middle on, so that they
+            come back by the way they went, and in the others throughout. For worlds in which nothing changes but where
+            the agent is.
         head_sequences, head_steps: after everything else, how many sequences the finished network observes whose last
             quarter has a reward or a termination, and steps, of 64 frames each, that the heads are trained for on them.
         odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
@@ -90,7 +91,7 @@ class TrainingConfig:
             lengths=2,
             frames_per_step=1,
             event_share=SHARE,
-            retraced=(0, 0.5),
+            retraced=SHARE,
             head_sequences=1,
             head_steps=1,
             odometry_steps=1,
