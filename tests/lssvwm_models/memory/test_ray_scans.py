@@ -133,3 +133,14 @@ def test_the_columns_of_a_frame_are_remembered_apart():
     change = (memory(x.flatten(3, 4), frames, one).reads - memory(x.flatten(3, 4), frames, two).reads)[0, 0].flatten(1)
     left, right = change.norm(dim=1).tolist()
     assert right > 4 * left
+
+
+def test_what_was_seen_once_is_read_about_as_it_was():
+    torch.manual_seed(0)
+    memory = ViewMemory(d_model=16, d_inner=8, headdim=4, side=SIDE)
+    x = torch.randn(1, 1, 1, 4, 16)
+    state = memory(x, frames_of((0, 0, 0)), torch.zeros(memory.state_shape(1))).state
+    read = memory(x, frames_of((0, 0, 0), writes=False), state).reads.flatten(-2)
+    columns = x.unflatten(3, (SIDE, SIDE)).transpose(3, 4).flatten(4)
+    value = memory.in_proj(columns).split(memory.split, -1)[1][:, :, 0]
+    assert 0.5 < (read * value).sum() / value.square().sum() < 1.2

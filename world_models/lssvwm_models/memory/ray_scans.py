@@ -19,7 +19,7 @@ from lssvwm_models.memory.rays import gaze_frequencies
 from lssvwm_models.memory.scans import PlaceMap, Scan, Scanned, read_once
 from lssvwm_models.memory.state_size import first_channels
 
-CAUTION: Final = 3.0  # to begin with; a column and its neighbours have keys whose products add up to about as much
+CAUTION: Final = 3.0  # to begin with; columns side by side have keys whose products add up to about as much
 
 
 class RayMap(PlaceMap):
@@ -99,6 +99,7 @@ class ViewMemory(Scan):
         self.B = nn.Parameter(torch.ones(features))
         self.C = nn.Parameter(torch.ones(features))
         self.log_caution = nn.Parameter(torch.tensor(CAUTION).log())
+        self.strength_bias = nn.Parameter(torch.full((self.n_heads,), 2.0))  # nearly all is written, to begin with
 
     def forward(self, x: Tensor, frames: FrameContext, state: Tensor) -> Scanned:
         """Read the memory (B, 1, H, P, N) with tokens x (B, T, S, n, d), and let stream 0 write it."""
@@ -108,17 +109,17 @@ class ViewMemory(Scan):
         value = self.by_head(value)
         state = state.squeeze(1)
         code = place_rotation(frames.gazes, self.frequencies).to(x.dtype)
+        caution = self.log_caution.exp()
         keys, queries = (code(F.normalize(vector.to(x.dtype), dim=0)) for vector in (self.B, self.C))
+        queries = queries * (1 + caution).to(x.dtype)  # so that what was seen once is read as it was
         if frames.writes:
             steps = self.step_sizes(dt[:, :, 0])
             log_decay = -self.A_log.exp() * steps.sum(2)
             if frames.fade is not None:
                 log_decay = torch.minimum(log_decay, frames.fade.unsqueeze(-1))
-            strength = 1 - (-steps).exp()
+            strength = (dt[:, :, 0].float() + self.strength_bias).sigmoid()
             queries = queries[:, :, :0] if frames.reads is not None else queries
-            y, state = delta_scan(
-                queries, value[:, :, 0], strength, log_decay, keys, self.log_caution.exp(), state, frames.is_first
-            )
+            y, state = delta_scan(queries, value[:, :, 0], strength, log_decay, keys, caution, state, frames.is_first)
             y = y.to(x.dtype) if frames.reads is None else frames.reads
         else:
             y = read_once(queries, state) if frames.reads is None else frames.reads
