@@ -56,9 +56,12 @@ def in_processes(
     """
     with ExitStack() as stack:
         idle: SimpleQueue[_Worker] = SimpleQueue()
+        count = min(workers, len(items))
+        # Left last, whenever the program is interrupted: threads wait for answers until their workers have ended.
+        threads = stack.enter_context(ThreadPoolExecutor(count))
         try:
             pickled = _pickled(task)
-            started = [stack.enter_context(_Worker()) for _ in range(min(workers, len(items)))]
+            started = [stack.enter_context(_Worker()) for _ in range(count)]
             for worker in started:
                 worker.send(pickled)
             for worker in started:
@@ -76,16 +79,12 @@ def in_processes(
                 idle.put(worker)
             return result
 
-        threads = stack.enter_context(ThreadPoolExecutor(len(started)))
         futures = {threads.submit(done, item): item for item in items}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:
-            for future in futures:
-                future.cancel()
-            for worker in started:
-                worker.stop()  # before the threads, which wait for answers
+            threads.shutdown(wait=False, cancel_futures=True)
             raise
 
 

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from lssvwm_env.utils.processes import in_processes
 
 # What is tried is a program, as each test of its own would start processes of its own.
 WORKING = """
@@ -133,3 +136,19 @@ def test_a_process_that_dies_is_an_error_and_takes_the_others_along(tmp_path: Pa
     assert "ChildProcessError: a worker process has died" in done.stderr and list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_an_interrupt_between_two_items_ends_those_that_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = ThreadPoolExecutor.submit
+
+    def interrupted(self: ThreadPoolExecutor, call: object, item: int) -> object:
+        if item == 61:
+            time.sleep(0.5)  # so that the first has begun
+            raise KeyboardInterrupt
+        return submit(self, call, item)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(in_processes(time.sleep, [60, 61], 2))
+    assert time.monotonic() - began < 30
