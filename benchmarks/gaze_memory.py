@@ -68,7 +68,7 @@ def main(args: Args) -> None:
     columns = _columns(real)
     pose = recorded_pose(real.pose)
     gazes = sight(pose, pose, FirstPersonView(camera.fov, None, camera.ahead, camera.cell), COLUMNS, COLUMNS).gazes
-    seen = revisits(real.pose, args.context)
+    seen = revisits(real.pose, args.context, camera.cell)
     there = torch.from_numpy(seen.revisited)
     later = columns[:, args.context :]
     nearest = columns[torch.arange(len(columns))[:, None], torch.from_numpy(seen.nearest)]

@@ -188,7 +188,8 @@ def measure(
     """
     context = max(1, min(context, int(np.median(episode_lengths(dataset))) // 3))
     real = openings(dataset, sequences, context + horizon, longer_than=context, seed=seed)
-    seen = None if real.pose is None or dataset.spec.camera is None else revisits(real.pose, context)
+    camera = dataset.spec.camera
+    seen = None if real.pose is None or camera is None else revisits(real.pose, context, camera.cell)
     on_grid = replace(real, pose=None) if dataset.pose_kind == "plane" else real  # where there are cells and motions
     keys = fold(torch.arange(len(real), device=model.device), seed)
     following = next_frames(model, real.obs, real.act, keys, steps)
@@ -211,9 +212,10 @@ def measure(
     if grids is not None:
         open_loop |= cell_report(grids, dreamt.obs, context)
     given: dict[str, Any] = {}
-    if seen is not None and real.pose is not None and isinstance(model.config.view, FirstPersonView):
+    view = model.config.view
+    if seen is not None and real.pose is not None and isinstance(view, FirstPersonView):
         check_poses(model, dataset)
-        open_loop |= pose_errors(dreamt, real.pose, real.valid[:, context:])
+        open_loop |= pose_errors(dreamt, real.pose, real.valid[:, context:], view.cell)
         moved = dream(model, real.obs, real.act, context, horizon, keys, steps, real.pose)
         scores = _scores(real, context, moved, None, threshold, seen)
         if grids is not None:
@@ -334,13 +336,14 @@ def check_poses(model: WorldModel, dataset: EpisodeDataset) -> None:
         )
 
 
-def pose_errors(dreamt: Dream, pose: NDArray[Any], valid: NDArray[np.bool_]) -> dict[str, Tally]:
+def pose_errors(dreamt: Dream, pose: NDArray[Any], valid: NDArray[np.bool_], cell: float = 1.0) -> dict[str, Tally]:
     """How far from the truth a dream thought itself.
 
     Args:
         dreamt: H frames, of a model with odometry.
         pose: Recorded poses (B, T, 3) of the context and of these frames.
         valid: Which of the H frames count, bool (B, H).
+        cell: What counts as a cell, in the unit of poses.
 
     Returns:
         Tallies by name: `cells_off`, in cells, and `degrees_off`, from 0 to 180.
@@ -350,7 +353,7 @@ def pose_errors(dreamt: Dream, pose: NDArray[Any], valid: NDArray[np.bool_]) -> 
     off = dreamt.pose.astype(np.float64) - truth
     turned = off[..., 2] * (90 if np.issubdtype(pose.dtype, np.integer) else 180 / np.pi)
     return {
-        "cells_off": Tally.of(np.linalg.norm(off[..., :2], axis=-1), valid),
+        "cells_off": Tally.of(np.linalg.norm(off[..., :2], axis=-1) / cell, valid),
         "degrees_off": Tally.of(np.abs((turned + 180) % 360 - 180), valid),
     }
 

@@ -182,6 +182,11 @@ def check_camera(model: WorldModel, dataset: EpisodeDataset, name: str) -> None:
             f"dataset {dataset.folder} was recorded by a camera with fov={camera.fov}, ahead={camera.ahead}, but "
             f"{name} sees with fov={view.fov}, ahead={view.ahead}: pass episodes of that camera."
         )
+    if camera.cell != view.cell:
+        raise ValueError(
+            f"dataset {dataset.folder} has poses of which {camera.cell} make a cell, but {name} knows cells of "
+            f"{view.cell}: pass episodes in that unit."
+        )
     check_poses(model, dataset)
 
 
@@ -301,6 +306,8 @@ def _ask(
     model: WorldModel, real: Openings, protocol: Protocol, context: int, horizon: int, keys: Tensor, steps: int
 ) -> _Part:
     """Let some sequences be dreamt on, and judge them."""
+    view = model.config.view
+    assert isinstance(view, FirstPersonView)
     copies = {
         "copy_dream": real.obs[:, context - 1 : context],
         "mean_dream": real.obs[:, :context].mean(1, keepdims=True).round().astype(np.uint8),
@@ -310,7 +317,7 @@ def _ask(
         real = way_back(real, horizon)
         seen = _turned_back(len(real), context, horizon)
     else:
-        seen = revisits(_pose(real), context)
+        seen = revisits(_pose(real), context, view.cell)
         frames["nearest_dream"] = real.obs[np.arange(len(real))[:, None], seen.nearest]
     course = model, real.obs, real.act, context, horizon, keys, steps
     dreams = {"given_dream": dream(*course, _pose(real))}
@@ -321,7 +328,7 @@ def _ask(
     dreamt = {name: imagined.obs for name, imagined in dreams.items()}
     tallies = {name: picture_tallies(obs, truth, seen, valid) for name, obs in (dreamt | frames).items()}
     if protocol == "reasoning":
-        tallies["dream"] |= pose_errors(dreams["dream"], _pose(real), valid)
+        tallies["dream"] |= pose_errors(dreams["dream"], _pose(real), valid, view.cell)
     else:  # all of it was seen
         tallies = {
             name: {key: tally for key, tally in found.items() if not key.endswith(("_revisited", "_new"))}

@@ -34,13 +34,14 @@ class Revisits(NamedTuple):
         return self.age != NEVER
 
 
-def revisits(pose: NDArray[Any], context: int) -> Revisits:
+def revisits(pose: NDArray[Any], context: int, cell: float = 1.0) -> Revisits:
     """Look for the poses (B, T, 3) of frames from `context` on among those before.
 
-    Poses may be on a grid or in the plane. How near two of them are is counted in half cells and 20 degrees, together.
+    Poses may be on a grid or in the plane, in any unit of which `cell` make a cell. How near two of them are is counted
+    in half cells and 20 degrees, together.
     """
     turn = np.pi / 2 if np.issubdtype(pose.dtype, np.integer) else 1.0
-    plane = pose.astype(np.float64) * (1, 1, turn)
+    plane = pose.astype(np.float64) * (1 / cell, 1 / cell, turn)
     before = plane[:, None, :context]  # (B, 1, N, 3)
     after = plane[:, context:, None]  # (B, H, 1, 3)
     apart = np.linalg.norm(after[..., :2] - before[..., :2], axis=-1) / NEAR

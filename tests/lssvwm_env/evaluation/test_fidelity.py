@@ -313,6 +313,7 @@ def test_errors_of_poses_are_counted_since_the_first_frame() -> None:
     dreamt = Dream(frames, nothing, nothing, np.array([[(2, 0, 0), (5, 4, 0)]]))
     errors = pose_errors(dreamt, recorded, valid)
     assert errors["cells_off"].per_frame() == [0, 5] and errors["degrees_off"].per_frame() == [0, 90]
+    assert pose_errors(dreamt, recorded, valid, cell=2.5)["cells_off"].per_frame() == [0, 2]
     plane = (recorded * (1, 1, np.pi / 2)).astype(np.float32)
     dreamt = Dream(frames, nothing, nothing, np.array([[(2, 0, np.pi - 0.1), (5, 4, np.pi / 2)]], np.float32))
     errors = pose_errors(dreamt, plane, np.array([[True, False]]))

@@ -202,6 +202,7 @@ def test_what_is_asked_by_default_is_the_papers(tmp_path: Path) -> None:
         (EgoView(8, 6, 3, ((0, 0, 0),)), "toy has a view from above; expected a simulator that sees in first person"),
         (FirstPersonView(90.0, None, 0.1), r"fov=80.0, ahead=0.1, but toy sees with fov=90.0, ahead=0.1"),
         (FirstPersonView(80.0, None), r"fov=80.0, ahead=0.1, but toy sees with fov=80.0, ahead=0.0"),
+        (FirstPersonView(80.0, None, 0.1, 2.0), r"of which 1.0 make a cell, but toy knows cells of 2.0"),
         (FirstPersonView(80.0, ((0, 0, 0),), 0.1), "kind plane, but the model knows those of the kind grid"),
     ],
 )

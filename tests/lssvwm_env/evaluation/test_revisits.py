@@ -51,3 +51,10 @@ def test_the_nearest_counts_place_and_direction_and_the_latest_of_equals() -> No
 def test_sequences_are_looked_at_apart() -> None:
     pose = np.array([[(0, 0, 0), (5, 0, 0), (0, 0, 0)], [(7, 0, 0), (0, 0, 0), (7, 0, 0)]], np.int32)
     assert revisits(pose, 2).age.tolist() == [[2], [2]] and revisits(pose, 2).nearest.tolist() == [[0], [0]]
+
+
+def test_the_unit_of_poses_does_not_matter():
+    cells = np.random.default_rng(0).uniform(-2, 2, (3, 40, 3))
+    one, other = revisits(cells, 20), revisits(cells * (64, 64, 1), 20, cell=64.0)
+    assert np.array_equal(one.age, other.age) and np.array_equal(one.nearest, other.nearest)
+    assert one.revisited.any() and not one.revisited.all()
