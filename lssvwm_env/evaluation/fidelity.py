@@ -223,7 +223,7 @@ def measure(
         per_step = {name: tally.per_frame() for name, tally in scores.items()}
         given = {"given_dream": estimates(scores), "given_dream_per_step": per_step}
     copied_ahead = _scores(real, 1, _still(real.obs[:, :-1]), next_age, threshold)
-    frozen = _still(np.repeat(real.obs[:, context - 1 : context], horizon, 1))
+    frozen = _still(copies_of(real, context, horizon)["copy_dream"])
     copied_on = _scores(real, context, frozen, dream_age, threshold, seen)
 
     dreamed = real.valid[:, context:]
@@ -232,14 +232,7 @@ def measure(
         notes.append("the model has no view in first person, so no dream is moved by the recorded poses")
     last = dreamed & (np.arange(horizon) == dreamed.sum(1, keepdims=True) - 1)
     report = {
-        "env_id": dataset.spec.env_id,
-        "split": dataset.spec.split,
-        "episode_seeds": real.seeds.tolist(),
-        "sequences": len(real),
-        "context": context,
-        "horizon": horizon,
-        "denoising_steps": steps,
-        "seed": seed,
+        **settings_as_used(dataset, real, context, horizon, steps, seed),
         "reward_threshold": threshold,
         "next_frame": estimates(one_ahead),
         "dream": estimates(open_loop),
@@ -254,19 +247,48 @@ def measure(
     return Fidelity(real, context, dreamt, report)
 
 
+def settings_as_used(
+    dataset: EpisodeDataset, real: Openings, context: int, horizon: int, steps: int, seed: int
+) -> dict[str, Any]:
+    """What a report says of the dreams it judges."""
+    return {
+        "env_id": dataset.spec.env_id,
+        "split": dataset.spec.split,
+        "episode_seeds": real.seeds.tolist(),
+        "sequences": len(real),
+        "context": context,
+        "horizon": horizon,
+        "denoising_steps": steps,
+        "seed": seed,
+    }
+
+
+def copies_of(real: Openings, context: int, horizon: int, seen: Revisits | None = None) -> dict[str, NDArray[np.uint8]]:
+    """The controls, by name: `horizon` frames each, that only copy those of the context.
+
+    The last of them, their mean, and, where it is known what was seen before, those from the nearest poses.
+    """
+    last = real.obs[:, context - 1 : context]
+    mean = real.obs[:, :context].mean(1, keepdims=True).round().astype(np.uint8)
+    copies = {"copy_dream": last.repeat(horizon, 1), "mean_dream": mean.repeat(horizon, 1)}
+    if seen is not None:
+        copies["nearest_dream"] = real.obs[np.arange(len(real))[:, None], seen.nearest]
+    return copies
+
+
 def _camera_controls(
     real: Openings, context: int, seen: Revisits | None, threshold: float, grids: Grids | None
 ) -> dict[str, Any]:
     """What who only copies would get, where frames have poses in first person."""
     if seen is None:
         return {}
-    horizon = seen.age.shape[1]
-    nearest = real.obs[np.arange(len(real))[:, None], seen.nearest]
-    mean = real.obs[:, :context].mean(1, keepdims=True).round().astype(np.uint8)
-    copies = {"nearest_dream": nearest, "mean_dream": mean.repeat(horizon, 1)}
-    scores = {name: _scores(real, context, _still(obs), None, threshold, seen) for name, obs in copies.items()}
+    copies = copies_of(real, context, seen.age.shape[1], seen)
+    scores = {
+        name: _scores(real, context, _still(copies[name]), None, threshold, seen)
+        for name in ("nearest_dream", "mean_dream")
+    }
     if grids is not None:
-        scores["nearest_dream"] |= cell_report(grids, nearest, context)
+        scores["nearest_dream"] |= cell_report(grids, copies["nearest_dream"], context)
     return {"perceptual_features": NAME} | {name: estimates(tallies) for name, tallies in scores.items()}
 
 

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lssvwm_env.evaluation.compare import check_world, data_notes, summary
-from lssvwm_env.evaluation.fidelity import check_poses, picture_tallies, pose_errors
+from lssvwm_env.evaluation.fidelity import check_poses, copies_of, picture_tallies, pose_errors, settings_as_used
 from lssvwm_env.evaluation.revisits import AGES, Revisits, revisits
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import provenance
@@ -248,14 +248,7 @@ def measure_recall(
     }
     report = {
         "protocol": protocol,
-        "env_id": dataset.spec.env_id,
-        "split": dataset.spec.split,
-        "episode_seeds": real.seeds.tolist(),
-        "sequences": len(real),
-        "context": context,
-        "horizon": horizon,
-        "denoising_steps": steps,
-        "seed": seed,
+        **settings_as_used(dataset, real, context, horizon, steps, seed),
         "perceptual_features": NAME,
         **{name: estimates(tallies) for name, tallies in joined.items()},
         **per_step,
@@ -308,17 +301,13 @@ def _ask(
     """Let some sequences be dreamt on, and judge them."""
     view = model.config.view
     assert isinstance(view, FirstPersonView)
-    copies = {
-        "copy_dream": real.obs[:, context - 1 : context],
-        "mean_dream": real.obs[:, :context].mean(1, keepdims=True).round().astype(np.uint8),
-    }
-    frames = {name: copy.repeat(horizon, 1) for name, copy in copies.items()}
     if protocol == "retrieval":
+        frames = copies_of(real, context, horizon)
         real = way_back(real, horizon)
         seen = _turned_back(len(real), context, horizon)
     else:
         seen = revisits(_pose(real), context, view.cell)
-        frames["nearest_dream"] = real.obs[np.arange(len(real))[:, None], seen.nearest]
+        frames = copies_of(real, context, horizon, seen)
     course = model, real.obs, real.act, context, horizon, keys, steps
     dreams = {"given_dream": dream(*course, _pose(real))}
     if protocol == "reasoning":
