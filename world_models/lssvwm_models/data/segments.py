@@ -93,8 +93,9 @@ def random_segments(
     if count:
         to_end = rng.integers(0, max(1, length // 4), count)
         starts[:count] = (rng.choice(events, count) - length + 1 + to_end).clip(frames.start, last)
-    order = np.tile(np.arange(length), (batch_size, 1))
+    order = None
     if retraced:
+        order = np.tile(np.arange(length), (batch_size, 1))
         dice = rng.random(batch_size)
         order[dice < retraced] = np.arange(length)[::-1]
         order[dice < retraced / 2] = length // 2 - np.abs(np.arange(length) - length // 2)

@@ -64,6 +64,18 @@ class VideoEncoder(nn.Module):
         return moving.mean((2, 3, 4))
 
 
+def map_distance(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+    """How unlike the maps of N frames are, (N,): squared distances, averaged over places and summed over layers.
+
+    Every place of a map is scaled to unit length first, so that what is there counts, and not how strong it is.
+    """
+    distances = [
+        (F.normalize(p, dim=1) - F.normalize(t, dim=1)).square().sum(1).mean((1, 2))
+        for p, t in zip(ours, theirs, strict=True)
+    ]
+    return torch.stack(distances).sum(0)
+
+
 def load_i3d(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
     """The I3D network of the usual Frechet video distance, from a TorchScript file.
 

@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from lssvwm_models.evaluation.video_encoder import VideoEncoder
+from lssvwm_models.evaluation.video_encoder import VideoEncoder, map_distance
 
 SSIM_WINDOW: Final = 11  # pixels
 _FRAMES = 64  # at a time: bounds the float copies
@@ -59,9 +58,7 @@ def perceptual(a: NDArray[np.uint8], b: NDArray[np.uint8], device: torch.device 
     encoder = VideoEncoder(a.shape[-1]).to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        maps = zip(encoder.maps(a / 127.5 - 1), encoder.maps(b / 127.5 - 1), strict=True)
-        layers = [(F.normalize(p, dim=1) - F.normalize(q, dim=1)).square().sum(1).mean((1, 2)) for p, q in maps]
-        return torch.stack(layers).sum(0)
+        return map_distance(encoder.maps(a / 127.5 - 1), encoder.maps(b / 127.5 - 1))
 
     return _where_they_differ(distance, a, b, 0.0, device)
 

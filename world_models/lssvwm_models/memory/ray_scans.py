@@ -17,6 +17,7 @@ from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import place_rotation
 from lssvwm_models.memory.rays import gaze_frequencies
 from lssvwm_models.memory.scans import PlaceMap, Scan, Scanned, read_once
+from lssvwm_models.memory.ssm import frame_decay
 from lssvwm_models.memory.state_size import first_channels
 
 CAUTION: Final = 3.0  # to begin with; columns side by side have keys whose products add up to about as much
@@ -113,10 +114,7 @@ class ViewMemory(Scan):
         keys, queries = (code(F.normalize(vector.to(x.dtype), dim=0)) for vector in (self.B, self.C))
         queries = queries * (1 + caution).to(x.dtype)  # so that what was seen once is read as it was
         if frames.writes:
-            steps = self.step_sizes(dt[:, :, 0])
-            log_decay = -self.A_log.exp() * steps.sum(2)
-            if frames.fade is not None:
-                log_decay = torch.minimum(log_decay, frames.fade.unsqueeze(-1))
+            log_decay = frame_decay(self.step_sizes(dt[:, :, 0]), -self.A_log.exp(), frames.fade)
             strength = (dt[:, :, 0].float() + self.strength_bias).sigmoid()
             queries = queries[:, :, :0] if frames.reads is not None else queries
             y, state = delta_scan(queries, value[:, :, 0], strength, log_decay, keys, caution, state, frames.is_first)

@@ -48,6 +48,10 @@ class FirstPersonView:
         if not 1 <= len(self.depths) <= MOST_DEPTHS:
             raise ValueError(f"depths={shown(self.depths)} must be 1 to {MOST_DEPTHS}")
 
+    def in_cells(self, pose: Tensor) -> Tensor:
+        """Poses (..., 3) with x and y in cells."""
+        return pose if self.cell == 1 else torch.cat([pose[..., :2] / self.cell, pose[..., 2:]], -1)
+
     def directions(self, columns: int) -> Tensor:
         """Where the middles of the columns of a frame look, in radians clockwise from straight ahead: (columns,)."""
         across = (2 * torch.arange(columns, dtype=torch.float32) + 1) / columns - 1  # -1 to 1, as the picture plane
@@ -80,16 +84,17 @@ def sight(pose: Tensor, before: Tensor, view: FirstPersonView, grid: int, side: 
 
     `grid` columns of patches make `side` columns of tokens.
     """
+    pose = view.in_cells(pose)
     place, angle = in_plane(pose)
-    eye = (place + view.ahead * torch.stack([angle.cos(), angle.sin()], -1)) / view.cell
+    eye = place + view.ahead / view.cell * torch.stack([angle.cos(), angle.sin()], -1)
     rays = angle[..., None] + view.directions(grid).to(pose.device)  # (..., G)
     ahead = torch.stack([rays.cos(), rays.sin()], -1)
     depths = torch.tensor(view.depths, dtype=torch.float32, device=pose.device)
     places = eye[..., None, None, :] + depths[:, None] * ahead[..., None, :]  # (..., G, K, 2)
     looks = angle[..., None] + view.directions(side).to(pose.device)
     gazes = torch.cat([eye[..., None, :].expand(*looks.shape, 2), looks[..., None]], -1)
-    steps, turn = in_plane(ego_motion(before, pose))
-    moved = torch.cat([steps / view.cell, turn.cos()[..., None], turn.sin()[..., None]], -1)
+    steps, turn = in_plane(ego_motion(view.in_cells(before), pose))
+    moved = torch.cat([steps, turn.cos()[..., None], turn.sin()[..., None]], -1)
     return Sight(places.flatten(-3, -2), gazes, moved)
 
 

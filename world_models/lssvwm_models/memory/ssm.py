@@ -57,14 +57,18 @@ def frame_scan(
     T, R, N = C.shape[1:]
     M, H, P = x.shape[2:]
     values = _write_weights(x, dt, A)
-    log_decay = dt.float().sum(2) * A
-    if fade is not None:
-        log_decay = torch.minimum(log_decay, fade.unsqueeze(-1))
+    log_decay = frame_decay(dt, A, fade)
     masked_cost = T * M * (R * N + R * H * (P + 2))  # per frame: scores, masks, weighted values
     carried_cost = H * P * N * (M + R + T)  # per frame: frame writes, reads, state passing
     if T > 1 and masked_cost < carried_cost:
         return _masked(C, values, B, state, log_decay, is_first)
     return _carried(C, values, B, state, log_decay, is_first)
+
+
+def frame_decay(dt: Tensor, A: Tensor, fade: Tensor | None) -> Tensor:
+    """The logarithm (G, T, H) of the share of the state that each frame leaves; arguments as of `frame_scan`."""
+    log_decay = dt.float().sum(2) * A
+    return log_decay if fade is None else torch.minimum(log_decay, fade.unsqueeze(-1))
 
 
 def _write_weights(x: Tensor, dt: Tensor, A: Tensor) -> Tensor:
@@ -74,7 +78,7 @@ def _write_weights(x: Tensor, dt: Tensor, A: Tensor) -> Tensor:
     return x * (dt * later.exp()).unsqueeze(-1).to(x.dtype)
 
 
-def _frame_decay(log_decay: Tensor, is_first: Tensor) -> Tensor:
+def _what_is_left(log_decay: Tensor, is_first: Tensor) -> Tensor:
     """(G, H, T + 1, T + 1): what is left, at the read of frame t (row; row T is the final state), of the initial
     state (column 0) and of the write of frame s (column s + 1)."""
     a = log_decay.transpose(1, 2)  # (G, H, T)
@@ -150,7 +154,7 @@ def _masked(
     """Attention with decay for a mask: no state is formed but the first and the last."""
     G, T, _, H, P = values.shape
     R, N = C.shape[2:]
-    decay = _frame_decay(log_decay, is_first)
+    decay = _what_is_left(log_decay, is_first)
     scores = C.flatten(1, 2) @ B.to(C.dtype).flatten(1, 2).transpose(1, 2)  # (G, TR, N) (G, N, TM) -> (G, TR, TM)
     mask = decay[:, :, :T, 1:].to(scores.dtype)  # (G, H, T, T)
     scores = scores.view(G, 1, T, R, T, -1) * mask[:, :, :, None, :, None]

@@ -322,11 +322,11 @@ class WorldModel(nn.Module):
     def _context(self, state: WorldModelState, is_first: Tensor, pose: Tensor | None) -> FrameContext:
         """The context of frames (B, T) that are to be written."""
         here = torch.zeros(*is_first.shape, 3, dtype=self.pose_dtype, device=self.device) if pose is None else pose
-        if isinstance(self.config.view, FirstPersonView) and self.config.view.cell != 1:
-            here = torch.cat([here[..., :2] / self.config.view.cell, here[..., 2:]], -1)
+        before = None
+        if isinstance(self.config.view, FirstPersonView):
+            before = None if pose is None else _poses_before(state, pose, is_first)
+            here = self.config.view.in_cells(here)
         around = surrounding_places(here, self.config.network.map_size)
-        in_first_person = isinstance(self.config.view, FirstPersonView)
-        before = _poses_before(state, pose, is_first) if pose is not None and in_first_person else None
         places = self.places(pose, is_first.shape, before)
         return self.network.context(places, around, is_first, state.age, writes=True)
 

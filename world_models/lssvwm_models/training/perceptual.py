@@ -9,27 +9,20 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from lssvwm_models.evaluation.video_encoder import VideoEncoder
+from lssvwm_models.evaluation.video_encoder import VideoEncoder, map_distance
 
 
 def perceptual_loss(predicted: Tensor, true: Tensor) -> Tensor:
-    """Mean squared difference (...) of the maps of frames (..., C, H, W) in [-1, 1], summed over the layers.
-
-    Every place of a map is scaled to unit length first, so that what is there counts, and not how strong it is.
-    """
+    """The `map_distance` (...) of frames (..., C, H, W) in [-1, 1]."""
     encoder = _encoder(predicted.shape[-3], predicted.device)
     with torch.autocast(predicted.device.type, enabled=False):
         with torch.no_grad():
             of_true = encoder.maps(true.flatten(0, -4))
         of_predicted = encoder.maps(predicted.flatten(0, -4))
-        distances = [
-            (F.normalize(p, dim=1) - F.normalize(t, dim=1)).square().sum(1).mean((1, 2))
-            for p, t in zip(of_predicted, of_true, strict=True)
-        ]
-    return torch.stack(distances).sum(0).view(predicted.shape[:-3])
+        distances = map_distance(of_predicted, of_true)
+    return distances.view(predicted.shape[:-3])
 
 
 @cache
