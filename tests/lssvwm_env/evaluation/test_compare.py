@@ -18,10 +18,10 @@ from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, SimulatorError, Starts
 from lssvwm_models.data.splits import Split
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel
+from tests.lssvwm_env.evaluation.seeing import untrained
 
 ENV_ID = "MiniGrid-ObjectRooms-v0"
 
@@ -168,25 +168,7 @@ def test_nearly_all_is_not_written_as_all(share: float, text: str) -> None:
 def test_in_first_person_it_shows_poses_given_beside_poses_reckoned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset = collect(
-        CollectConfig("FirstPerson/MiniGrid-MemoryS9-v0", tmp_path / "eye", 24, "test", workers=1, episode_length=12)
-    )
-    camera = dataset.spec.camera
-    assert camera is not None
-    view = FirstPersonView(camera.fov, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)), camera.ahead)
-    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view))
-    config = SimulatorConfig(
-        env_id=dataset.spec.env_id,
-        model=model.config,
-        observation_space=dataset.spec.observation_space,
-        action_space=dataset.spec.action_space,
-        trained_length=8,
-        horizon=100,
-        denoising_steps=1,
-        data_hash="none",
-    )
-    starts = Starts(dataset.obs[None, :1], np.zeros((1, 1), np.int64))
-    Simulator(model, config, starts).save(tmp_path / "simulator", "untrained")
+    dataset = untrained(tmp_path, denoising_steps=1)
     asked = CompareConfig(
         str(tmp_path / "simulator"), tmp_path / "out", dataset.folder, 2, context=4, horizon=3, card=True
     )

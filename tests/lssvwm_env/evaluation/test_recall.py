@@ -15,18 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.evaluation.recall import Recall, RecallConfig, check_camera, measure_recall, recall, strip_png, way_back
-from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts
 from lssvwm_models.data import DatasetOrigin, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.data.openings import openings
 from lssvwm_models.data.spec import Camera
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.memory.rays import FirstPersonView
-from lssvwm_models.model.actions import ActionSpec
-from lssvwm_models.model.config import preset
 from lssvwm_models.model.prediction import Prediction
-from lssvwm_models.model.world_model import WorldModel
+from tests.lssvwm_env.evaluation.seeing import untrained
 
 SIZE = 16
 LENGTH = 9
@@ -238,27 +234,8 @@ def test_the_strip_shows_the_truth_above_the_dreams() -> None:
 
 @pytest.mark.parametrize("protocol", ["retrieval", "reasoning"])
 def test_everything_is_written(protocol: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    world = CollectConfig(
-        "FirstPerson/MiniGrid-MemoryS9-v0", tmp_path / "eye", 24, "test", workers=1, episode_length=12
-    )
-    dataset = collect(world)
-    camera = dataset.spec.camera
-    assert camera is not None
-    view = FirstPersonView(camera.fov, ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3)), camera.ahead)
     torch.manual_seed(0)
-    model = WorldModel(preset("debug", ActionSpec("discrete", 7), view=view))
-    config = SimulatorConfig(
-        env_id=dataset.spec.env_id,
-        model=model.config,
-        observation_space=dataset.spec.observation_space,
-        action_space=dataset.spec.action_space,
-        trained_length=8,
-        horizon=100,
-        denoising_steps=2,
-        data_hash="none",
-    )
-    starts = Starts(dataset.obs[None, :1], np.zeros((1, 1), np.int64))
-    Simulator(model, config, starts).save(tmp_path / "simulator", "untrained")
+    dataset = untrained(tmp_path, denoising_steps=2)
     asked = RecallConfig(
         str(tmp_path / "simulator"), dataset.folder, tmp_path / "out", protocol, 2, context=4, horizon=3
     )
