@@ -349,15 +349,15 @@ def test_poses_that_no_model_can_use_are_left_out_and_that_is_said(
     assert model_config(dataset, "debug").view is not None and capsys.readouterr().out == ""
 
 
-def test_in_first_person_memories_are_along_rays_and_of_views(dataset: EpisodeDataset, tmp_path: Path) -> None:
+def test_in_first_person_maps_are_along_rays_and_keyframes_are_kept(dataset: EpisodeDataset, tmp_path: Path) -> None:
     episodes = [replace(e, tiles=None) for e in dataset.episodes()]
     origin = DatasetOrigin("Eye-v0", dataset.spec.action_space, camera=Camera(75.0, -0.4))
     seen = write_dataset(tmp_path, episodes, origin)
     tiny = model_config(seen, "tiny")
     assert isinstance(tiny.view, FirstPersonView) and (tiny.view.fov, tiny.view.ahead) == (75.0, -0.4)
     network = tiny.network
-    assert (network.block_sizes, network.map_layers, network.view_layers) == ((8, 8, 8, 4), (0, 2), (1,))
-    assert (network.merge, network.d_model, network.window) == (1, 96, 1)
+    assert (network.block_sizes, network.map_layers, network.keyframes) == ((4, 2), (0,), 512)
+    assert (network.merge, network.d_model, network.d_inner, network.window) == (2, 128, 64, 1)
     assert tiny.latent_dim == 96 and tiny.view.motions == motions(dataset) and not tiny.in_plane
     for size in ("debug", "micro", "tiny", "small"):
         WorldModel(replace(model_config(seen, size), latent_dim=4))

@@ -26,8 +26,8 @@ from lssvwm_models.evaluation.tally import Tally
 from lssvwm_models.execution.precision import autocast
 from lssvwm_models.memory.geometry import surrounding_places
 from lssvwm_models.model.world_model import WorldModel
-from lssvwm_models.training.head_training import head_inputs
 from lssvwm_models.training.objective import ObjectiveConfig
+from lssvwm_models.training.parts.heads import head_inputs
 
 _KINDS: Final = [OBJECT_TO_IDX[name] for name in ("key", "ball", "box")]
 _EVERY: Final = 16  # frames between the questions of one episode: close ones have nearly the same answers

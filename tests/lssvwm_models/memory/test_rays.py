@@ -1,4 +1,4 @@
-"""What first-person frames are of: places along rays, and gazes."""
+"""What first-person frames are of: places along rays."""
 
 import math
 
@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lssvwm_models.memory.geometry import advance, place_rotation
-from lssvwm_models.memory.rays import FirstPersonView, gaze_frequencies, in_plane, sight, straight_ahead
+from lssvwm_models.memory.geometry import advance
+from lssvwm_models.memory.rays import FirstPersonView, in_plane, sight, straight_ahead
 from lssvwm_models.utils.json_files import from_json
 
 VIEW = FirstPersonView(90.0, ((0, 0, 0), (1, 0, 0)), depths=(1.0, 2.0))
@@ -74,18 +74,6 @@ def test_a_pose_on_a_grid_is_one_of_those_in_the_plane(pose):
         torch.testing.assert_close(one, other)
     step = advance(plane, torch.tensor([1.0, 0.0, 0.0]))
     torch.testing.assert_close(step[:2], advance(pose, torch.tensor([1, 0, 0]))[:2].float(), rtol=0, atol=1e-5)
-
-
-def test_gazes_are_alike_where_the_eye_was_near_and_looked_nearly_the_same_way():
-    rotation = place_rotation(
-        torch.tensor([[0, 0, 0], [0.2, 0, 0], [0, 0, 0.1], [2, 0, 0], [0, 0, 1.2], [0, 0, 2 * math.pi]]),
-        gaze_frequencies(512),
-    )
-    codes = torch.cat([rotation.cos, rotation.sin], -1)
-    same, near, turned, far, aside, round_about = (codes @ codes[0] / 512).tolist()
-    assert same == pytest.approx(1) == round_about
-    assert 0.85 < near < 1 and 0.85 < turned < 1  # cosines of 0.2 / 0.7 and of 0.1 / 20 degrees, both small
-    assert abs(far) < 0.15 and abs(aside) < 0.15
 
 
 @pytest.mark.parametrize(("grid", "columns"), [(8, {3, 4}), (3, {1}), (1, {0})])

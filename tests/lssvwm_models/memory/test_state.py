@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from lssvwm_models.memory.keyframes import Keyframes
 from lssvwm_models.memory.state import CompactState, WorldModelState
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, preset
@@ -27,6 +28,11 @@ def make(batch=3, seed=0, attention=False):
         feats=torch.randn(batch, 7, generator=g),
         pose=torch.randint(-9, 9, (batch, 3), generator=g) * torch.tensor([1, 1, 0]),
         age=torch.randint(0, 9, (batch,), generator=g),
+        keyframes=Keyframes(
+            torch.randint(-127, 128, (batch, 5, 4, 6), generator=g).to(torch.int8),
+            torch.randn(batch, 5, 3, generator=g),
+            torch.randint(-1, 9, (batch, 5), generator=g),
+        ),
     )
     state.ssm[0][0, 1] = 0  # a tube that has seen nothing
     return state
@@ -85,6 +91,9 @@ def test_every_flipped_bit_is_refused_or_of_no_account(tmp_path, compact):
         ("pose", torch.zeros(2, 3), "pose is"),
         ("feats", torch.full((2, 7), torch.nan), "not finite"),
         ("ssm.0", torch.full((2, 4, 2, 3, 5), torch.inf), "not finite"),
+        ("keyframes.eyes", torch.full((2, 5, 3), -5e6), "keyframes.eyes has 5000000.0; expected numbers of up to"),
+        ("keyframes.numbers", torch.full((2, 5), -2), "keyframes.numbers is from -2 to -2; expected -1 to"),
+        ("keyframes.numbers", torch.full((2, 5), 2**62), "keyframes.numbers is from 4611686018427387904"),
     ],
 )
 def test_files_without_a_sum_are_read_and_what_cannot_be_in_them_is_refused(tmp_path, name, value, message):
@@ -128,7 +137,7 @@ def test_forks_of_one_world_take_no_memory_and_are_values_like_others(tmp_path):
 
 def test_nbytes_counts_every_tensor():
     state = make(1)
-    assert state.nbytes == 4 * (4 * 30 + 48 + 2 * 96 + 24 + 7) + 8 * 4
+    assert state.nbytes == 4 * (4 * 30 + 48 + 2 * 96 + 24 + 7) + 8 * 4 + 5 * (24 + 4 * 3 + 8)
     assert make(3).nbytes == 3 * state.nbytes
 
 
@@ -259,13 +268,13 @@ def test_reading_few_channels_is_reading_a_memory_truncated_before_every_frame(c
     latents = model.tokenizer.encode(obs)
     channels = torch.full((2, len(model.network.blocks)), few)
     start = model.initial_state(2)
-    expected, tokens, _, around = model.commit(start, latents, act, is_first, None, channels=channels)
+    expected, tokens, _, around, _ = model.commit(start, latents, act, is_first, None, channels=channels)
     _, all_tokens, *_ = model.commit(start, latents, act, is_first, None)
     assert not torch.allclose(all_tokens, tokens, atol=1e-3)
     state = start
     for t in range(6):
         now = latents[:, t : t + 1], act[:, t : t + 1], is_first[:, t : t + 1]
-        state, token, _, seen = model.commit(state.truncated(few).expand(), *now, None)
+        state, token, _, seen, _ = model.commit(state.truncated(few).expand(), *now, None)
         torch.testing.assert_close(token, tokens[:, t : t + 1], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(seen, around[:, t : t + 1], rtol=1e-4, atol=1e-4)
     # Channels that are kept have never heard of those that are not.

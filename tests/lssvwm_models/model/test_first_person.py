@@ -17,7 +17,7 @@ from tests.lssvwm_models.model.test_world_model import assert_same
 from tests.lssvwm_models.random_worlds import DISCRETE, VIEW, batch, make, sequence
 
 EYE = FirstPersonView(90.0, VIEW.motions, depths=(0.5, 1.5, 3.0))
-NETWORK = replace(preset("debug", DISCRETE).network, block_sizes=(4, 4, 2), map_layers=(0,), view_layers=(1,))
+NETWORK = replace(preset("debug", DISCRETE).network, block_sizes=(4, 2), map_layers=(0,), keyframes=8)
 ON_GRID = make(view=EYE, network=NETWORK)
 IN_PLANE = make(view=replace(EYE, motions=None), network=NETWORK)
 either = pytest.mark.parametrize("model", [ON_GRID, IN_PLANE], ids=["grid", "plane"])
@@ -154,16 +154,16 @@ def test_every_weight_learns(model, objective):
     loss, _ = world_model_loss(model, seen, torch.Generator().manual_seed(0), objective)
     loss.backward()
     still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    assert all(name.startswith("odometry.") for name in still), still
+    assert all(name.startswith(("odometry.", "renderer.")) for name in still), still
 
 
 @pytest.mark.parametrize(
     ("network", "view", "message"),
     [
-        ({"view_layers": (0,)}, EYE, r"map_layers=\(0,\) and view_layers=\(0,\) must be different layers"),
-        ({"view_layers": (2,)}, EYE, r"view_layers=\(2,\) must be layers whose tube is the whole frame"),
-        ({}, VIEW, r"view_layers=\(1,\) are addressed by where the eye looks, but view=EgoView"),
-        ({}, None, r"view_layers=\(1,\) are addressed by where the eye looks, but view=None: give a FirstPersonView"),
+        ({"map_layers": (1,)}, EYE, r"map_layers=\(1,\) must be layers whose tube is the whole frame"),
+        ({"keyframes": 3}, EYE, "keyframes=3 must be 0, or at least 4: so many are shown at once"),
+        ({}, VIEW, r"keyframes=8 are shown from where the eye is, but view=EgoView"),
+        ({}, None, r"keyframes=8 are shown from where the eye is, but view=None: give a FirstPersonView"),
     ],
 )
 def test_networks_that_do_not_fit_the_view_are_refused(network, view, message):

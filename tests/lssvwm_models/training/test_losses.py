@@ -3,9 +3,9 @@ import torch
 
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.model.config import NetworkConfig
-from lssvwm_models.training.head_training import head_inputs
 from lssvwm_models.training.losses import block_losses, event_losses, world_model_loss
 from lssvwm_models.training.objective import ObjectiveConfig, noisy_streams
+from lssvwm_models.training.parts.heads import head_inputs
 from tests.lssvwm_models.random_worlds import MODEL, batch, make
 
 

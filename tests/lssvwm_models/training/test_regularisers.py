@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lssvwm_models.training.regularisers import earlier_frames, state_moments
+from lssvwm_models.training.regularisers import earlier_frames, hidden_frames, state_moments
 
 UNIT = torch.randn(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))  # (B, tubes, H, P, N)
 
@@ -50,3 +50,12 @@ def test_earlier_frames_are_of_the_last_frames_episode_and_before_it():
     assert index[:, 0].unique().tolist() == list(range(8))
     assert index[:, 1].unique().tolist() == [4, 5, 6, 7]
     assert all(counts.tolist() == [True, True, False] for _, counts in drawn)
+
+
+def test_of_half_of_the_frames_up_to_64_of_the_latest_are_hidden():
+    hidden = hidden_frames(torch.zeros(40, 100, dtype=torch.bool), torch.Generator().manual_seed(0))
+    assert hidden.shape == (40, 100)
+    assert 0.45 < (hidden == 0).float().mean() < 0.55
+    assert sorted(hidden.unique().tolist()) == list(range(65))
+    some = hidden[hidden > 0].float()
+    assert 31 < some.mean() < 34

@@ -15,9 +15,9 @@ from lssvwm_models.data.segments import motions, random_segments, segments, to_u
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
-from lssvwm_models.training.head_training import head_examples, head_loss, train_heads
 from lssvwm_models.training.losses import world_model_loss
 from lssvwm_models.training.objective import ObjectiveConfig
+from lssvwm_models.training.parts.heads import head_examples, head_loss, train_heads
 from lssvwm_models.training.trainer import Trainer, TrainingConfig, has_plateaued
 
 SMALL = NetworkConfig(
@@ -209,7 +209,7 @@ def test_a_run_killed_while_its_heads_are_trained_finishes_as_if_it_had_not_been
         return head_loss(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("lssvwm_models.training.head_training.head_loss", until_killed)
+        patch.setattr("lssvwm_models.training.parts.heads.head_loss", until_killed)
         killed.run()
     resumed = Trainer(config(tmp_path / "killed"), model_config(dataset), dataset)
     assert resumed.step == 6 and not resumed.heads_trained

@@ -36,6 +36,8 @@ class FrameContext:
         gazes: (B, T, side, 3), of first-person frames, where the eye is and which way each column of tokens looks. Then
             `patch_places` is (B, T, G * K, 2), the places along the rays of the columns of patches (see `rays`).
         moved: (B, T, 4), of first-person frames, how far the eye came since the frame before.
+        rendered: (B, T, M, k + 1), what keyframes show of the frames, and how much of each patch they do not; None: no
+            keyframes are kept.
     """
 
     patch_places: Tensor
@@ -53,6 +55,7 @@ class FrameContext:
     token_rotation: Rotation | None = None
     gazes: Tensor | None = None
     moved: Tensor | None = None
+    rendered: Tensor | None = None
 
     @staticmethod
     def of(

@@ -2,6 +2,9 @@
 
 A top-down frame shows one known cell per patch (`geometry.patch_places`). A frame seen by the eye of an agent shows, in
 each of its columns, whatever comes first along a ray. What is known is where the ray is.
+
+Shapes: B batch, T frames, n tokens per frame, d width, H heads, P their width, N length of the keys; G columns of
+patches, K depths along a ray.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import MOST_MOTIONS, ego_motion
+from lssvwm_models.memory.scans import PlaceMap
 from lssvwm_models.utils.checks import AHEAD, CELL, FOV, check_fields, shown
 
 MOST_DEPTHS = 64
@@ -52,6 +57,12 @@ class FirstPersonView:
         """Poses (..., 3) with x and y in cells."""
         return pose if self.cell == 1 else torch.cat([pose[..., :2] / self.cell, pose[..., 2:]], -1)
 
+    def eye(self, pose: Tensor) -> Tensor:
+        """Where the eye of poses (..., 3) is, x and y in cells, and which way it looks, in radians: (..., 3)."""
+        place, angle = in_plane(self.in_cells(pose))
+        place = place + self.ahead / self.cell * torch.stack([angle.cos(), angle.sin()], -1)
+        return torch.cat([place, angle.unsqueeze(-1)], -1)
+
     def directions(self, columns: int) -> Tensor:
         """Where the middles of the columns of a frame look, in radians clockwise from straight ahead: (columns,)."""
         across = (2 * torch.arange(columns, dtype=torch.float32) + 1) / columns - 1  # -1 to 1, as the picture plane
@@ -68,12 +79,14 @@ class Sight(NamedTuple):
     """Where frames may show what they show.
 
     Attributes:
+        eye: (..., 3), x and y in cells, and direction in radians.
         places: (..., G * K, 2), x and y, in cells, of K points along the ray of each of the G columns of patches.
         gazes: (..., side, 3), x, y and direction in radians of each of the columns of tokens.
         moved: (..., 4), how far the eye came since the frame before: forward and right in cells, and the cosine and
             sine of its turn.
     """
 
+    eye: Tensor
     places: Tensor
     gazes: Tensor
     moved: Tensor
@@ -84,18 +97,17 @@ def sight(pose: Tensor, before: Tensor, view: FirstPersonView, grid: int, side: 
 
     `grid` columns of patches make `side` columns of tokens.
     """
-    pose = view.in_cells(pose)
-    place, angle = in_plane(pose)
-    eye = place + view.ahead / view.cell * torch.stack([angle.cos(), angle.sin()], -1)
+    eye = view.eye(pose)
+    place, angle = eye[..., :2], eye[..., 2]
     rays = angle[..., None] + view.directions(grid).to(pose.device)  # (..., G)
     ahead = torch.stack([rays.cos(), rays.sin()], -1)
     depths = torch.tensor(view.depths, dtype=torch.float32, device=pose.device)
-    places = eye[..., None, None, :] + depths[:, None] * ahead[..., None, :]  # (..., G, K, 2)
+    places = place[..., None, None, :] + depths[:, None] * ahead[..., None, :]  # (..., G, K, 2)
     looks = angle[..., None] + view.directions(side).to(pose.device)
-    gazes = torch.cat([eye[..., None, :].expand(*looks.shape, 2), looks[..., None]], -1)
-    steps, turn = in_plane(ego_motion(view.in_cells(before), pose))
+    gazes = torch.cat([place[..., None, :].expand(*looks.shape, 2), looks[..., None]], -1)
+    steps, turn = in_plane(ego_motion(view.in_cells(before), view.in_cells(pose)))
     moved = torch.cat([steps, turn.cos()[..., None], turn.sin()[..., None]], -1)
-    return Sight(places.flatten(-3, -2), gazes, moved)
+    return Sight(eye, places.flatten(-3, -2), gazes, moved)
 
 
 def in_plane(pose: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,12 +117,54 @@ def in_plane(pose: Tensor) -> tuple[Tensor, Tensor]:
     return plane[..., :2], plane[..., 2] * turn
 
 
-def gaze_frequencies(pairs: int, length: float = 0.5, width: float = math.radians(15)) -> Tensor:
-    """(pairs, 3) angular frequencies that tell gazes (x, y, direction) apart.
+class RayMap(PlaceMap):
+    """A map of the world for frames whose patches show one of several places along a ray.
 
-    Random Fourier features (Rahimi and Recht 2007): codes are alike where the eye was nearer than about `length` cells
-    and looked less than about `width` radians elsewhere. Directions take whole harmonics, as a full turn is none.
+    A patch writes at all of them, by shares that follow from what it shows: a sum of codes, which a linear memory takes
+    as one key. It reads all of them, and a projection of its own for each row of the frame learns what hides what.
+
+    Args:
+        d_model, d_inner, headdim, map_size, looks_around: see `PlaceMap`.
+        grid: patches per side of the frame.
+        merge: patches per side of a token.
+        depths: K, places along a ray.
     """
-    generator = torch.Generator().manual_seed(0)
-    waves = torch.randn(pairs, 3, generator=generator)
-    return torch.cat([waves[:, :2] / length, (waves[:, 2:] / width).round()], -1)
+
+    order: Tensor
+    back: Tensor
+
+    def __init__(
+        self,
+        d_model: int,
+        d_inner: int,
+        headdim: int,
+        grid: int,
+        merge: int,
+        depths: int,
+        map_size: int,
+        looks_around: bool = False,
+    ) -> None:
+        super().__init__(d_model, d_inner, headdim, grid**2, merge**2, map_size, looks_around)
+        self.grid = grid
+        self.depths = depths
+        self.at_depth = nn.Linear(d_model, merge**2 * depths)
+        seen = depths * d_inner
+        self.hides = nn.Parameter(torch.randn(grid, seen, d_inner) * seen**-0.5)
+        side = grid // merge
+        numbers = torch.arange(grid**2).view(side, side, merge, merge)  # of the patches, token by token
+        order = numbers.permute(1, 3, 0, 2).flatten()  # column by column
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("back", order.argsort(), persistent=False)
+
+    def _keys(self, x: Tensor, frames: FrameContext) -> Tensor:
+        """What patches of tokens x (B, T, n, d) are written by, (B, T, M, N): the codes of places, by their shares."""
+        shares = self.at_depth(x).unflatten(-1, (self.parts, self.depths)).flatten(2, 3)  # (B, T, M, K)
+        shares = shares.float().softmax(-1).to(x.dtype)[:, :, self.order].unflatten(2, (self.grid, -1))
+        codes = self._codes("B", "patch", frames, x.dtype).unflatten(2, (self.grid, self.depths))
+        return (shares @ codes).flatten(2, 3)[:, :, self.back]  # (B, T, G, rows, K) (B, T, G, K, N)
+
+    def _seen(self, y: Tensor) -> Tensor:
+        """See `PlaceMap`; the places are those of the columns, (B, T, G * K, H, P)."""
+        columns = y.flatten(-2).unflatten(2, (self.grid, self.depths)).flatten(3)  # (B, T, G, K * HP)
+        patches = torch.einsum("btgf,rfd->btgrd", columns, self.hides.to(y.dtype))
+        return self.by_head(patches.flatten(2, 3)[:, :, self.back])

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
+from lssvwm_models.memory.keyframes import Keyframes
 from lssvwm_models.memory.state_size import first_channels, needed_channels
 from lssvwm_models.utils.checks import MOST
 from lssvwm_models.utils.tensor_files import load_tensors, save_tensors
@@ -38,6 +39,7 @@ class WorldModelState:
         age: (B,) long: frames committed since the episode or context began.
         motions: (B, LAST_MOTIONS, 3) float32: in the plane, how the eye moved last, the latest motion last; None on a
             grid.
+        keyframes: some of the frames that were seen, in first person; None elsewhere.
     """
 
     ssm: tuple[Tensor, ...]
@@ -47,6 +49,7 @@ class WorldModelState:
     pose: Tensor
     age: Tensor
     motions: Tensor | None = None
+    keyframes: Keyframes | None = None
 
     @property
     def batch_size(self) -> int:
@@ -62,13 +65,16 @@ class WorldModelState:
         """All tensors by name, batch first."""
         layers = {f"{name}.{i}": t for name in ("ssm", "kv") for i, t in enumerate(getattr(self, name))}
         rest = {"latents": self.latents, "feats": self.feats, "pose": self.pose, "age": self.age}
-        return layers | rest | ({} if self.motions is None else {"motions": self.motions})
+        rest |= {} if self.motions is None else {"motions": self.motions}
+        kept = {} if self.keyframes is None else self.keyframes.tensors()
+        return layers | rest | {f"keyframes.{name}": t for name, t in kept.items()}
 
     def map(self, f: Callable[[Tensor], Tensor]) -> WorldModelState:
         """Apply f to every tensor."""
         ssm, kv = (tuple(f(t) for t in layers) for layers in (self.ssm, self.kv))
         motions = None if self.motions is None else f(self.motions)
-        return WorldModelState(ssm, kv, f(self.latents), f(self.feats), f(self.pose), f(self.age), motions)
+        keyframes = None if self.keyframes is None else self.keyframes.map(f)
+        return WorldModelState(ssm, kv, f(self.latents), f(self.feats), f(self.pose), f(self.age), motions, keyframes)
 
     def clone(self) -> WorldModelState:
         """A copy that shares no memory."""
@@ -113,7 +119,9 @@ class WorldModelState:
             return tuple(named[f"{name}.{i}"] for i in range(sum(k.startswith(f"{name}.") for k in named)))
 
         rest = {name: named[name] for name in ("latents", "feats", "pose", "age")}
-        return WorldModelState(layers("ssm"), layers("kv"), **rest, motions=named.get("motions"))
+        kept = {name.removeprefix("keyframes."): t for name, t in named.items() if name.startswith("keyframes.")}
+        keyframes = Keyframes(**kept) if kept else None
+        return WorldModelState(layers("ssm"), layers("kv"), **rest, motions=named.get("motions"), keyframes=keyframes)
 
     def compact(self, tolerance: float) -> CompactState:
         """Only the channels of the memory that matter: every tube keeps as many as it needs, see `needed_channels`.
@@ -259,6 +267,7 @@ def _load(path: str | Path, build: Callable[[dict[str, Tensor]], State]) -> tupl
         named, metadata = load_tensors(path)
         _check_counts(named["age"])
         _check_placed(named["pose"], named.get("motions"))
+        _check_kept(named.get("keyframes.eyes"), named.get("keyframes.numbers"))
         return build(named), metadata
     except FileNotFoundError:
         raise
@@ -287,3 +296,11 @@ def _check_placed(pose: Tensor, motions: Tensor | None) -> None:
             raise ValueError("motions has numbers that are not finite")
     elif pose.dtype != torch.long or not near or bool((heading != heading % 4).any()):
         raise ValueError(f"pose is {pose.tolist()}; expected x and y of up to {FARTHEST:,}, and a heading from 0 to 3")
+
+
+def _check_kept(eyes: Tensor | None, numbers: Tensor | None) -> None:
+    """Refuse keyframes that no dream comes to."""
+    if eyes is not None and not bool((eyes.abs() <= FARTHEST).all()):
+        raise ValueError(f"keyframes.eyes has {eyes.abs().max()}; expected numbers of up to {FARTHEST:,}")
+    if numbers is not None and bool(((numbers < -1) | (numbers > MOST)).any()):
+        raise ValueError(f"keyframes.numbers is from {numbers.min()} to {numbers.max()}; expected -1 to {MOST}")

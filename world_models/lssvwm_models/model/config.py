@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from lssvwm_models.memory.geometry import EgoView
+from lssvwm_models.memory.keyframes import SHOWN
 from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.utils.checks import check_fields, shown
@@ -14,6 +15,7 @@ WIDTH: Final = (1, 2**16)  # of any layer
 MOST_LAYERS: Final = 64
 MOST_PATCHES: Final = 256  # per side of a frame
 MOST_CODES: Final = 1024  # of a codebook: more are no few kinds of patches
+MOST_KEYFRAMES: Final = 2**16
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,7 @@ class NetworkConfig:
         memory_window: how many earlier frames "attention" remembers; None: all of them, at a growing cost.
         mixing: what mixes the tokens of a frame: the paper's "attention" (section 4.1), or a depthwise "convolution",
             which learns to draw sharper frames from as many.
-        view_layers: layers whose state is addressed by where the eye was and which way it looked, in first person;
-            their tube is the whole frame, too.
+        keyframes: how many frames are kept as they were seen, in first person, see `memory.keyframes`; 0: none.
     """
 
     d_model: int = 192
@@ -61,7 +62,7 @@ class NetworkConfig:
     memory_frames: int | None = None
     memory_window: int | None = None
     mixing: Literal["attention", "convolution"] = "convolution"
-    view_layers: tuple[int, ...] = ()
+    keyframes: int = 0
 
     def __post_init__(self) -> None:
         check_fields(
@@ -70,7 +71,6 @@ class NetworkConfig:
             merge=(1, MOST_PATCHES),
             block_sizes=(1, MOST_PATCHES),
             map_layers=(0, MOST_LAYERS),
-            view_layers=(0, MOST_LAYERS),
             window=(0, 1024),
             state_per_token=WIDTH,
             d_inner=WIDTH,
@@ -80,11 +80,10 @@ class NetworkConfig:
             map_size=(2, 128),  # its square is the number of places
             memory_frames=1,
             memory_window=1,
+            keyframes=(0, MOST_KEYFRAMES),
         )
-        if set(self.map_layers) & set(self.view_layers):
-            raise ValueError(
-                f"map_layers={self.map_layers} and view_layers={self.view_layers} must be different layers"
-            )
+        if 0 < self.keyframes < SHOWN:
+            raise ValueError(f"keyframes={self.keyframes} must be 0, or at least {SHOWN}: so many are shown at once")
         if not 1 <= len(self.block_sizes) <= MOST_LAYERS or len(self.map_layers) > MOST_LAYERS:
             raise ValueError(
                 f"block_sizes={shown(self.block_sizes)} and map_layers={shown(self.map_layers)} must be of 1 to "
@@ -163,10 +162,10 @@ class WorldModelConfig:
             )
         if self.grid > MOST_PATCHES:
             raise ValueError(f"patch={self.patch} must be larger: {self.grid} patches per side, at most {MOST_PATCHES}")
-        if self.network.view_layers and not isinstance(self.view, FirstPersonView):
+        if self.network.keyframes and not isinstance(self.view, FirstPersonView):
             raise ValueError(
-                f"view_layers={self.network.view_layers} are addressed by where the eye looks, but view="
-                f"{shown(self.view)}: give a FirstPersonView, or leave them out"
+                f"keyframes={self.network.keyframes} are shown from where the eye is, but view={shown(self.view)}: "
+                "give a FirstPersonView, or set keyframes=0"
             )
 
     @property
@@ -183,19 +182,16 @@ class WorldModelConfig:
 def in_first_person(network: NetworkConfig) -> NetworkConfig:
     """The same network for frames in first person.
 
-    Its second layer remembers views, and the last frame is at hand. Its tokens are a quarter as large and half as wide,
-    since edges run anywhere through a frame.
+    It keeps keyframes, which show most of what there is to see, and has the last frame at hand: two layers, the first
+    of them a map, two thirds of the width, in whole heads, and half of the values are enough.
     """
-    maps = tuple(layer for layer in network.map_layers if layer != 1)
-    side = 2 * network.block_sizes[0]  # of a frame, in tokens
-    blocks = tuple(side if layer in (*maps, 1) else block for layer, block in enumerate(network.block_sizes))
     return replace(
         network,
-        d_model=network.d_model // 2,
-        merge=network.merge // 2,
-        block_sizes=blocks,
-        map_layers=maps,
-        view_layers=(1,),
+        d_model=2 * network.d_model // 3 // network.head_dim * network.head_dim,
+        d_inner=network.d_inner // 2,
+        block_sizes=network.block_sizes[:2],
+        map_layers=(0,),
+        keyframes=512,
         window=1,
     )
 

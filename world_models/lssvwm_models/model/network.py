@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.memory.ray_scans import RayMap, ViewMemory
-from lssvwm_models.memory.rays import FirstPersonView, Sight
+from lssvwm_models.memory.rays import FirstPersonView, RayMap, Sight
 from lssvwm_models.memory.scans import BlockScan, PlaceMap, Scan
 from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
 from lssvwm_models.model.blocks import Block, modulated_norm
@@ -78,6 +77,8 @@ class Network(nn.Module):
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, d))
         self.embed_action = ActionEmbedding(action, CONDITION)
         self.embed_tau = nn.Sequential(nn.Linear(64, d), nn.SiLU(), nn.Linear(d, CONDITION))
+        kept = config.keyframes > 0
+        self.embed_rendered = nn.Linear(self.parts * (latent_dim + 1), d, bias=False) if kept else None
         self.embed_pose = nn.Linear(2 * HARMONICS + 4, CONDITION) if isinstance(view, FirstPersonView) else None
         self.blocks = nn.ModuleList(
             Block(
@@ -169,6 +170,9 @@ class Network(nn.Module):
             reads: of an earlier pass over the same frame and memory; None: they are read.
         """
         x = self.embed(self._merged(latents).flatten(-2))
+        if self.embed_rendered is not None:
+            assert frames.rendered is not None
+            x = x + self.embed_rendered(self._merged(frames.rendered).flatten(-2)).unsqueeze(2)
         x = x + self.position.to(x.dtype)  # under autocast the stream stays in bfloat16: half the traffic
         cond = self.embed_tau(_fourier(tau)) + self.embed_action(act, frames.is_first).unsqueeze(2)  # (B, T, S, c)
         if self.embed_pose is not None:
@@ -191,12 +195,13 @@ class Network(nn.Module):
         shift, scale = self.modulation(F.silu(cond)).unsqueeze(-2).chunk(2, -1)
         return NetworkOutput(modulated_norm(x, shift, scale), around, new_ssm, new_kv, new_reads)
 
-    def denoised(self, tokens: Tensor) -> Tensor:
-        """Clean latents (..., M, k) from the tokens of `forward`."""
+    def denoised(self, tokens: Tensor, rendered: Tensor | None = None) -> Tensor:
+        """Clean latents (..., M, k) from the tokens of `forward`: where keyframes are kept, what `rendered` lacks."""
         m = self.merge
         side = self.grid // m
         latents = self.out(tokens).float().unflatten(-1, (m, m, -1)).unflatten(-4, (side, side))
-        return latents.transpose(-4, -3).flatten(-5, -2)
+        latents = latents.transpose(-4, -3).flatten(-5, -2)
+        return latents if rendered is None else latents + rendered[..., :-1]
 
     def _merged(self, patches: Tensor) -> Tensor:
         """(..., M, c), row by row -> (..., n, parts, c), token by token."""
@@ -216,12 +221,11 @@ def _check(config: NetworkConfig, grid: int) -> None:
     wrong = [b for b in config.block_sizes if grid % b]
     if wrong:
         raise ValueError(f"block_sizes has {wrong[0]}, which does not divide the grid of {grid} x {grid} tokens")
-    for name, layers in (("map_layers", config.map_layers), ("view_layers", config.view_layers)):
-        if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in layers):
-            raise ValueError(
-                f"{name}={layers} must be layers whose tube is the whole frame, of {grid} x {grid} tokens, but "
-                f"block_sizes={config.block_sizes}"
-            )
+    if any(i >= len(config.block_sizes) or config.block_sizes[i] != grid for i in config.map_layers):
+        raise ValueError(
+            f"map_layers={config.map_layers} must be layers whose tube is the whole frame, of {grid} x {grid} tokens, "
+            f"but block_sizes={config.block_sizes}"
+        )
 
 
 def _memory(
@@ -238,8 +242,6 @@ def _memory(
         if isinstance(view, FirstPersonView):
             return RayMap(*sizes, grid, config.merge, len(view.depths), config.map_size, looks_around)
         return PlaceMap(*sizes, grid**2, config.merge**2, config.map_size, looks_around)
-    if layer in config.view_layers:
-        return ViewMemory(*sizes, grid // config.merge)
     block = config.block_sizes[layer]
     return BlockScan(
         *sizes, grid // config.merge, block, max(4, config.state_per_token * block**2), overlap=config.overlap

@@ -16,7 +16,9 @@ from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.execution.threads import by_thread
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import ego_motion, patch_places, surrounding_places
+from lssvwm_models.memory.keyframes import Keyframes, Shown, after, pictures, recent, show
 from lssvwm_models.memory.rays import FirstPersonView, Sight, sight
+from lssvwm_models.memory.rendering import Renderer
 from lssvwm_models.memory.state import LAST_MOTIONS, WorldModelState
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.heads import FeatureHead, RewardHead, TerminationHead
@@ -31,12 +33,14 @@ Reads = tuple[Tensor | None, ...]
 
 class Committed(NamedTuple):
     """What `WorldModel.commit` makes of frames: the memory after them, the tokens (B, T, S, n, d) of all streams,
-    features (B, T, F), and the surroundings (B, T, E, d_inner) that these are made of besides the tokens."""
+    features (B, T, F), the surroundings (B, T, E, d_inner) that these are made of besides the tokens, and what
+    keyframes showed of the frames, as in `FrameContext`."""
 
     state: WorldModelState
     tokens: Tensor
     feats: Tensor
     around: Tensor | None
+    rendered: Tensor | None
 
 
 class WorldModel(nn.Module):
@@ -54,6 +58,7 @@ class WorldModel(nn.Module):
         self.tokenizer = PatchTokenizer(config.patch, config.channels, config.latent_dim, config.codebook_size)
         self.odometry = _odometry(config)
         self.network = Network(config.network, config.grid, config.latent_dim, config.action, config.view)
+        self.renderer = _renderer(config)
         self.features = FeatureHead(
             self.network.tokens,
             config.network.d_model,
@@ -100,7 +105,9 @@ class WorldModel(nn.Module):
         age = torch.zeros(batch_size, dtype=torch.long, device=self.device)
         pose = torch.zeros(batch_size, 3, dtype=self.pose_dtype, device=self.device)
         motions = pose.new_zeros(batch_size, LAST_MOTIONS, 3) if self.config.in_plane else None
-        return WorldModelState(ssm, kv, latents, feats, pose, age, motions)
+        count = self.config.network.keyframes
+        keyframes = Keyframes.none(batch_size, count, *sizes[1:], self.device) if count else None
+        return WorldModelState(ssm, kv, latents, feats, pose, age, motions, keyframes)
 
     @torch.no_grad()
     def observe(
@@ -170,9 +177,9 @@ class WorldModel(nn.Module):
         """`imagine`, in one thread, without checks."""
         act, is_first, estimated = self._ahead(state, act)
         pose = estimated if pose is None else pose.unsqueeze(1)
-        frames = self._context(state, is_first, pose)
+        frames, shown = self._context(state, is_first, pose)
         sampled, reads = self._sample(state, act, frames, rng.unsqueeze(1), steps)
-        after = self._write(state, sampled.x, act, frames, pose, reads=reads)
+        after = self._write(state, sampled.x, act, frames, shown, pose, reads=reads)
         rew = self.reward(after.feats)[:, 0]
         term_prob = self.termination(after.feats)[:, 0].sigmoid()
         frame = sampled.x[:, 0], sampled.expected[:, 0], rew, term_prob, after.state.feats
@@ -222,7 +229,8 @@ class WorldModel(nn.Module):
         self._check_ahead(state, act, rng)
         act, is_first, pose = self._ahead(state, act)
         keys = torch.stack([fold(rng, i) for i in range(samples)], 1)
-        sampled, _ = self._sample(state, act, self._context(state, is_first, pose), keys, steps)
+        frames, _ = self._context(state, is_first, pose)
+        sampled, _ = self._sample(state, act, frames, keys, steps)
         return self.tokenizer.decode(sampled.x).var(1).mean((1, 2, 3)).sqrt() / 2
 
     def _check_ahead(self, state: WorldModelState, act: Tensor, rng: Tensor) -> None:
@@ -258,6 +266,7 @@ class WorldModel(nn.Module):
         """
         batch, S = keys.shape
         unwritten = replace(frames, writes=False)
+        rendered = None if frames.rendered is None else frames.rendered.unsqueeze(2)  # for all streams
         reads: Reads | None = None
 
         def denoise(x_tau: Tensor, tau: Tensor) -> Tensor:
@@ -265,7 +274,7 @@ class WorldModel(nn.Module):
             streams = x_tau.unsqueeze(1), tau.view(batch, 1, 1).expand(batch, 1, S)
             output = self.network(*streams, act, unwritten, state.ssm, state.kv, reads=reads)
             reads = output.reads
-            return self.network.denoised(output.tokens)[:, 0]
+            return self.network.denoised(output.tokens, rendered)[:, 0]
 
         noise = frame_noise(keys.flatten(), state.age.repeat_interleave(S), state.latents.shape[1:])
         sampled = sample(denoise, noise.unflatten(0, (batch, S)), steps)
@@ -281,13 +290,17 @@ class WorldModel(nn.Module):
         pose: Tensor | None,
         streams: tuple[Tensor, Tensor] | None = None,
         channels: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> Committed:
         """Write frames (B, T, M, k) into the memory.
 
         Training passes its own streams (B, T, S, M, k) and their levels tau (B, T, S), of which the first is written,
-        and may let reads see only the first `channels` (B, L) of the memory in each layer.
+        and may let reads see only the first `channels` (B, L) of the memory in each layer, and hide the latest
+        `hidden` (B, T) of the frames that are shown.
         """
-        return self._write(state, latents, act, self._context(state, is_first, pose), pose, streams, channels)
+        written = latents if streams is None else streams[0][:, :, 0]
+        frames, shown = self._context(state, is_first, pose, written, hidden)
+        return self._write(state, latents, act, frames, shown, pose, streams, channels)
 
     def _write(
         self,
@@ -295,6 +308,7 @@ class WorldModel(nn.Module):
         latents: Tensor,
         act: Tensor,
         frames: FrameContext,
+        shown: Shown | None,
         pose: Tensor | None,
         streams: tuple[Tensor, Tensor] | None = None,
         channels: Tensor | None = None,
@@ -311,16 +325,31 @@ class WorldModel(nn.Module):
         age = torch.where(last_first >= 0, T - last_first, state.age + T)
         last_pose = state.pose if pose is None else pose[:, -1]
         motions = None if pose is None or state.motions is None else _last_motions(state, pose, frames.is_first)
-        state = WorldModelState(output.ssm, output.kv, latents[:, -1], feats[:, -1].float(), last_pose, age, motions)
-        return Committed(state, output.tokens, feats, output.around)
+        keyframes = None
+        if shown is not None:
+            assert state.keyframes is not None
+            keyframes = after(state.keyframes, recent(state.latents, streams[0][:, :, 0]), shown)
+        last = latents[:, -1], feats[:, -1].float(), last_pose, age, motions, keyframes
+        state = WorldModelState(output.ssm, output.kv, *last)
+        return Committed(state, output.tokens, feats, output.around, frames.rendered)
 
     def temporal_blocks(self, T: int) -> Iterator[slice]:
         """The temporal blocks of T frames."""
         size = self.config.block_frames
         return (slice(start, start + size) for start in range(0, T, size))
 
-    def _context(self, state: WorldModelState, is_first: Tensor, pose: Tensor | None) -> FrameContext:
-        """The context of frames (B, T) that are to be written."""
+    def _context(
+        self,
+        state: WorldModelState,
+        is_first: Tensor,
+        pose: Tensor | None,
+        written: Tensor | None = None,
+        hidden: Tensor | None = None,
+    ) -> tuple[FrameContext, Shown | None]:
+        """The context of frames (B, T) that are to be written, and what is shown to them of earlier ones.
+
+        Of several frames it must be known what will have been `written`, (B, T, M, k).
+        """
         here = torch.zeros(*is_first.shape, 3, dtype=self.pose_dtype, device=self.device) if pose is None else pose
         before = None
         if isinstance(self.config.view, FirstPersonView):
@@ -328,7 +357,27 @@ class WorldModel(nn.Module):
             here = self.config.view.in_cells(here)
         around = surrounding_places(here, self.config.network.map_size)
         places = self.places(pose, is_first.shape, before)
-        return self.network.context(places, around, is_first, state.age, writes=True)
+        frames = self.network.context(places, around, is_first, state.age, writes=True)
+        if self.renderer is None:
+            return frames, None
+        assert (
+            isinstance(places, Sight) and state.keyframes is not None and isinstance(self.config.view, FirstPersonView)
+        )
+        last = self.config.view.eye(state.pose)
+        shown = show(state.keyframes, last, places.eye, frames.past, is_first, hidden)
+        return replace(frames, rendered=self._rendered(state, written, shown, places.eye)), shown
+
+    @torch.no_grad()
+    def _rendered(self, state: WorldModelState, written: Tensor | None, shown: Shown, eyes: Tensor) -> Tensor:
+        """What is shown to frames seen by `eyes` (B, T, 3), as latents and the share of patches that is not shown,
+        (B, T, M, k + 1). The renderer is trained by itself."""
+        assert self.renderer is not None and state.keyframes is not None
+        B, T = eyes.shape[:2]
+        earlier = pictures(state.keyframes, recent(state.latents, written), shown)
+        frames = self.tokenizer.decode(earlier)  # (B, T, K, C, H, W)
+        told = (part.flatten(0, 1) for part in (frames, shown.there, shown.eyes, eyes, shown.age))
+        view, unseen = self.renderer(*told)
+        return torch.cat([self.tokenizer.encode(view), unseen.unsqueeze(-1)], -1).unflatten(0, (B, T))
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:
@@ -375,6 +424,14 @@ def _odometry(config: WorldModelConfig) -> Odometry | PlaneOdometry | None:
     if config.in_plane:
         return PlaneOdometry(config.action, config.grid, config.latent_dim)
     return Odometry(config.view, config.action, config.grid, config.patch, config.latent_dim)
+
+
+def _renderer(config: WorldModelConfig) -> Renderer | None:
+    """What shows keyframes from elsewhere; nothing if none are kept."""
+    if not config.network.keyframes:
+        return None
+    assert isinstance(config.view, FirstPersonView)
+    return Renderer(config.frame_size, config.channels, config.patch, config.view.fov)
 
 
 def _poses_before(state: WorldModelState, pose: Tensor, is_first: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -19,24 +20,27 @@ from lssvwm_models.model.heads import RewardHead, TerminationHead
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.objective import ObjectiveConfig, Streams, noisy_streams
 from lssvwm_models.training.perceptual import perceptual_loss
-from lssvwm_models.training.regularisers import earlier_frames, state_moments
+from lssvwm_models.training.regularisers import earlier_frames, hidden_frames, state_moments
 from lssvwm_models.utils.randomness import normal_like
 
 Logs = dict[str, Tensor]
 
 
 class Sequences(NamedTuple):
-    """B whole sequences of T frames: as recorded, as latents (B, T, M, k), as streams with noise, and how many
-    `channels` (B, L) of the memory they may read, or None for all."""
+    """B whole sequences of T frames: as recorded, as latents (B, T, M, k), as streams with noise, how many `channels`
+    (B, L) of the memory they may read, or None for all, and how many of the latest frames are `hidden` (B, T) from what
+    is shown to them."""
 
     batch: Batch
     latents: Tensor
     streams: Streams
     channels: Tensor | None
+    hidden: Tensor | None
 
     def block(self, frames: slice) -> Sequences:
         """Some of the frames of every sequence."""
-        return Sequences(self.batch[frames], self.latents[:, frames], self.streams[frames], self.channels)
+        hidden = None if self.hidden is None else self.hidden[:, frames]
+        return Sequences(self.batch[frames], self.latents[:, frames], self.streams[frames], self.channels, hidden)
 
 
 class RecallTask(NamedTuple):
@@ -111,7 +115,8 @@ def _block_losses(
 ) -> Iterator[tuple[Tensor, Logs]]:
     latents = model.tokenizer.encode(batch.obs)
     streams = noisy_streams(latents, objective, rng)
-    sequences = Sequences(batch, latents, streams, drawn_channels(model, len(latents), objective, rng))
+    hidden = None if model.renderer is None else hidden_frames(batch.is_first, rng)
+    sequences = Sequences(batch, latents, streams, drawn_channels(model, len(latents), objective, rng), hidden)
     weights = {
         "moments_loss": objective.state_moments,
         "recall_loss": objective.recall,
@@ -176,12 +181,13 @@ def _block(
     recall: RecallTask | None,
 ) -> tuple[WorldModelState, Logs]:
     """The state after some frames of the sequences, and the parts of their loss."""
-    batch, latents, streams, channels = sequences.block(frames)
+    batch, latents, streams, channels, hidden = sequences.block(frames)
     pose = batch.pose if model.odometry is not None else None
-    committed = model.commit(state, latents, batch.act, batch.is_first, pose, (streams.latents, streams.tau), channels)
+    dealt = streams.latents, streams.tau
+    committed = model.commit(state, latents, batch.act, batch.is_first, pose, dealt, channels, hidden)
     state = committed.state
-    denoised = model.network.denoised(committed.tokens[:, :, streams.target])
-    logs = {"frame_loss": _mean(_error(model, denoised, latents, objective), streams.weight)}
+    denoised = model.network.denoised(committed.tokens[:, :, streams.target], committed.rendered)
+    logs = {"frame_loss": _mean(frame_error(model, denoised, latents, objective), streams.weight)}
     told = streams.clean if batch.backwards is None else streams.clean & ~batch.backwards
     logs |= event_losses(model.reward, model.termination, committed.feats, batch.rew, batch.terminated, told)
     if objective.perceptual > 0:
@@ -210,32 +216,35 @@ def _recall_loss(
     That frame is denoised from pure noise, as the first frame of an episode is: without an action, and with the window
     of the attention hidden. What it looked like then has to be read from the memory of now, at the places it showed.
     """
-    batch, latents, streams, channels = sequences
+    batch, latents, streams, channels, _ = sequences
     index = task.frame
     rows = torch.arange(len(index), device=index.device)
     frame = latents[rows, index].unsqueeze(1)  # (B, 1, M, k)
     counts = task.exists & streams.clean[rows, index]  # a frame that was written as noise cannot be remembered
     assert batch.pose is not None
     lead = len(index), 1
+    frames = model.network.context(
+        model.places(batch.pose[rows, index].unsqueeze(1), lead),
+        None,
+        torch.ones(lead, dtype=torch.bool, device=frame.device),
+        state.age,
+        writes=False,
+    )
+    if model.renderer is not None:  # keyframes do not forget: nothing of them is shown
+        frames = replace(frames, rendered=torch.cat([torch.zeros_like(frame), torch.ones_like(frame[..., :1])], -1))
     output = model.network(
         task.noise,
         torch.zeros(*lead, 1, device=frame.device),
         batch.act[rows, index].unsqueeze(1),
-        model.network.context(
-            model.places(batch.pose[rows, index].unsqueeze(1), lead),
-            None,
-            torch.ones(lead, dtype=torch.bool, device=frame.device),
-            state.age,
-            writes=False,
-        ),
+        frames,
         state.ssm,
         state.kv,
         channels,
     )
-    return _mean(_error(model, model.network.denoised(output.tokens[:, :, 0]), frame, objective)[:, 0], counts)
+    return _mean(frame_error(model, model.network.denoised(output.tokens[:, :, 0]), frame, objective)[:, 0], counts)
 
 
-def _error(model: WorldModel, denoised: Tensor, latents: Tensor, objective: ObjectiveConfig) -> Tensor:
+def frame_error(model: WorldModel, denoised: Tensor, latents: Tensor, objective: ObjectiveConfig) -> Tensor:
     """Squared errors (B, T) of frames (B, T, M, k)."""
     power = objective.variance_power
     if power is None:

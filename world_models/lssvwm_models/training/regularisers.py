@@ -34,6 +34,16 @@ def state_moments(states: Sequence[Tensor], eps: float = 1e-4) -> Tensor:
     return torch.cat(of_heads).mean()
 
 
+def hidden_frames(is_first: Tensor, rng: torch.Generator) -> Tensor:
+    """How many of the latest frames are hidden from each of the frames (B, T), against trust in the moment.
+
+    From half of them none, and from the others up to 64. Dreams come back to where the latest frames are dreamt, too,
+    and a little wrong: what is old and was seen is worth more.
+    """
+    count = torch.randint(1, 65, is_first.shape, generator=rng, device=is_first.device)
+    return count * (torch.rand(is_first.shape, generator=rng, device=is_first.device) < 0.5)
+
+
 def earlier_frames(is_first: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """For every sequence (B, T) a random frame before the last one, of the same episode, against forgetting.
 

@@ -22,11 +22,12 @@ from lssvwm_models.execution.precision import autocast, in_float32
 from lssvwm_models.model.config import MOST_CODES, NetworkConfig, WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import SHORTEST_EVALUATED, TrainingConfig
-from lssvwm_models.training.head_training import head_examples, train_heads
 from lssvwm_models.training.losses import block_losses, check_objective, summed, world_model_loss
 from lssvwm_models.training.objective import ObjectiveConfig
-from lssvwm_models.training.odometry_training import train_odometry
 from lssvwm_models.training.optimizers import averaged, optimizers, set_lr, warmed_up_ema
+from lssvwm_models.training.parts.heads import head_examples, train_heads
+from lssvwm_models.training.parts.odometry import train_odometry
+from lssvwm_models.training.parts.renderer import train_renderer
 from lssvwm_models.training.pretrained import load_mamba2, model_from_weights
 from lssvwm_models.utils.randomness import modules_drawn_from, step_generator
 from lssvwm_models.utils.run_folder import RunFolder
@@ -46,7 +47,7 @@ class Trainer(TrainingLoop):
     Attributes:
         model: What the optimisers change, on `config.device`.
         frames: Frames seen so far.
-        odometry_trained, heads_trained: Whether that part is done, or there is nothing to be done.
+        odometry_trained, renderer_trained, heads_trained: Whether that part is done, or there is nothing to be done.
     """
 
     @in_float32()
@@ -81,6 +82,7 @@ class Trainer(TrainingLoop):
         self.optimizers = optimizers(self.model, config)
         self.frames = 0
         self.odometry_trained = self.model.odometry is None
+        self.renderer_trained = self.model.renderer is None
         self.event_rate = np.count_nonzero(dataset.events < self.cut) / self.cut
         self.heads_trained = not self.event_rate
         self.stage = 0  # of the curriculum: which of the lengths
@@ -101,6 +103,9 @@ class Trainer(TrainingLoop):
         if not self.odometry_trained:
             self.fit_odometry()
             self.checkpoint()
+        if not self.renderer_trained:
+            self.fit_renderer()
+            self.checkpoint()
         self.loop(self._evaluate_and_adapt)
         if not self.heads_trained:
             self.fit_heads()
@@ -115,6 +120,16 @@ class Trainer(TrainingLoop):
         self.ema.odometry.load_state_dict(self.model.odometry.state_dict())
         self.folder.log(0, {"odometry_loss": loss})
         self.odometry_trained = True
+        self.seconds += time.perf_counter() - started
+
+    def fit_renderer(self) -> None:
+        """Train what renders keyframes on frames drawn from all of the training frames."""
+        started = time.perf_counter()
+        loss = train_renderer(self.model, self.dataset, self.cut, self.config)
+        assert self.model.renderer is not None and self.ema.renderer is not None
+        self.ema.renderer.load_state_dict(self.model.renderer.state_dict())
+        self.folder.log(0, {"render_loss": loss})
+        self.renderer_trained = True
         self.seconds += time.perf_counter() - started
 
     def fit_heads(self) -> None:
@@ -242,6 +257,7 @@ class Trainer(TrainingLoop):
             "stage_losses": self.stage_losses,
             "moments_strength": self.moments_strength,
             "odometry_trained": self.odometry_trained,
+            "renderer_trained": self.renderer_trained,
             "heads_trained": self.heads_trained,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -256,6 +272,7 @@ class Trainer(TrainingLoop):
             "stage": 0,
             "stage_losses": [],
             "moments_strength": 1.0,
+            "renderer_trained": self.renderer_trained,
         }
         for name, value in unless_there.items():
             setattr(self, name, state.get(name, value))

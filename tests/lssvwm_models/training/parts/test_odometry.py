@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lssvwm_models.training import odometry_training
-from lssvwm_models.training.odometry_training import LR, lr_at
+from lssvwm_models.training.parts import odometry
+from lssvwm_models.training.parts.odometry import LR, lr_at
 
 
 def test_its_learning_rate_rises_over_fifty_steps_and_falls_over_two_thirds():
@@ -23,5 +23,5 @@ def test_pairs_of_action_and_motion_are_drawn_equally_often(discrete, expected):
         x = np.array([0, 1, 2, 3, 4, 4])
     pose = np.stack([x, 0 * x, 0 * x], 1).astype(np.int32)
     recorded = SimpleNamespace(pose=pose, act=act)
-    chances = odometry_training._chances(recorded, np.arange(5), discrete)
+    chances = odometry._chances(recorded, np.arange(5), discrete)
     np.testing.assert_allclose(chances, expected)

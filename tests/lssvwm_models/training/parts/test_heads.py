@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lssvwm_models.training.head_training import event_share, head_inputs, head_loss
 from lssvwm_models.training.objective import ObjectiveConfig
+from lssvwm_models.training.parts.heads import event_share, head_inputs, head_loss
 from tests.lssvwm_models.random_worlds import MODEL, batch
 
 

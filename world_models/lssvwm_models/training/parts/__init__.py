@@ -1,0 +1,1 @@
+"""The parts of a world model that are trained by themselves."""
