@@ -49,16 +49,16 @@ SHORTER: Final[dict[str, str | None]] = {
 # What commands get besides, where the page does not say otherwise.
 ADDED: Final = {
     "collect": "--workers 1 --episode-length 20",
-    "train": "--preset debug --steps 2 --lengths 8 --frames-per-step 32 --odometry-steps 2 --head-sequences 4 "
-    "--head-steps 2 --eval-every 2 --validation 0.3 --start-frames 2 --threads 1",
+    "train": "--preset debug --steps 2 --lengths 8 --frames-per-step 32 --odometry-steps 2 --render-steps 2 "
+    "--head-sequences 4 --head-steps 2 --eval-every 2 --validation 0.3 --start-frames 2 --threads 1",
     "compare": "--sequences 2 --context 4 --horizon 4",
     "eval memory": "--sequences 1 --walks 4 --context 8 --horizon 4 --continuation 4 --opening 4 --gaps 20 "
     "--questions 0",
     "imagine": "--num-dreams 4 --horizon 2 --refresh 2 --minibatches 2 --passes 1 --threads 1",
     "judge": "--episodes 1 --max-steps 3 --horizon 2 --dreams 2 --films 0 --threads 1",
     "dyna": "--episode-length 20 --episodes 1 --model.steps 2 --model.lengths 8 --model.frames-per-step 32 "
-    "--model.odometry-steps 2 --model.head-sequences 4 --model.head-steps 2 --model.validation 0.3 "
-    "--model.eval-every 2 --model.threads 1 --agent.updates 1 --agent.num-dreams 4 --agent.refresh 2 --agent.horizon 2",
+    "--model.odometry-steps 2 --model.render-steps 2 --model.head-sequences 4 --model.head-steps 2 "
+    "--model.validation 0.3 --model.eval-every 2 --model.threads 1 --agent.updates 1 --agent.num-dreams 4 --agent.refresh 2 --agent.horizon 2",
 }
 # Numbers in Python that cost time.
 TEXT: Final = {

@@ -92,7 +92,14 @@ def test_dyna(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = program("examples/dyna.py")
-    short = {"lengths": (4, 8), "frames_per_step": 16, "head_sequences": 4, "head_steps": 2, "odometry_steps": 2}
+    short = {
+        "lengths": (4, 8),
+        "frames_per_step": 16,
+        "head_sequences": 4,
+        "head_steps": 2,
+        "odometry_steps": 2,
+        "render_steps": 2,
+    }
     monkeypatch.setattr(module, "RoundTraining", partial(module.RoundTraining, **short, validation=0.1))
     monkeypatch.setattr(module, "RoundImagination", partial(module.RoundImagination, num_dreams=4, refresh=2))
     module.main(module.Args(out=tmp_path, rounds=1, frames=150, steps=2, updates=1, episodes=1))

@@ -30,7 +30,7 @@ from lssvwm_models.training.trainer import Trainer, TrainingConfig
 
 ENV_ID = "MiniGrid-MemoryS9-v0"
 TINY = (
-    "--preset debug --odometry-steps 2 --head-steps 2 --head-sequences 4 --steps 4 --lengths 4 8 "
+    "--preset debug --odometry-steps 2 --render-steps 2 --head-steps 2 --head-sequences 4 --steps 4 --lengths 4 8 "
     "--frames-per-step 16 --warmup 1 --validation 0.1 --log-every 1 --eval-every 2 --threads 1 "
     "--starts 5 --start-frames 4 --horizon 30 --seed 3"
 )
@@ -55,8 +55,8 @@ def trained_by(folder: Path) -> TrainConfig:
 def config(dataset: EpisodeDataset, out: Path, **changes: object) -> TrainConfig:
     """What `TINY` says."""
     training = TrainingConfig(
-        out, steps=4, lengths=(4, 8), frames_per_step=16, odometry_steps=2, head_steps=2, head_sequences=4, warmup=1,
-        validation=0.1, log_every=1, eval_every=2, threads=1, seed=3,
+        out, steps=4, lengths=(4, 8), frames_per_step=16, odometry_steps=2, render_steps=2, head_steps=2,
+        head_sequences=4, warmup=1, validation=0.1, log_every=1, eval_every=2, threads=1, seed=3,
     )  # fmt: skip
     fields = {name for name in changes if hasattr(training, name)}
     training = replace(training, **{name: changes.pop(name) for name in fields})
