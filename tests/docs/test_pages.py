@@ -58,7 +58,8 @@ ADDED: Final = {
     "judge": "--episodes 1 --max-steps 3 --horizon 2 --dreams 2 --films 0 --threads 1",
     "dyna": "--episode-length 20 --episodes 1 --model.steps 2 --model.lengths 8 --model.frames-per-step 32 "
     "--model.odometry-steps 2 --model.render-steps 2 --model.head-sequences 4 --model.head-steps 2 "
-    "--model.validation 0.3 --model.eval-every 2 --model.threads 1 --agent.updates 1 --agent.num-dreams 4 --agent.refresh 2 --agent.horizon 2",
+    "--model.validation 0.3 --model.eval-every 2 --model.threads 1 "
+    "--agent.updates 1 --agent.num-dreams 4 --agent.refresh 2 --agent.horizon 2",
 }
 # Numbers in Python that cost time.
 TEXT: Final = {
