@@ -168,6 +168,7 @@ class Slow(gym.Env):
         return self.np_random.integers(0, 255, (8, 8, 3), np.uint8), {}
 
     def step(self, action):
+        time.sleep(0.01)  # so that the first shard is there when one of the later episodes begins
         return np.full((8, 8, 3), action, np.uint8), 0.0, False, False, {}
 """
 
@@ -178,7 +179,7 @@ def test_an_interrupted_command_says_so_in_one_line_and_goes_on_when_it_is_repea
     number: int, status: int, tmp_path: Path
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW.replace("shard-", "x/shard-"))
-    options = "--out x --frames 60 --shard-frames 20 --episode-length 20 --workers 2"
+    options = "--out x --frames 200 --shard-frames 20 --episode-length 20 --workers 2"
     words = [sys.executable, "-m", "lssvwm_env.cli", *f"collect --env-id slow:Slow {options}".split()]
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     program = subprocess.Popen(words, start_new_session=True, **pipes)
@@ -196,8 +197,8 @@ def test_an_interrupted_command_says_so_in_one_line_and_goes_on_when_it_is_repea
     kept = (tmp_path / "x/shard-00000.npz").stat().st_mtime_ns
     (tmp_path / "go").touch()
     subprocess.run([*words[:-1], "1"], check=True, cwd=tmp_path, capture_output=True)
-    assert (tmp_path / "x/shard-00000.npz").stat().st_mtime_ns == kept and len(EpisodeDataset(tmp_path / "x")) == 60
-    assert len(list((tmp_path / "x").iterdir())) == 4  # no temporary file is left
+    assert (tmp_path / "x/shard-00000.npz").stat().st_mtime_ns == kept and len(EpisodeDataset(tmp_path / "x")) == 200
+    assert len(list((tmp_path / "x").iterdir())) == 11  # no temporary file is left
 
 
 @pytest.mark.parametrize("name", ["compare", "list"])
