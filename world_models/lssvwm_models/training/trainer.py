@@ -82,7 +82,7 @@ class Trainer(TrainingLoop):
         self.optimizers = optimizers(self.model, config)
         self.frames = 0
         self.odometry_trained = self.model.odometry is None
-        self.renderer_trained = self.model.renderer is None
+        self.renderer_trained = self.model.renderer is None or not config.render_steps
         self.event_rate = np.count_nonzero(dataset.events < self.cut) / self.cut
         self.heads_trained = not self.event_rate
         self.stage = 0  # of the curriculum: which of the lengths

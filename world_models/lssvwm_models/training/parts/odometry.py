@@ -19,11 +19,9 @@ from lssvwm_models.memory.state import LAST_MOTIONS
 from lssvwm_models.model.odometry import Odometry, PlaneOdometry
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import TrainingConfig
-from lssvwm_models.utils.progress import progress
+from lssvwm_models.training.parts.fitting import fit
 
 BATCH_SIZE: Final = 256  # steps
-LR: Final = 2e-3
-WARMUP: Final = 50  # steps
 ROLLED: Final = 8  # steps in a row that odometry in the plane reckons by itself
 CLIP: Final = 1.0  # largest norm of the gradients in the plane, where an unlikely motion has steep ones
 
@@ -40,21 +38,11 @@ def train_odometry(model: WorldModel, dataset: EpisodeDataset, frames: int, conf
     """
     odometry = model.odometry
     assert odometry is not None and dataset.pose is not None
-    total = config.odometry_steps
     rng = torch.Generator(config.device).manual_seed(config.seed)
     in_plane = isinstance(odometry, PlaneOdometry)
     losses = _losses_in_plane if in_plane else _losses_on_grid
     clip = CLIP if in_plane else math.inf
-    optimizer = torch.optim.AdamW(odometry.parameters(), LR, weight_decay=1e-2)
-    with progress("odometry", total) as report:
-        for step, loss in enumerate(losses(model, dataset, frames, config, rng)):
-            optimizer.param_groups[0]["lr"] = lr_at(step, total)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(odometry.parameters(), clip)
-            optimizer.step()
-            report(step + 1, f"loss {float(loss.detach()):.5f}")
-    return float(loss.detach())
+    return fit("odometry", odometry, losses(model, dataset, frames, config, rng), config.odometry_steps, clip)[-1]
 
 
 def _losses_on_grid(
@@ -96,11 +84,6 @@ def _losses_in_plane(
         same = torch.from_numpy(episode[around] == episode[at])  # whatever was before an episode was no motion
         motions = (motion[around] * same.unsqueeze(-1)).to(config.device)
         yield odometry.loss(latents, act, motions, same[:, LAST_MOTIONS:].float().to(config.device), rng)
-
-
-def lr_at(step: int, total: int) -> float:
-    """Learning rate at one of `total` steps: linear warm-up, plateau, and over the last two thirds down to nothing."""
-    return LR * min(1.0, (step + 1) / WARMUP, 1.5 * (1 - step / total))
 
 
 def _chances(dataset: EpisodeDataset, candidates: NDArray[np.int64], discrete: bool) -> NDArray[np.float64]:

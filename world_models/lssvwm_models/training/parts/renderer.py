@@ -17,14 +17,14 @@ from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.config import TrainingConfig
 from lssvwm_models.training.losses import frame_error
 from lssvwm_models.training.objective import context_noised
-from lssvwm_models.training.parts.odometry import CLIP, lr_at
+from lssvwm_models.training.parts.fitting import fit
 from lssvwm_models.training.regularisers import hidden_frames
-from lssvwm_models.utils.progress import progress
 
 BATCH_SIZE: Final = 64  # frames
 LENGTH: Final = 256  # of the sequences that they are drawn from
 SEQUENCES: Final = 32  # that several batches are drawn from, as to follow them takes long
 BATCHES: Final = 8
+CLIP: Final = 1.0  # largest norm of the gradients
 
 
 def train_renderer(model: WorldModel, dataset: EpisodeDataset, frames: int, config: TrainingConfig) -> float:
@@ -33,21 +33,10 @@ def train_renderer(model: WorldModel, dataset: EpisodeDataset, frames: int, conf
     Returns:
         The mean loss of the last tenth of the steps.
     """
-    renderer = model.renderer
-    assert renderer is not None
-    total = config.render_steps
-    optimizer = torch.optim.AdamW(renderer.parameters(), betas=(0.9, 0.99), weight_decay=1e-2)
-    losses: list[float] = []
-    with progress("renderer", total) as report:
-        for step, loss in enumerate(_losses(model, dataset, frames, config)):
-            optimizer.param_groups[0]["lr"] = lr_at(step, total)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(renderer.parameters(), CLIP)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-            report(step + 1, f"loss {np.mean(losses[-50:]):.4f}")
-    return float(np.mean(losses[-max(1, total // 10) :])) if losses else 0.0
+    assert model.renderer is not None
+    steps = _losses(model, dataset, frames, config)
+    losses = fit("renderer", model.renderer, steps, config.render_steps, CLIP, betas=(0.9, 0.99))
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
 def _losses(model: WorldModel, dataset: EpisodeDataset, frames: int, config: TrainingConfig) -> Iterator[Tensor]:
