@@ -1,7 +1,7 @@
 """Real environments: what a simulator learns from, and what an agent is judged in at last.
 
-Importing this package registers with Gymnasium `MiniGrid-ObjectRooms-v0`, `MemoryMaze/9x9-v0` to `15x15`, and some
-MiniGrid worlds in first person, as `FirstPerson/MiniGrid-ObjectRooms-v0`.
+Importing this package registers with Gymnasium `MiniGrid-ObjectRooms-v0`, `MemoryMaze/9x9-v0` to `15x15`,
+`VizDoomMaze/9x9-v0` and `13x13`, and some MiniGrid worlds in first person, as `FirstPerson/MiniGrid-ObjectRooms-v0`.
 """
 
 import gymnasium as gym
@@ -9,6 +9,7 @@ import gymnasium as gym
 from lssvwm_env.real.first_person import Raycaster, RaycastMiniGrid
 from lssvwm_env.real.first_person.memory_maze import MemoryMazeEnv
 from lssvwm_env.real.first_person.roaming import RoamPolicy
+from lssvwm_env.real.first_person.vizdoom_maze import VizDoomMazeEnv
 from lssvwm_env.real.minigrid import PixelMiniGrid, TilePalette, tile_palette, world_cells
 from lssvwm_env.real.object_rooms import ObjectRoomsEnv
 from lssvwm_env.real.pixels import PixelEnv, make_real
@@ -44,6 +45,7 @@ __all__ = [
     "RoamPolicy",
     "TilePalette",
     "UniformPolicy",
+    "VizDoomMazeEnv",
     "WanderPolicy",
     "make_real",
     "make_recorded",
