@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import records_io
 import tyro
+from first_person_results import first_person_parts
 from matplotlib.figure import Figure
 from pages import ROOT, Estimate, bounds, filled, show, table, tables_page, write_pages
 from records_io import Record
@@ -459,6 +460,9 @@ def measured(folder: Path) -> tuple[dict[str, str], dict[str, str | bytes]]:
         found, drawn = study_parts(folder / "study", records_io.read(path)["seconds"])
         parts |= found
         files |= drawn
+    found, drawn = first_person_parts(folder / "first-person")
+    parts |= found
+    files |= drawn
     if (path := folder / "cost-curves.json").exists():
         curves = records_io.read(path)
         parts["costs"] = cost_section(curves)
