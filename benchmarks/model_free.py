@@ -2,6 +2,7 @@
 
     python benchmarks/model_free.py --env-id MiniGrid-DoorKey-6x6-v0 --steps 400000
     python benchmarks/model_free.py --env-id MiniGrid-MemoryS9-v0 --steps 1200000 --recurrent
+    python benchmarks/model_free.py --env-id MemoryMaze/9x9-v0 --steps 64000 --num-envs 4 --judge-envs 4
 
 The record is written anew at every evaluation, into benchmarks/records/agents/.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gymnasium as gym
+import numpy as np
 import records_io
 import torch
 import tyro
@@ -32,6 +34,7 @@ from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import package_versions
 from lssvwm_env.utils.provenance import hardware
 from lssvwm_models.data.splits import SPLITS
+from lssvwm_models.evaluation.tally import Tally
 
 RECORDS: Final = Path(__file__).parent / "records" / "agents"
 
@@ -45,6 +48,7 @@ class Args:
         steps: Real steps.
         recurrent: With an LSTM: sb3-contrib's RecurrentPPO.
         num_envs: Real environments side by side.
+        judge_envs: Likewise, to be judged in.
         eval_every: Real steps between evaluations, which are not counted.
         episodes: Of the test split, per evaluation.
         threads: CPU threads.
@@ -55,6 +59,7 @@ class Args:
     steps: int = 400_000
     recurrent: bool = False
     num_envs: int = 16
+    judge_envs: int = 20
     eval_every: int = 20_480
     episodes: int = 100
     threads: int = 1
@@ -89,6 +94,14 @@ class Seeded(gym.Wrapper[Any, Any, Any, Any]):
         return super().reset(seed=next(self.seeds), options=options)
 
 
+def extractor(env_id: str) -> dict[str, Any]:
+    """How a policy of SB3 looks at frames: as `Tiles` where they are of tiles, else as it usually does."""
+    env = make_real(env_id)
+    first_person = "camera" in env.metadata
+    env.close()
+    return {} if first_person else {"features_extractor_class": Tiles}
+
+
 def environments(args: Args, split: str, count: int) -> VecEnv:
     """Real environments that share the seeds of a split among them."""
     parts = [SPLITS[split][i::count] for i in range(count)]
@@ -117,17 +130,19 @@ class Judge(BaseCallback):
     def judge(self) -> None:
         """Write one more point of the curve. The policy draws its actions, as it does while it learns."""
         self.seconds += time.perf_counter() - self.resumed
-        worlds = environments(self.args, "test", 20)
+        worlds = environments(self.args, "test", self.args.judge_envs)
         returns, _ = evaluate_policy(
             self.model, worlds, self.args.episodes, deterministic=False, return_episode_rewards=True, warn=False
         )
-        success = wilson_interval(sum(r > 0 for r in returns), len(returns))
-        self.curve.append(
-            {"real_steps": self.num_timesteps, "minutes": round(self.seconds / 60, 1), "success": success}
-        )
+        worlds.close()
+        paid = np.array(returns)[:, None]
+        point = {"real_steps": self.num_timesteps, "minutes": round(self.seconds / 60, 1)}
+        point["success"] = wilson_interval(sum(r > 0 for r in returns), len(returns))
+        point["return"] = Tally.of(paid, np.ones_like(paid, bool)).estimate()
+        self.curve.append(point)
         record = {"args": asdict(self.args), "hardware": hardware("cpu"), "versions": package_versions()}
         records_io.write(self.path, record | {"curve": self.curve})
-        print(f"{self.num_timesteps:>9,} real steps, {self.seconds / 60:5.1f} min: {success['value']:.2f}", flush=True)
+        print(f"{self.num_timesteps:>9,} real steps, {self.seconds / 60:5.1f} min: {paid.mean():.2f}", flush=True)
         self.resumed = time.perf_counter()
 
 
@@ -135,10 +150,10 @@ def main(args: Args) -> None:
     """Learn, and be judged on the way."""
     torch.set_num_threads(args.threads)
     memory = "-recurrent" if args.recurrent else ""
-    path = RECORDS / f"model-free-{args.env_id}{memory}-{args.seed}.json"
+    path = RECORDS / f"model-free-{args.env_id.replace('/', '-')}{memory}-{args.seed}.json"
     settings: dict[str, Any] = {
         "n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 5e-4, "ent_coef": 0.01, "gamma": 0.99,
-        "seed": args.seed, "policy_kwargs": {"features_extractor_class": Tiles},
+        "seed": args.seed, "policy_kwargs": extractor(args.env_id),
     }  # fmt: skip
     worlds = environments(args, "train", args.num_envs)
     model: PPO | RecurrentPPO
