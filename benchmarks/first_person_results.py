@@ -5,14 +5,13 @@ those of `first_person_study.py`, beside them.
 """
 
 from pathlib import Path
-from statistics import mean
 from typing import Final
 
 import numpy as np
 import records_io
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pages import Estimate, show, table
+from pages import Estimate, averaged, over_seeds, show, table
 from records_io import Record
 
 from lssvwm_env.evaluation.revisits import AGES
@@ -34,7 +33,7 @@ def first_person_parts(folder: Path) -> Parts:
     """Parts of the template by name, and files, of the records in a folder."""
     parts: dict[str, str] = {}
     files: dict[str, str | bytes] = {}
-    for reports in (folder / name for name in sorted(p.name for p in folder.glob("*/"))):
+    for reports in sorted(folder.glob("*/")):
         found = {p.name.removesuffix(".json.gz"): records_io.read(p) for p in sorted(reports.glob("*.json.gz"))}
         if found:
             parts[f"{reports.name}-recall"] = recall_table(found)
@@ -105,25 +104,23 @@ def study_table(study: dict[str, list[Record]]) -> str:
     rows = [
         [
             f"`{name}`: {records[0]['about']}",
-            *(over_seeds(records, "given_dream", *column) for column in columns.values()),
+            *(cell(records, "given_dream", *column) for column in columns.values()),
             f"{records[0]['state_bytes'] / 1e6:.2f}",
         ]
         for name, records in study.items()
     ]
     some = next(iter(study.values()))[:1]
-    copied = [over_seeds(some, "nearest_dream", *column) for column in columns.values()]
+    copied = [cell(some, "nearest_dream", *column) for column in columns.values()]
     header = ["PSNR in dB", *columns, "MB per world"]
     return table(header, [*rows, ["the frame from the nearest pose, copied", *copied, ""]])
 
 
-def over_seeds(records: list[Record], dream: str, task: str, key: str) -> str:
-    """The mean over seeds, and with several the value of each; "-" where it was not asked for."""
-    answers = [record["answers"][task].get(dream) for record in records]
-    values = [answer[key]["value"] for answer in answers if answer and key in answer]
-    if not values or None in values:
-        return "-"
-    each = f" ({', '.join(f'{value:.1f}' for value in values)})" if len(values) > 1 else ""
-    return f"{mean(values):.1f}{each}"
+def cell(records: list[Record], dream: str, task: str, key: str) -> str:
+    """An answer, over seeds; "-" where it was not asked for."""
+    answers = [record["answers"][task].get(dream, {}) for record in records]
+    found = [answer[key] for answer in answers if key in answer]
+    counted = all(estimate["value"] is not None for estimate in found)
+    return over_seeds(found if counted else [], 1.0, interval=False)
 
 
 def made_of(study: dict[str, list[Record]]) -> str:
@@ -155,6 +152,4 @@ def study_png(study: dict[str, list[Record]]) -> bytes:
 
 def _curve(axis: Axes, values: list[float], color: str, label: str, apart: int = 1) -> None:
     """Means of `WINDOW` values, which are so many frames apart."""
-    width = min(WINDOW, len(values))
-    points = np.array(values[: len(values) // width * width], float).reshape(-1, width).mean(1)
-    axis.plot(apart * width * (np.arange(len(points)) + 0.5), points, color, label=label)
+    axis.plot(*averaged(values, min(WINDOW, len(values)), apart), color, label=label)

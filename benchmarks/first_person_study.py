@@ -13,20 +13,17 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import subprocess
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import records_io
 import torch
 import tyro
 from safetensors.torch import save_file
+from studies import check_variants, made_with, make_missing
 
 from lssvwm_env.evaluation.recall import measure_recall
-from lssvwm_env.simulator.simulator import package_versions
 from lssvwm_env.train import model_config
-from lssvwm_env.utils.provenance import hardware
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.world_model import WorldModel
@@ -175,7 +172,6 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, test: Epis
         task: measure_recall(model, test, asked.protocol, asked.context, asked.horizon, sequences=args.sequences).report
         for task, asked in args.tasks().items()
     }
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return {
         "variant": name,
         "about": VARIANTS[name].about,
@@ -187,11 +183,9 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, test: Epis
         "render_steps": args.render_steps if model.config.network.keyframes else 0,
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "state_bytes": model.initial_state(1).nbytes,
-        "hardware": hardware("cpu"),
         "data_hash": dataset.hash(),
         "test_hash": test.hash(),
-        "commit": commit,
-        "versions": package_versions(),
+        **made_with(),
         "answers": answers,
     }
 
@@ -199,17 +193,15 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, test: Epis
 def main(args: Args) -> None:
     """Make the records that are missing."""
     torch.set_num_threads(args.threads)
-    if unknown := set(args.variants) - VARIANTS.keys():
-        raise SystemExit(f"--variants {' '.join(sorted(unknown))}: choose from {', '.join(VARIANTS)}")
+    check_variants(args.variants, VARIANTS)
     dataset = EpisodeDataset(args.dataset)
     test = EpisodeDataset(args.test)
-    for seed in args.seeds:
-        for name in args.variants:
-            path = RECORDS / f"{args.world}-{name}-{args.steps}-{seed}.json.gz"
-            if path.exists():
-                continue
-            records_io.write(path, judged(name, seed, args, dataset, test))
-            print(f"{path} is written", flush=True)
+    make_missing(
+        args.variants,
+        args.seeds,
+        lambda name, seed: RECORDS / f"{args.world}-{name}-{args.steps}-{seed}.json.gz",
+        lambda name, seed: judged(name, seed, args, dataset, test),
+    )
 
 
 if __name__ == "__main__":

@@ -14,19 +14,16 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import json
-import subprocess
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import records_io
 import torch
 import tyro
+from studies import check_variants, made_with, make_missing
 
 from lssvwm_env.evaluation.memory.suite import ROOMS, Recordings, SuiteSettings, record_suite, run_suite
-from lssvwm_env.simulator.simulator import package_versions
 from lssvwm_env.train import model_config
-from lssvwm_env.utils.provenance import hardware
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.execution.precision import supports_bf16
 from lssvwm_models.model.config import WorldModelConfig
@@ -185,7 +182,6 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
     trainer = Trainer(replace(training, out=args.runs / f"{name}-{args.steps}-{seed}"), model, dataset)
     trained = trainer.run()
     report = slim(run_suite(trained, recordings, suite()))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return {
         "variant": name,
         "about": VARIANTS[name].about,
@@ -194,11 +190,9 @@ def judged(name: str, seed: int, args: Args, dataset: EpisodeDataset, recordings
         "training": {k: v for k, v in asdict(training).items() if k not in ("out", "device")},
         "parameters": sum(p.numel() for p in trained.parameters()),
         "state_bytes": trained.initial_state(1).nbytes,
-        "hardware": hardware("cpu"),
         "precision": "bfloat16" if training.bf16 and supports_bf16("cpu") else "float32",
         "data_hash": dataset.hash(),
-        "commit": commit,
-        "versions": package_versions(),
+        **made_with(),
         "suite": report,
     }
 
@@ -216,17 +210,15 @@ def slim(report: dict[str, Any]) -> dict[str, Any]:
 def main(args: Args) -> None:
     """Make the records that are missing."""
     torch.set_num_threads(args.threads)
-    if unknown := set(args.variants) - VARIANTS.keys():
-        raise SystemExit(f"--variants {' '.join(sorted(unknown))}: choose from {', '.join(VARIANTS)}")
+    check_variants(args.variants, VARIANTS)
     dataset = EpisodeDataset(args.dataset)
     recordings = record_suite(suite())
-    for seed in args.seeds:
-        for name in args.variants:
-            path = RECORDS / f"{name}-{args.steps}-{seed}.json.gz"
-            if path.exists():
-                continue
-            records_io.write(path, judged(name, seed, args, dataset, recordings))
-            print(f"{path} is written", flush=True)
+    make_missing(
+        args.variants,
+        args.seeds,
+        lambda name, seed: RECORDS / f"{name}-{args.steps}-{seed}.json.gz",
+        lambda name, seed: judged(name, seed, args, dataset, recordings),
+    )
 
 
 if __name__ == "__main__":

@@ -29,12 +29,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor, nn
 
-from lssvwm_agents.judging.outcomes import wilson_interval
+from lssvwm_agents.judging.outcomes import mean_interval, wilson_interval
 from lssvwm_env.real import make_real
 from lssvwm_env.simulator.simulator import package_versions
 from lssvwm_env.utils.provenance import hardware
 from lssvwm_models.data.splits import SPLITS
-from lssvwm_models.evaluation.tally import Tally
 
 RECORDS: Final = Path(__file__).parent / "records" / "agents"
 
@@ -135,14 +134,13 @@ class Judge(BaseCallback):
             self.model, worlds, self.args.episodes, deterministic=False, return_episode_rewards=True, warn=False
         )
         worlds.close()
-        paid = np.array(returns)[:, None]
         point = {"real_steps": self.num_timesteps, "minutes": round(self.seconds / 60, 1)}
         point["success"] = wilson_interval(sum(r > 0 for r in returns), len(returns))
-        point["return"] = Tally.of(paid, np.ones_like(paid, bool)).estimate()
+        point["return"] = mean_interval(returns)
         self.curve.append(point)
         record = {"args": asdict(self.args), "hardware": hardware("cpu"), "versions": package_versions()}
         records_io.write(self.path, record | {"curve": self.curve})
-        print(f"{self.num_timesteps:>9,} real steps, {self.seconds / 60:5.1f} min: {paid.mean():.2f}", flush=True)
+        print(f"{self.num_timesteps:>9,} real steps, {self.seconds / 60:5.1f} min: {np.mean(returns):.2f}", flush=True)
         self.resumed = time.perf_counter()
 
 

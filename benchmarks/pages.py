@@ -3,7 +3,11 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lssvwm_models.evaluation.tally import least_share
 from lssvwm_models.utils.files import write_bytes
@@ -49,6 +53,22 @@ def show(
         low, high = bounds(estimate, sequences)
         text += f" [{unit * low:.{digits}f}, {unit * high:.{digits}f}]"
     return text + (f" n={estimate['n']}" if count else "")
+
+
+def over_seeds(found: list[Estimate], unit: float = 100.0, **shown: Any) -> str:
+    """The mean of an estimate over seeds, with the value of each; of a single seed as `show` has it; "-" of none."""
+    if not found:
+        return "-"
+    if len(found) == 1:
+        return show(found[0], unit, **shown)
+    each = ", ".join(f"{unit * estimate['value']:.1f}" for estimate in found)
+    return f"{unit * mean(estimate['value'] for estimate in found):.1f} ({each})"
+
+
+def averaged(values: list[float], width: int, apart: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the middles of stretches of `width` values are, which are so many frames apart, and their means."""
+    points = np.array(values[: len(values) // width * width], float).reshape(-1, width)
+    return apart * width * (np.arange(len(points)) + 0.5), np.nanmean(points, 1)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -17,7 +17,7 @@ import records_io
 import tyro
 from first_person_results import first_person_parts
 from matplotlib.figure import Figure
-from pages import ROOT, Estimate, bounds, filled, show, table, tables_page, write_pages
+from pages import ROOT, Estimate, averaged, bounds, filled, over_seeds, show, table, tables_page, write_pages
 from records_io import Record
 
 from lssvwm_models.utils.figures import png, tidy
@@ -80,13 +80,7 @@ def estimates(records: list[Record], *path: str) -> list[Estimate]:
 def cell(records: list[Record], *path: str, unit: float = 100.0) -> str:
     """The mean over seeds of a number of the report; with the value of every seed, or with its interval if there is
     one seed."""
-    found = estimates(records, *path)
-    if not found:
-        return "-"
-    if len(found) == 1:
-        return show(found[0], unit, sequences=records[0]["suite"]["settings"]["sequences"])
-    each = ", ".join(f"{unit * estimate['value']:.1f}" for estimate in found)
-    return f"{unit * mean(estimate['value'] for estimate in found):.1f} ({each})"
+    return over_seeds(estimates(records, *path), unit, sequences=records[0]["suite"]["settings"]["sequences"])
 
 
 def farthest(found: Study) -> str:
@@ -202,9 +196,7 @@ def distance_png(found: Study, trained: int) -> bytes:
         for i, name in enumerate(name for name in (*COMPARED, "winner") if name in found):
             curves = [world(r)["out_and_back"][n]["per_frame"]["psnr_seen"] for r in found[name]]
             values = np.nanmean(np.array(curves, float), 0)
-            width = max(1, len(values) // 25)
-            points = values[: len(values) // width * width].reshape(-1, width)
-            axis.plot(2 * (np.arange(len(points)) + 0.5) * width, np.nanmean(points, 1), f"C{i}", label=name)
+            axis.plot(*averaged(values, max(1, len(values) // 25), apart=2), f"C{i}", label=name)
         axis.axvline(trained, color="grey", linestyle=":", label="trained length")
         axis.set(title=f"{n} steps out", xlabel="frames since the place was passed")
         tidy(axis)

@@ -66,7 +66,7 @@ def test_a_record_says_what_was_asked_and_answered_and_is_made_once(
     study.main(args)
     (path,) = study.RECORDS.iterdir()
     assert path.name == "rooms-ours-1-0.json.gz"
-    record = study.records_io.read(path)
+    record = program("benchmarks/records_io.py").read(path)
     assert set(record["answers"]) == {"96 after 192", "retrieval", "reasoning"}
     assert record["answers"]["retrieval"]["given_dream"]["psnr"]["value"] > 0
     assert record["answers"]["reasoning"]["context"] == 17

@@ -126,8 +126,8 @@ def summary(outcomes: list[Outcome], gamma: float) -> dict[str, Any]:
     report: dict[str, Any] = {
         "episodes": len(outcomes),
         "success": wilson_interval(sum(o.success for o in outcomes), len(outcomes)),
-        "return": _mean([o.rewards.sum() for o in outcomes]),
-        "steps": _mean([len(o.rewards) for o in outcomes]),
+        "return": mean_interval([o.rewards.sum() for o in outcomes]),
+        "steps": mean_interval([len(o.rewards) for o in outcomes]),
     }
     planned = [o for o in outcomes if o.promised is not None]
     if planned:
@@ -175,6 +175,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> dict[str, f
     return {"value": share, "low": max(0.0, middle - reach), "high": min(1.0, middle + reach), "n": trials}
 
 
-def _mean(values: Sequence[float]) -> dict[str, float | int | None]:
+def mean_interval(values: Sequence[float]) -> dict[str, float | int | None]:
+    """A mean with its 95 % interval, a bootstrap over the values."""
     array = np.array(values, np.float64)[:, None]
     return Tally.of(array, np.ones_like(array, dtype=bool)).estimate()

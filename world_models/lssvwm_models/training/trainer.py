@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -114,22 +115,20 @@ class Trainer(TrainingLoop):
 
     def fit_odometry(self) -> None:
         """Train the dead reckoning on single steps drawn from all of the training frames."""
-        started = time.perf_counter()
-        loss = train_odometry(self.model, self.dataset, self.cut, self.config)
-        assert self.model.odometry is not None and self.ema.odometry is not None
-        self.ema.odometry.load_state_dict(self.model.odometry.state_dict())
-        self.folder.log(0, {"odometry_loss": loss})
+        self._fit_part("odometry", train_odometry, "odometry_loss")
         self.odometry_trained = True
-        self.seconds += time.perf_counter() - started
 
     def fit_renderer(self) -> None:
         """Train what renders keyframes on frames drawn from all of the training frames."""
-        started = time.perf_counter()
-        loss = train_renderer(self.model, self.dataset, self.cut, self.config)
-        assert self.model.renderer is not None and self.ema.renderer is not None
-        self.ema.renderer.load_state_dict(self.model.renderer.state_dict())
-        self.folder.log(0, {"render_loss": loss})
+        self._fit_part("renderer", train_renderer, "render_loss")
         self.renderer_trained = True
+
+    def _fit_part(self, name: str, train: Callable[..., float], logged: str) -> None:
+        """Train a part by itself; the averaged model gets it as it is in the end."""
+        started = time.perf_counter()
+        loss = train(self.model, self.dataset, self.cut, self.config)
+        self.ema.get_submodule(name).load_state_dict(self.model.get_submodule(name).state_dict())
+        self.folder.log(0, {logged: loss})
         self.seconds += time.perf_counter() - started
 
     def fit_heads(self) -> None:
