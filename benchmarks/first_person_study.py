@@ -100,7 +100,7 @@ class Args:
     runs: Path = Path("runs/first-person-study")
     world: str = "maze"
     steps: int = 400
-    render_steps: int = 3000
+    render_steps: int = 1200
     sequences: int = 8
     scale: float = 1.0
     threads: int = 1

@@ -29,7 +29,7 @@ from lssvwm_env.evaluation.fidelity import legal_distance
 from lssvwm_env.real.minigrid import TilePalette, tile_palette
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_env.utils.provenance import hardware
-from lssvwm_models.memory.rays import FirstPersonView
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 

@@ -32,8 +32,8 @@ from lssvwm_models.data.segments import motions
 from lssvwm_models.data.values import pose_jump
 from lssvwm_models.evaluation.state_monitor import state_png
 from lssvwm_models.execution.threads import set_threads
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.config import PRESETS, WorldModelConfig, in_first_person
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.trainer import Trainer, TrainingConfig

@@ -33,8 +33,8 @@ from lssvwm_models.evaluation.tally import Tally, estimates, precision_recall_f1
 from lssvwm_models.evaluation.video_encoder import NAME
 from lssvwm_models.evaluation.video_metrics import SSIM_WINDOW, perceptual, psnr, ssim
 from lssvwm_models.execution.noise import fold
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import ego_motion
-from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.odometry import Odometry
 from lssvwm_models.model.world_model import WorldModel
 

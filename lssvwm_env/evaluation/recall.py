@@ -35,7 +35,7 @@ from lssvwm_models.evaluation.dreams import dream
 from lssvwm_models.evaluation.tally import Tally, estimates
 from lssvwm_models.evaluation.video_encoder import NAME
 from lssvwm_models.execution.noise import fold
-from lssvwm_models.memory.rays import FirstPersonView
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.utils.checks import check_fields
 from lssvwm_models.utils.figures import png, tidy

@@ -48,7 +48,7 @@ def test_a_record_says_what_was_asked_and_answered_and_is_made_once(
 ):
     study = program("benchmarks/first_person_study.py")
     monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    for name, few in {"SEQUENCES": 2, "LENGTH": 40, "BATCH_SIZE": 4}.items():
+    for name, few in {"SEQUENCES": 2, "LENGTH": 40, "MAPS": 2, "MAPPED": 4, "VIEWS": 2}.items():
         monkeypatch.setattr(renderer, name, few)
     small = {name: replace(v, network=v.network | SMALL) for name, v in study.VARIANTS.items()}
     monkeypatch.setattr(study, "VARIANTS", {name: small[name] for name in ("ours",)})

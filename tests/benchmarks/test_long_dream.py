@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lssvwm_env.simulator.simulator import Simulator
-from lssvwm_models.memory.rays import FirstPersonView
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel

@@ -24,7 +24,7 @@ from lssvwm_env.train import TrainConfig, card, model_config, train
 from lssvwm_models.data import DatasetOrigin, EpisodeDataset, write_dataset
 from lssvwm_models.data.segments import motions
 from lssvwm_models.data.spec import Camera
-from lssvwm_models.memory.rays import FirstPersonView
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.model.world_model import WorldModel
 from lssvwm_models.training.trainer import Trainer, TrainingConfig
 

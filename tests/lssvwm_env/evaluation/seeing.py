@@ -7,7 +7,7 @@ import numpy as np
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts
 from lssvwm_models.data import EpisodeDataset
-from lssvwm_models.memory.rays import FirstPersonView
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.world_model import WorldModel

@@ -29,8 +29,8 @@ from lssvwm_models.data.segments import to_frames
 from lssvwm_models.evaluation.dreams import Dream
 from lssvwm_models.evaluation.tally import Tally
 from lssvwm_models.evaluation.video_metrics import perceptual, psnr, ssim
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
 from lssvwm_models.model.prediction import Prediction

@@ -19,8 +19,8 @@ from lssvwm_env.evaluation.recall import Recall, RecallConfig, check_camera, mea
 from lssvwm_models.data import DatasetOrigin, Episode, EpisodeDataset, write_dataset
 from lssvwm_models.data.openings import openings
 from lssvwm_models.data.spec import Camera
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.prediction import Prediction
 from tests.lssvwm_env.evaluation.seeing import untrained
 

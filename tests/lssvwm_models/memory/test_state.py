@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from lssvwm_models.memory.keyframes import Keyframes
+from lssvwm_models.memory.first_person.keyframes import Keyframes
 from lssvwm_models.memory.state import CompactState, WorldModelState
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, preset
@@ -33,6 +33,7 @@ def make(batch=3, seed=0, attention=False):
             torch.randn(batch, 5, 3, generator=g),
             torch.randint(-1, 9, (batch, 5), generator=g),
         ),
+        voxels=torch.rand(batch, 9, 24, generator=g),
     )
     state.ssm[0][0, 1] = 0  # a tube that has seen nothing
     return state
@@ -93,6 +94,7 @@ def test_every_flipped_bit_is_refused_or_of_no_account(tmp_path, compact):
         ("ssm.0", torch.full((2, 4, 2, 3, 5), torch.inf), "not finite"),
         ("keyframes.eyes", torch.full((2, 5, 3), -5e6), "keyframes.eyes has 5000000.0; expected numbers of up to"),
         ("keyframes.numbers", torch.full((2, 5), -2), "keyframes.numbers is from -2 to -2; expected -1 to"),
+        ("voxels", torch.full((2, 9, 24), -0.1), "voxels has counts below 0"),
         ("keyframes.numbers", torch.full((2, 5), 2**62), "keyframes.numbers is from 4611686018427387904"),
     ],
 )
@@ -137,7 +139,7 @@ def test_forks_of_one_world_take_no_memory_and_are_values_like_others(tmp_path):
 
 def test_nbytes_counts_every_tensor():
     state = make(1)
-    assert state.nbytes == 4 * (4 * 30 + 48 + 2 * 96 + 24 + 7) + 8 * 4 + 5 * (24 + 4 * 3 + 8)
+    assert state.nbytes == 4 * (4 * 30 + 48 + 2 * 96 + 24 + 7) + 8 * 4 + 5 * (24 + 4 * 3 + 8) + 4 * 9 * 24
     assert make(3).nbytes == 3 * state.nbytes
 
 

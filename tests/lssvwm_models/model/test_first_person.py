@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lssvwm_models.execution.recorded import RecordedSteps
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import advance, ego_motion
-from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.model.config import preset
 from lssvwm_models.training.losses import world_model_loss
@@ -17,7 +17,7 @@ from tests.lssvwm_models.model.test_world_model import assert_same
 from tests.lssvwm_models.random_worlds import DISCRETE, VIEW, batch, make, sequence
 
 EYE = FirstPersonView(90.0, VIEW.motions, depths=(0.5, 1.5, 3.0))
-NETWORK = replace(preset("debug", DISCRETE).network, block_sizes=(4, 2), map_layers=(0,), keyframes=8)
+NETWORK = replace(preset("debug", DISCRETE).network, block_sizes=(4, 2), map_layers=(0,), keyframes=8, voxels=24)
 ON_GRID = make(view=EYE, network=NETWORK)
 IN_PLANE = make(view=replace(EYE, motions=None), network=NETWORK)
 either = pytest.mark.parametrize("model", [ON_GRID, IN_PLANE], ids=["grid", "plane"])

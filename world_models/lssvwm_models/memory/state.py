@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from lssvwm_models.memory.keyframes import Keyframes
+from lssvwm_models.memory.first_person.keyframes import Keyframes
+from lssvwm_models.memory.first_person.voxels import COUNTS, HEIGHTS
 from lssvwm_models.memory.state_size import first_channels, needed_channels
 from lssvwm_models.utils.checks import MOST
 from lssvwm_models.utils.tensor_files import load_tensors, save_tensors
@@ -40,6 +41,7 @@ class WorldModelState:
         motions: (B, LAST_MOTIONS, 3) float32: in the plane, how the eye moved last, the latest motion last; None on a
             grid.
         keyframes: some of the frames that were seen, in first person; None elsewhere.
+        voxels: (B, V, F) float32: what was seen where, in all frames before the last one; None without keyframes.
     """
 
     ssm: tuple[Tensor, ...]
@@ -50,6 +52,7 @@ class WorldModelState:
     age: Tensor
     motions: Tensor | None = None
     keyframes: Keyframes | None = None
+    voxels: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -66,6 +69,7 @@ class WorldModelState:
         layers = {f"{name}.{i}": t for name in ("ssm", "kv") for i, t in enumerate(getattr(self, name))}
         rest = {"latents": self.latents, "feats": self.feats, "pose": self.pose, "age": self.age}
         rest |= {} if self.motions is None else {"motions": self.motions}
+        rest |= {} if self.voxels is None else {"voxels": self.voxels}
         kept = {} if self.keyframes is None else self.keyframes.tensors()
         return layers | rest | {f"keyframes.{name}": t for name, t in kept.items()}
 
@@ -74,7 +78,9 @@ class WorldModelState:
         ssm, kv = (tuple(f(t) for t in layers) for layers in (self.ssm, self.kv))
         motions = None if self.motions is None else f(self.motions)
         keyframes = None if self.keyframes is None else self.keyframes.map(f)
-        return WorldModelState(ssm, kv, f(self.latents), f(self.feats), f(self.pose), f(self.age), motions, keyframes)
+        voxels = None if self.voxels is None else f(self.voxels)
+        last = f(self.latents), f(self.feats), f(self.pose), f(self.age)
+        return WorldModelState(ssm, kv, *last, motions, keyframes, voxels)
 
     def clone(self) -> WorldModelState:
         """A copy that shares no memory."""
@@ -121,7 +127,14 @@ class WorldModelState:
         rest = {name: named[name] for name in ("latents", "feats", "pose", "age")}
         kept = {name.removeprefix("keyframes."): t for name, t in named.items() if name.startswith("keyframes.")}
         keyframes = Keyframes(**kept) if kept else None
-        return WorldModelState(layers("ssm"), layers("kv"), **rest, motions=named.get("motions"), keyframes=keyframes)
+        return WorldModelState(
+            layers("ssm"),
+            layers("kv"),
+            **rest,
+            motions=named.get("motions"),
+            keyframes=keyframes,
+            voxels=named.get("voxels"),
+        )
 
     def compact(self, tolerance: float) -> CompactState:
         """Only the channels of the memory that matter: every tube keeps as many as it needs, see `needed_channels`.
@@ -267,7 +280,7 @@ def _load(path: str | Path, build: Callable[[dict[str, Tensor]], State]) -> tupl
         named, metadata = load_tensors(path)
         _check_counts(named["age"])
         _check_placed(named["pose"], named.get("motions"))
-        _check_kept(named.get("keyframes.eyes"), named.get("keyframes.numbers"))
+        _check_kept(named.get("keyframes.eyes"), named.get("keyframes.numbers"), named.get("voxels"))
         return build(named), metadata
     except FileNotFoundError:
         raise
@@ -298,8 +311,10 @@ def _check_placed(pose: Tensor, motions: Tensor | None) -> None:
         raise ValueError(f"pose is {pose.tolist()}; expected x and y of up to {FARTHEST:,}, and a heading from 0 to 3")
 
 
-def _check_kept(eyes: Tensor | None, numbers: Tensor | None) -> None:
-    """Refuse keyframes that no dream comes to."""
+def _check_kept(eyes: Tensor | None, numbers: Tensor | None, voxels: Tensor | None) -> None:
+    """Refuse keyframes and voxels that no dream comes to."""
+    if voxels is not None and bool((voxels.unflatten(-1, (HEIGHTS, -1))[..., :COUNTS] < 0).any()):
+        raise ValueError("voxels has counts below 0")
     if eyes is not None and not bool((eyes.abs() <= FARTHEST).all()):
         raise ValueError(f"keyframes.eyes has {eyes.abs().max()}; expected numbers of up to {FARTHEST:,}")
     if numbers is not None and bool(((numbers < -1) | (numbers > MOST)).any()):

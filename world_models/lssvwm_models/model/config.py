@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from lssvwm_models.memory.first_person.keyframes import SHOWN
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.memory.keyframes import SHOWN
-from lssvwm_models.memory.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.utils.checks import check_fields, shown
 
@@ -43,7 +43,8 @@ class NetworkConfig:
         memory_window: how many earlier frames "attention" remembers; None: all of them, at a growing cost.
         mixing: what mixes the tokens of a frame: the paper's "attention" (section 4.1), or a depthwise "convolution",
             which learns to draw sharper frames from as many.
-        keyframes: how many frames are kept as they were seen, in first person, see `memory.keyframes`; 0: none.
+        keyframes: how many frames are kept as they were seen, in first person, see `memory.first_person`; 0: none.
+        voxels: columns of voxels per side of the map that goes with them, three to a cell.
     """
 
     d_model: int = 192
@@ -63,6 +64,7 @@ class NetworkConfig:
     memory_window: int | None = None
     mixing: Literal["attention", "convolution"] = "convolution"
     keyframes: int = 0
+    voxels: int = 72
 
     def __post_init__(self) -> None:
         check_fields(
@@ -81,6 +83,7 @@ class NetworkConfig:
             memory_frames=1,
             memory_window=1,
             keyframes=(0, MOST_KEYFRAMES),
+            voxels=(8, 1024),
         )
         if 0 < self.keyframes < SHOWN:
             raise ValueError(f"keyframes={self.keyframes} must be 0, or at least {SHOWN}: so many are shown at once")

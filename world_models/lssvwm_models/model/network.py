@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_models.memory.first_person.rays import FirstPersonView, RayMap, Sight
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import EgoView
-from lssvwm_models.memory.rays import FirstPersonView, RayMap, Sight
 from lssvwm_models.memory.scans import BlockScan, PlaceMap, Scan
 from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
 from lssvwm_models.model.blocks import Block, modulated_norm

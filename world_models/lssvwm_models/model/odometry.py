@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lssvwm_models.memory.first_person.rays import FirstPersonView, straight_ahead
 from lssvwm_models.memory.geometry import EgoView, advance, ego_motion, motion_patches
-from lssvwm_models.memory.rays import FirstPersonView, straight_ahead
 from lssvwm_models.memory.state import LAST_MOTIONS, WorldModelState
 from lssvwm_models.model.actions import ActionEmbedding, ActionSpec
 from lssvwm_models.utils.randomness import normal_like

@@ -14,11 +14,11 @@ from lssvwm_models.execution.noise import fold, frame_noise
 from lssvwm_models.execution.precision import in_float32
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.execution.threads import by_thread
+from lssvwm_models.memory.first_person.keyframes import Keyframes, Shown, after, pictures, recent, show
+from lssvwm_models.memory.first_person.rays import FirstPersonView, Sight, sight
+from lssvwm_models.memory.first_person.rendering import Renderer
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import ego_motion, patch_places, surrounding_places
-from lssvwm_models.memory.keyframes import Keyframes, Shown, after, pictures, recent, show
-from lssvwm_models.memory.rays import FirstPersonView, Sight, sight
-from lssvwm_models.memory.rendering import Renderer
 from lssvwm_models.memory.state import LAST_MOTIONS, WorldModelState
 from lssvwm_models.model.config import WorldModelConfig
 from lssvwm_models.model.heads import FeatureHead, RewardHead, TerminationHead
@@ -41,6 +41,13 @@ class Committed(NamedTuple):
     feats: Tensor
     around: Tensor | None
     rendered: Tensor | None
+
+
+class Seen(NamedTuple):
+    """What was seen before frames, in first person: what is shown of it, and the voxels of all but the last of them."""
+
+    shown: Shown
+    voxels: Tensor
 
 
 class WorldModel(nn.Module):
@@ -107,7 +114,8 @@ class WorldModel(nn.Module):
         motions = pose.new_zeros(batch_size, LAST_MOTIONS, 3) if self.config.in_plane else None
         count = self.config.network.keyframes
         keyframes = Keyframes.none(batch_size, count, *sizes[1:], self.device) if count else None
-        return WorldModelState(ssm, kv, latents, feats, pose, age, motions, keyframes)
+        voxels = None if self.renderer is None else self.renderer.voxels.empty(batch_size)
+        return WorldModelState(ssm, kv, latents, feats, pose, age, motions, keyframes, voxels)
 
     @torch.no_grad()
     def observe(
@@ -177,9 +185,9 @@ class WorldModel(nn.Module):
         """`imagine`, in one thread, without checks."""
         act, is_first, estimated = self._ahead(state, act)
         pose = estimated if pose is None else pose.unsqueeze(1)
-        frames, shown = self._context(state, is_first, pose)
+        frames, seen = self._context(state, is_first, pose)
         sampled, reads = self._sample(state, act, frames, rng.unsqueeze(1), steps)
-        after = self._write(state, sampled.x, act, frames, shown, pose, reads=reads)
+        after = self._write(state, sampled.x, act, frames, seen, pose, reads=reads)
         rew = self.reward(after.feats)[:, 0]
         term_prob = self.termination(after.feats)[:, 0].sigmoid()
         frame = sampled.x[:, 0], sampled.expected[:, 0], rew, term_prob, after.state.feats
@@ -299,8 +307,8 @@ class WorldModel(nn.Module):
         `hidden` (B, T) of the frames that are shown.
         """
         written = latents if streams is None else streams[0][:, :, 0]
-        frames, shown = self._context(state, is_first, pose, written, hidden)
-        return self._write(state, latents, act, frames, shown, pose, streams, channels)
+        frames, seen = self._context(state, is_first, pose, written, hidden)
+        return self._write(state, latents, act, frames, seen, pose, streams, channels)
 
     def _write(
         self,
@@ -308,7 +316,7 @@ class WorldModel(nn.Module):
         latents: Tensor,
         act: Tensor,
         frames: FrameContext,
-        shown: Shown | None,
+        seen: Seen | None,
         pose: Tensor | None,
         streams: tuple[Tensor, Tensor] | None = None,
         channels: Tensor | None = None,
@@ -326,10 +334,12 @@ class WorldModel(nn.Module):
         last_pose = state.pose if pose is None else pose[:, -1]
         motions = None if pose is None or state.motions is None else _last_motions(state, pose, frames.is_first)
         keyframes = None
-        if shown is not None:
+        voxels = None
+        if seen is not None:
             assert state.keyframes is not None
-            keyframes = after(state.keyframes, recent(state.latents, streams[0][:, :, 0]), shown)
-        last = latents[:, -1], feats[:, -1].float(), last_pose, age, motions, keyframes
+            keyframes = after(state.keyframes, recent(state.latents, streams[0][:, :, 0]), seen.shown)
+            voxels = seen.voxels
+        last = latents[:, -1], feats[:, -1].float(), last_pose, age, motions, keyframes, voxels
         state = WorldModelState(output.ssm, output.kv, *last)
         return Committed(state, output.tokens, feats, output.around, frames.rendered)
 
@@ -345,8 +355,8 @@ class WorldModel(nn.Module):
         pose: Tensor | None,
         written: Tensor | None = None,
         hidden: Tensor | None = None,
-    ) -> tuple[FrameContext, Shown | None]:
-        """The context of frames (B, T) that are to be written, and what is shown to them of earlier ones.
+    ) -> tuple[FrameContext, Seen | None]:
+        """The context of frames (B, T) that are to be written, and in first person what was seen before them.
 
         Of several frames it must be known what will have been `written`, (B, T, M, k).
         """
@@ -365,19 +375,26 @@ class WorldModel(nn.Module):
         )
         last = self.config.view.eye(state.pose)
         shown = show(state.keyframes, last, places.eye, frames.past, is_first, hidden)
-        return replace(frames, rendered=self._rendered(state, written, shown, places.eye)), shown
+        rendered, voxels = self._rendered(state, written, shown, places.eye, frames.past)
+        return replace(frames, rendered=rendered), Seen(shown, voxels)
 
     @torch.no_grad()
-    def _rendered(self, state: WorldModelState, written: Tensor | None, shown: Shown, eyes: Tensor) -> Tensor:
+    def _rendered(
+        self, state: WorldModelState, written: Tensor | None, shown: Shown, eyes: Tensor, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """What is shown to frames seen by `eyes` (B, T, 3), as latents and the share of patches that is not shown,
-        (B, T, M, k + 1). The renderer is trained by itself."""
-        assert self.renderer is not None and state.keyframes is not None
+        (B, T, M, k + 1), and the voxels with all but the last of them. The renderer is trained by itself."""
+        assert self.renderer is not None and state.keyframes is not None and state.voxels is not None
         B, T = eyes.shape[:2]
         earlier = pictures(state.keyframes, recent(state.latents, written), shown)
-        frames = self.tokenizer.decode(earlier)  # (B, T, K, C, H, W)
+        frames = self.tokenizer.decode(earlier)  # (B, T, K, C, H, W), the frame before first
+        voxels, found = self.renderer.voxels.followed(
+            state.voxels, frames[:, :, 0], shown.eyes[:, :, 0], eyes, past > 0
+        )
         told = (part.flatten(0, 1) for part in (frames, shown.there, shown.eyes, eyes, shown.age))
-        view, unseen = self.renderer(*told)
-        return torch.cat([self.tokenizer.encode(view), unseen.unsqueeze(-1)], -1).unflatten(0, (B, T))
+        view, unseen = self.renderer(*told, self.renderer.voxels.rendered(found.flatten(0, 1)))
+        rendered = torch.cat([self.tokenizer.encode(view), unseen.unsqueeze(-1)], -1).unflatten(0, (B, T))
+        return rendered, voxels
 
     def _track(self, state: WorldModelState, latents: Tensor, act: Tensor, is_first: Tensor) -> Tensor | None:
         if self.odometry is None:
@@ -431,7 +448,7 @@ def _renderer(config: WorldModelConfig) -> Renderer | None:
     if not config.network.keyframes:
         return None
     assert isinstance(config.view, FirstPersonView)
-    return Renderer(config.frame_size, config.channels, config.patch, config.view.fov)
+    return Renderer(config.frame_size, config.channels, config.patch, config.view.fov, config.network.voxels)
 
 
 def _poses_before(state: WorldModelState, pose: Tensor, is_first: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lssvwm_models.data.batch import Batch
 from lssvwm_models.evaluation.state_monitor import scan_states
-from lssvwm_models.memory.rays import FirstPersonView
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.state import WorldModelState
 from lssvwm_models.memory.state_size import random_channels
 from lssvwm_models.model.config import WorldModelConfig

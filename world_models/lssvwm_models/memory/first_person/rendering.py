@@ -1,8 +1,9 @@
 """What earlier frames show of the view of now: image-based rendering, with a depth that is learned.
 
-Where the eye was and is, is known, but not how far away what it sees is. A small network guesses the depth of every
-part of the new view, from what is shown, and where frames overlap as they should, the guess was right: errors of the
-new view alone teach it (Zhou et al. 2016). Then earlier frames are bent as the new view asks for, and put together.
+Where the eye was and is, is known, but not how far away what it sees is. The voxels of what was seen before tell that
+roughly. A small network mends it for every part of the new view, and where frames overlap as they should, it was right:
+errors of the new view alone teach it (Zhou et al. 2016). Then earlier frames are bent as the new view asks for, and put
+together; what none of them shows is drawn from the voxels.
 
 Shapes: N frames to render, K earlier frames that are shown to each, S pixels per side, G patches per side.
 """
@@ -16,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lssvwm_models.memory.keyframes import SHOWN, far
+from lssvwm_models.memory.first_person.keyframes import SHOWN, far
+from lssvwm_models.memory.first_person.picture import PatchBlock, folded, middles, unfolded
+from lssvwm_models.memory.first_person.voxels import COLUMNS, FEATURES, ROWS, Volume, VoxelMap
 
 NEAREST: Final = 0.05  # cells: what is nearer is not shown
 DEPTHS: Final = (-2.0, 3.0)  # logarithms of the least and the largest depth, in cells
@@ -36,23 +39,28 @@ class Renderer(nn.Module):
         channels: of frames.
         patch: side of a patch, in pixels.
         fov: horizontal field of view, in degrees.
-        width: of the network that guesses depths.
+        side: of the map of voxels, in columns, see `VoxelMap`.
+        width: of the network that mends depths.
         layers: of it.
     """
 
     usual: Tensor
 
-    def __init__(self, size: int, channels: int, patch: int, fov: float, width: int = 96, layers: int = 3) -> None:
+    def __init__(
+        self, size: int, channels: int, patch: int, fov: float, side: int, width: int = 96, layers: int = 3
+    ) -> None:
         super().__init__()
+        self.voxels = VoxelMap(size, channels, patch, fov, side)
         self.patch = patch
         self.grid = size // patch
         self.fine = math.gcd(FINE, patch)
         self.focal = 1 / math.tan(math.radians(fov) / 2)
         self.coarse = math.gcd(COARSE, patch)
         self.embed = nn.Linear(SHOWN * (channels + 2) * (patch // self.coarse) ** 2, width)
+        self.embed_volume = nn.Linear(ROWS * COLUMNS * (channels + FEATURES + 2), width)
         self.position = nn.Parameter(0.5 * torch.randn(self.grid**2, width))
         self.embed_moves = nn.Sequential(nn.Linear(SHOWN * MOVES, CONDITION), nn.SiLU())
-        self.blocks = nn.ModuleList(RenderBlock(width, self.grid) for _ in range(layers))
+        self.blocks = nn.ModuleList(PatchBlock(width, self.grid, CONDITION) for _ in range(layers))
         self.geometry = nn.Linear(width, self.fine**2 * (2 + SHOWN))  # depth, and what each view counts, or none
         self.guess = nn.Linear(width, channels * patch**2)  # of what none shows
         for layer in (self.geometry, self.guess):
@@ -60,10 +68,12 @@ class Renderer(nn.Module):
             nn.init.zeros_(layer.bias)
         # What is drawn upon a frame, as a frame round it, is no part of the world: it does not move with the view.
         self.scenery = nn.Parameter(torch.zeros(size, size))
-        depth = 1.2 / _middles(size).abs().clamp(min=0.2)  # of a floor and a ceiling, to begin with
+        depth = 1.2 / middles(size).abs().clamp(min=0.2)  # of a floor and a ceiling, to begin with
         self.register_buffer("usual", depth.log().unsqueeze(1), persistent=False)
 
-    def forward(self, frames: Tensor, there: Tensor, eyes: Tensor, eye: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, frames: Tensor, there: Tensor, eyes: Tensor, eye: Tensor, age: Tensor, volume: Volume
+    ) -> tuple[Tensor, Tensor]:
         """Render.
 
         Args:
@@ -71,6 +81,7 @@ class Renderer(nn.Module):
             there: (N, K) bool, which of them there are.
             eyes: (N, K, 3) where they were seen from, and eye: (N, 3) from where to see.
             age: (N, K) how many frames ago.
+            volume: what the voxels show.
 
         Returns:
             the views (N, C, S, S), and the share (N, G * G) of every patch that no frame shows.
@@ -81,49 +92,46 @@ class Renderer(nn.Module):
             drawn = (3 + 10 * self.scenery).sigmoid().expand(N, K, 1, -1, -1) * there.view(N, K, 1, 1, 1)
             frames = torch.cat([frames.float(), drawn], 2)
             few = F.avg_pool2d(frames.flatten(0, 1), self.coarse).unflatten(0, (N, K))
-            turned, visible = self.bent(few, moves, None)
+            likely = (volume.depth + volume.open * self.usual).clamp(*DEPTHS)
+            bent, visible = self.bent(few, moves, F.avg_pool2d(likely, self.coarse).exp())
             distance = far(eyes, eye.unsqueeze(1)).clamp(min=1e-6).sqrt().clamp(max=4) * there
-            told = distance.view(N, K, 1, 1, 1).expand(-1, -1, 1, *turned.shape[3:])
-            seen = torch.cat([turned * visible.unsqueeze(2), visible.unsqueeze(2), told], 2).flatten(1, 2)
+            told = distance.view(N, K, 1, 1, 1).expand(-1, -1, 1, *bent.shape[3:])
+            seen = torch.cat([bent * visible.unsqueeze(2), visible.unsqueeze(2), told], 2).flatten(1, 2)
             cond = self.embed_moves(self._told(moves, distance, there, age).flatten(1))
-        side = self.patch // self.coarse
-        x = self.embed(F.unfold(seen, side, stride=side).transpose(1, 2)) + self.position
+        seen = unfolded(seen, self.patch // self.coarse)
+        x = self.embed(seen) + self.embed_volume(volume.tokens) + self.position
         for block in self.blocks:
             x = block(x, cond)
         with torch.autocast(frames.device.type, enabled=False):
-            geometry = self._image(self.geometry(x).float(), self.fine)
+            geometry = folded(self.geometry(x).float(), self.fine)
             scale = self.patch // self.fine
             geometry = F.interpolate(geometry, scale_factor=scale, mode="bilinear", align_corners=False)
-            depth = (self.usual + geometry[:, 0]).clamp(*DEPTHS).exp()
+            depth = (likely + geometry[:, 0]).clamp(*DEPTHS).exp()
             bent, visible = self.bent(frames, moves, depth)
             scores = 5 * geometry[:, 1 : K + 1] + 5 * (visible - 1) - 2 * distance[..., None, None]
             scores = scores.masked_fill(~there[..., None, None], -30)
             shares = torch.cat([scores, 5 * geometry[:, K + 1 :] - 6], 1).softmax(1)
             unseen = shares[:, K:]
-            view = (shares[:, :K].unsqueeze(2) * bent).sum(1) + unseen * self._image(self.guess(x).float(), self.patch)
+            guess = volume.picture + folded(self.guess(x).float(), self.patch)
+            view = (shares[:, :K].unsqueeze(2) * bent).sum(1) + unseen * guess
             return view, F.avg_pool2d(unseen, self.patch).flatten(1)
 
-    def bent(self, frames: Tensor, moves: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor]:
+    def bent(self, frames: Tensor, moves: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (N, K, C + 1, S, S) as they look from eyes that these moves (N, K, 3) would lead from to their own.
 
         Args:
             frames: the last channel says how much of each pixel is scenery. They may be coarser, as the result then is.
             moves: forward and right in cells, and clockwise in radians.
-            depth: (N, S, S), how far ahead in cells what is seen in the new view is; None: endlessly.
+            depth: (N, S, S), how far ahead in cells what is seen in the new view is.
 
         Returns:
             frames (N, K, C, S, S), and how much of each pixel (N, K, S, S) they show.
         """
-        across = _middles(frames.shape[-1]).to(frames.device) / self.focal
+        across = middles(frames.shape[-1]).to(frames.device) / self.focal
         down = across.unsqueeze(1)
-        if depth is None:
-            ahead = torch.ones_like(down + across).expand(len(moves), 1, -1, -1)
-            offset = torch.zeros_like(moves[..., :2])
-        else:
-            ahead = depth.unsqueeze(1)  # (N, 1, S, S)
-            offset = moves[..., :2]
-        forward = ahead - offset[..., 0, None, None]
-        right = ahead * across - offset[..., 1, None, None]
+        ahead = depth.unsqueeze(1)  # (N, 1, S, S)
+        forward = ahead - moves[..., 0, None, None]
+        right = ahead * across - moves[..., 1, None, None]
         cos = moves[..., 2].cos()[..., None, None]
         sin = moves[..., 2].sin()[..., None, None]
         away = forward * cos + right * sin  # ahead of the eye of then, (N, K, S, S)
@@ -148,34 +156,6 @@ class Renderer(nn.Module):
         )
         return torch.stack([*parts, torch.ones_like(turn)], -1) * there.unsqueeze(-1)
 
-    def _image(self, tokens: Tensor, side: int) -> Tensor:
-        """(N, G * G, c * side ** 2) -> (N, c, G * side, G * side)."""
-        return F.fold(tokens.transpose(1, 2), self.grid * side, side, stride=side)
-
-
-class RenderBlock(nn.Module):
-    """A convolution over neighbouring patches, and an MLP (Liu et al. 2022), which the moves of the eye modulate."""
-
-    def __init__(self, width: int, grid: int, size: int = 5) -> None:
-        super().__init__()
-        self.grid = grid
-        self.kernel = nn.Parameter(torch.randn(width, 1, size, size) / size)
-        self.modulation = nn.Linear(CONDITION, 2 * width)
-        self.up = nn.Linear(width, 3 * width)
-        self.down = nn.Linear(3 * width, width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        """x (N, G * G, width), cond (N, CONDITION) -> like x."""
-        shift, scale = self.modulation(cond).unsqueeze(1).chunk(2, -1)
-        y = F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
-        image = y.transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        kernel = self.kernel.to(image.dtype)
-        image = F.conv2d(image, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))
-        y = image.flatten(2).transpose(1, 2)
-        return x + self.down(F.gelu(self.up(y)))
-
 
 def relative(eyes: Tensor, eye: Tensor) -> Tensor:
     """The moves (N, K, 3), forward, right and clockwise, from the eye (N, 3) of now to those (N, K, 3) of then."""
@@ -186,8 +166,3 @@ def relative(eyes: Tensor, eye: Tensor) -> Tensor:
     forward = step[..., 0] * cos + step[..., 1] * sin
     right = step[..., 1] * cos - step[..., 0] * sin
     return torch.stack([forward, right, eyes[..., 2] - heading], -1)
-
-
-def _middles(size: int) -> Tensor:
-    """Where the middles of pixels are in a picture that reaches from -1 to 1: (size,)."""
-    return (2 * torch.arange(size, dtype=torch.float32) + 1) / size - 1

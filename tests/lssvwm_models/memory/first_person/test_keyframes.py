@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lssvwm_models.memory.keyframes import OLD, STEP, Keyframes, after, coded, far, pictures, recent, show
+from lssvwm_models.memory.first_person.keyframes import OLD, STEP, Keyframes, after, coded, far, pictures, recent, show
 
 M, K = 2, 3  # patches, latents
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
+from lssvwm_models.memory.first_person.rays import FirstPersonView, RayMap, sight
 from lssvwm_models.memory.frame_context import FrameContext
-from lssvwm_models.memory.rays import FirstPersonView, RayMap, sight
 
 VIEW = FirstPersonView(90.0, ((0, 0, 0),), depths=(1.0, 2.0, 3.0))
 GRID, SIDE, DEPTHS = 4, 2, 3

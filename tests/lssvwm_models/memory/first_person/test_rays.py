@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lssvwm_models.memory.first_person.rays import FirstPersonView, in_plane, sight, straight_ahead
 from lssvwm_models.memory.geometry import advance
-from lssvwm_models.memory.rays import FirstPersonView, in_plane, sight, straight_ahead
 from lssvwm_models.utils.json_files import from_json
 
 VIEW = FirstPersonView(90.0, ((0, 0, 0), (1, 0, 0)), depths=(1.0, 2.0))

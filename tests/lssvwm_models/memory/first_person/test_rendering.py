@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from lssvwm_models.memory.keyframes import SHOWN
-from lssvwm_models.memory.rendering import Renderer, relative
+from lssvwm_models.memory.first_person.keyframes import SHOWN
+from lssvwm_models.memory.first_person.rendering import Renderer, relative
 
 S = 64
-RENDERER = Renderer(S, 3, 8, 90.0, width=16, layers=1)
+SIDE = 24
+RENDERER = Renderer(S, 3, 8, 90.0, SIDE, width=16, layers=1)
 COLUMNS = torch.arange(S, dtype=torch.float32)
 SLOPE = (2 * COLUMNS + 1) / S - 1  # of the ray of a column, with a field of view of 90 degrees
 
@@ -17,12 +18,11 @@ SLOPE = (2 * COLUMNS + 1) / S - 1  # of the ray of a column, with a field of vie
 def bend(frame, move, depth):
     """A frame (3, S, S) from an eye that `move` would lead from to its own, and how much of it is seen."""
     frames = torch.cat([frame, torch.ones(1, S, S)])[None, None]
-    depth = None if depth is None else torch.full((1, S, S), depth)
-    bent, visible = RENDERER.bent(frames, torch.tensor([[move]]), depth)
+    bent, visible = RENDERER.bent(frames, torch.tensor([[move]]), torch.full((1, S, S), depth))
     return bent[0, 0], visible[0, 0]
 
 
-@pytest.mark.parametrize("depth", [None, 0.3, 5.0])
+@pytest.mark.parametrize("depth", [0.3, 5.0])
 def test_from_the_same_eye_a_frame_looks_the_same(depth):
     frame = torch.rand(3, S, S)
     bent, visible = bend(frame, [0.0, 0.0, 0.0], depth)
@@ -30,7 +30,7 @@ def test_from_the_same_eye_a_frame_looks_the_same(depth):
     assert (visible == 1).all()
 
 
-@pytest.mark.parametrize("depth", [None, 2.0])
+@pytest.mark.parametrize("depth", [0.5, 2.0])
 @pytest.mark.parametrize("turn", [20.0, -35.0])
 def test_who_turns_sees_directions_move(turn, depth):
     # What is painted is the direction itself: of then, by the eye of then.
@@ -72,8 +72,11 @@ def test_moves_are_forward_right_and_clockwise():
 
 
 def rendered(renderer, frames, there, eyes, eye):
+    """What it shows, whose voxels are empty."""
     age = torch.ones(there.shape).long()
-    return renderer(frames, there, eyes, eye, age)
+    voxels = renderer.voxels
+    volume = voxels.rendered(voxels.looked_up(voxels.empty(len(eye)), eye))
+    return renderer(frames, there, eyes, eye, age, volume)
 
 
 def test_of_nothing_nothing_is_shown():
@@ -95,7 +98,7 @@ def test_before_it_has_learned_a_frame_from_here_is_what_it_shows():
 
 def test_it_learns_how_far_away_a_wall_is():
     torch.manual_seed(0)
-    renderer = Renderer(16, 1, 4, 90.0, width=16, layers=1)
+    renderer = Renderer(16, 1, 4, 90.0, SIDE, width=16, layers=1)
     optimizer = torch.optim.Adam(renderer.parameters(), 1e-2)
     slope = (2 * torch.arange(16.0) + 1) / 16 - 1
 
