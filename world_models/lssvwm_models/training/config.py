@@ -31,8 +31,8 @@ class TrainingConfig:
         head_sequences, head_steps: after everything else, how many sequences the finished network observes whose last
             quarter has a reward or a termination, and steps, of 64 frames each, that the heads are trained for on them.
         odometry_steps: steps, of 256 frames each, that the dead reckoning is trained for before everything else.
-        render_steps: steps, of 64 views each, that the renderer and its voxels are trained for then; 0 leaves them as they
-            are.
+        render_steps: steps, of 64 views each, that the renderer and its voxels are trained for then; 0 leaves them as
+            they are.
         objective: which frames get how much noise, and what else counts.
         steer_moments: whether the weight `objective.state_moments`, where there is one, is raised while the states of
             the scans leave the band of `state_monitor`, and lowered while they are inside, at every evaluation.

@@ -124,21 +124,59 @@ def test_to_see_the_same_again_changes_nothing_of_what_is_there():
     torch.testing.assert_close(middle(other)[..., 12:-12], middle(one)[..., 12:-12], rtol=0, atol=0.2)
 
 
+def test_what_is_there_half_of_the_time_is_so_however_often_one_looks():
+    near, _ = sure(1.0)
+    far, _ = sure(4.0)
+    depths = []
+    for times in (1, 10):
+        world = near.empty(1)
+        for _ in range(times):
+            world = written(near, wall(), world=world)
+            world = written(far, wall(), world=world)
+        depths.append(float(seen(near, world, [0.0, 0.0, 0.0]).depth[0, S // 2, S // 2]))
+    assert depths[0] == pytest.approx(depths[1], abs=0.15)
+
+
 def test_what_has_gone_is_forgotten_by_who_looks_again_and_kept_elsewhere():
     near, _ = sure(1.0)
     far, _ = sure(4.0)
-    with torch.no_grad():
-        far.forget.fill_(0.0)
     world = written(near, wall())
-    left = world
-    for _ in range(6):
-        left = written(far, wall((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)), world=left)
-    before, after = (float(seen(near, w, [0.0, 0.0, 0.0]).depth[0, S // 2, S // 2]) for w in (world, left))
-    assert before < 0.3 and after > 0.7
+    depths = [float(seen(near, world, [0.0, 0.0, 0.0]).depth[0, S // 2, S // 2])]
+    for forget in (-50.0, 0.0):
+        with torch.no_grad():
+            far.forget.fill_(forget)
+        left = written(far, wall(), world=world)
+        depths.append(float(seen(near, left, [0.0, 0.0, 0.0]).depth[0, S // 2, S // 2]))
+    assert depths[0] + 0.3 < depths[1] < depths[2] - 0.1
     behind = written(far, wall(), torch.tensor([[0.0, 0.0, math.pi]]), world)
     ahead = slice(PER_CELL, SIDE // 2)  # of the columns along x, in the first rows: not looked at again
     one, other = (w[0].view(SIDE, SIDE, -1)[0, ahead] for w in (world, behind))
     torch.testing.assert_close(one, other)
+
+
+def test_what_is_near_is_seen_by_many_rays_of_which_each_counts_less():
+    counts = []
+    for far in (0.3, 1.0, 4.0):
+        voxels, depth = sure(far)
+        with torch.no_grad():
+            lifted = voxels.lifted(wall()).view(1, DEPTHS, 16, HEIGHTS, 5)[0, ..., 1].sum(2)
+        counts.append(float(lifted.max()) / min(depth / 2, 1))
+    assert counts[0] == pytest.approx(16, rel=1e-4)  # all rows of a column of points
+    assert counts[1] == pytest.approx(15.5, abs=0.5) and counts[2] < 5  # far away, most are above or below all voxels
+
+
+def test_above_all_voxels_the_view_is_open():
+    voxels, _ = sure(4.0)
+    open_ = seen(voxels, written(voxels, wall()), [0.0, 0.0, 0.0]).open[0, :, S // 2]
+    assert open_[0] > 0.6 and open_[-1] > 0.6 and open_[S // 2] < 0.2
+
+
+def test_to_look_more_often_than_enough_tells_no_more():
+    voxels, _ = sure(2.0)
+    torch.nn.init.normal_(voxels.details.weight, std=0.5)
+    world = written(voxels, wall())
+    one, other = (seen(voxels, times * world, [0.0, 0.0, 0.0]).picture for times in (1000, 4000))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-2)
 
 
 def test_nothing_is_written_where_there_is_no_frame():
