@@ -64,6 +64,15 @@ def test_a_frame_stands_where_the_eye_saw_it():
     assert between[0] > 0.1 and between[1] < 1e-6
 
 
+def test_who_looks_south_has_the_east_at_the_left():
+    voxels, _ = sure(2.0)
+    world = written(voxels, wall(), torch.tensor([[5.0, 5.0, math.pi / 2]]))
+    columns = world[0].view(SIDE, SIDE, HEIGHTS, 5)
+    red = columns[..., 2].sum((0, 2)) - columns[..., 4].sum((0, 2))  # by x
+    assert red[: 5 * PER_CELL - 1].sum() < 0 < red[5 * PER_CELL + 2 :].sum()
+    assert columns[5 * PER_CELL + 3 :, :, :, 1].sum() > 10 * columns[: 5 * PER_CELL, :, :, 1].sum()
+
+
 def test_from_where_it_was_seen_a_frame_looks_the_same():
     voxels, depth = sure(2.0)
     volume = seen(voxels, written(voxels, wall()), [0.0, 0.0, 0.0])
@@ -72,6 +81,9 @@ def test_from_where_it_was_seen_a_frame_looks_the_same():
     ahead = volume.depth[0, 28:36, 8:-8]
     torch.testing.assert_close(ahead, torch.full_like(ahead, math.log(depth)), rtol=0, atol=0.35)
     assert volume.open[0, 28:36, 8:-8].max() < 0.1
+    tokens = volume.tokens.view(8, 8, 7, 2, 4)  # rows and columns of patches, and in them of rays
+    assert tokens[4, 1, 0].min() > 0.5 > -0.5 > tokens[4, 6, 0].max()
+    assert tokens[0, 1, 6].min() > tokens[4, 1, 6].max()  # open, above
 
 
 @pytest.mark.parametrize(
