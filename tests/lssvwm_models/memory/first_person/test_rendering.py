@@ -7,6 +7,7 @@ import torch
 
 from lssvwm_models.memory.first_person.keyframes import SHOWN
 from lssvwm_models.memory.first_person.rendering import Renderer, relative
+from lssvwm_models.memory.first_person.voxels import Volume
 
 S = 64
 SIDE = 24
@@ -87,6 +88,17 @@ def test_of_nothing_nothing_is_shown():
     assert unseen.shape == (2, 64)
 
 
+def test_what_no_frame_shows_is_drawn_from_the_voxels():
+    eye = torch.zeros(1, 3)
+    picture = torch.rand(1, 3, S, S)
+    volume = Volume(torch.zeros(1, 64, 56), picture, torch.zeros(1, S, S), torch.ones(1, S, S))
+    frames = torch.rand(1, SHOWN, 3, S, S)
+    nothing = torch.zeros(1, SHOWN, dtype=torch.bool)
+    with torch.no_grad():
+        view, _ = RENDERER(frames, nothing, torch.zeros(1, SHOWN, 3), eye, nothing.long(), volume)
+    torch.testing.assert_close(view, picture, rtol=0, atol=1e-3)
+
+
 def test_before_it_has_learned_a_frame_from_here_is_what_it_shows():
     frames = torch.rand(1, SHOWN, 3, S, S)
     there = torch.tensor([[False, True, False, False]])
@@ -99,7 +111,8 @@ def test_before_it_has_learned_a_frame_from_here_is_what_it_shows():
 def test_it_learns_how_far_away_a_wall_is():
     torch.manual_seed(0)
     renderer = Renderer(16, 1, 4, 90.0, SIDE, width=16, layers=1)
-    optimizer = torch.optim.Adam(renderer.parameters(), 1e-2)
+    renderer.voxels.requires_grad_(False)  # they are empty
+    optimizer = torch.optim.Adam((p for p in renderer.parameters() if p.requires_grad), 1e-2)
     slope = (2 * torch.arange(16.0) + 1) / 16 - 1
 
     def views(count):
