@@ -56,6 +56,21 @@ def test_one_scan_equals_two_and_steps(model, given, cut):
 
 
 @either
+def test_nothing_leaks_over_a_reset(model):
+    obs, act, is_first = sequence(0, model=model)
+    is_first[:, 6] = True
+    other, other_act, _ = sequence(1, model=model)
+    other[:, 6:], other_act[:, 7:] = obs[:, 6:], act[:, 7:]
+    state, feats = model.observe(model.initial_state(2), obs, act, is_first)
+    state_other, feats_other = model.observe(model.initial_state(2), other, other_act, is_first)
+    torch.testing.assert_close(feats[:, 6:], feats_other[:, 6:])
+    there = state.keyframes.numbers >= 0
+    assert torch.equal(there, state_other.keyframes.numbers >= 0) and there.any()
+    torch.testing.assert_close(state.keyframes.latents[there], state_other.keyframes.latents[there])
+    torch.testing.assert_close(state.voxels, state_other.voxels)
+
+
+@either
 def test_worlds_side_by_side_are_those_alone_and_a_saved_one_goes_on(model, tmp_path):
     obs, act, is_first = sequence(4, model=model)
     state, _ = model.observe(model.initial_state(2), obs, act, is_first)

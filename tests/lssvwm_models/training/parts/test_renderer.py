@@ -14,6 +14,7 @@ from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import NetworkConfig, WorldModelConfig
 from lssvwm_models.training.config import TrainingConfig
+from lssvwm_models.training.objective import ObjectiveConfig
 from lssvwm_models.training.parts import renderer as parts
 from lssvwm_models.training.parts.renderer import train_renderer
 from lssvwm_models.training.trainer import Trainer
@@ -88,6 +89,67 @@ def test_it_sees_no_frames_that_are_held_out(dataset: EpisodeDataset, tmp_path):
             train_renderer(trainer.model, data, cut, config(tmp_path, render_steps=6))
             weights.append(trainer.model.renderer.guess.weight)
         assert torch.equal(*weights) == same
+
+
+def test_what_is_mapped_and_shown_came_before(tmp_path, monkeypatch):
+    """Every frame is of two colours: its number, and that of its episode."""
+    episodes = []
+    for seed in range(5):
+        obs = np.zeros((40, SIZE, SIZE, 3), np.uint8)
+        obs[..., 0] = 6 * np.arange(40)[:, None, None]
+        obs[..., 1] = 50 * seed
+        pose = np.random.default_rng(seed).normal(size=(40, 3)).astype(np.float32)
+        nothing = np.zeros(40, bool)
+        episodes.append(
+            Episode(obs, np.zeros(40, int), np.zeros(40, np.float32), nothing, nothing, seed=seed, pose=pose)
+        )
+    dataset = write_dataset(tmp_path / "data", episodes, DatasetOrigin("Numbers-v0", {"type": "Discrete", "n": 2}))
+    exact = config(tmp_path, render_steps=12, objective=ObjectiveConfig(context_noise=0.0))
+    trainer = Trainer(exact, CONFIG, dataset)
+    model = trainer.model
+    told = {}
+
+    def number(frames):
+        """(..., 2): numbers of frames (..., 3, S, S) and of their episodes."""
+        colours = (frames[..., :2, 4:-4, 4:-4].mean((-1, -2)) + 1) * 127.5
+        return (colours / torch.tensor([6.0, 50.0])).round()
+
+    def noted(name, original, chosen):
+        def call(*args):
+            told.setdefault(name, []).append(chosen(*args))
+            return original(*args)
+
+        return call
+
+    voxels = model.renderer.voxels
+    drawn = model.renderer.forward
+    error = parts.frame_error
+    monkeypatch.setattr(voxels, "lifted", noted("mapped", voxels.lifted, number))
+    monkeypatch.setattr(voxels, "written", noted("there", voxels.written, lambda *args: args[3]))
+    monkeypatch.setattr(model.renderer, "forward", noted("shown", drawn, lambda *a: (number(a[0]), a[1], a[4])))
+    monkeypatch.setattr(
+        parts, "frame_error", noted("target", error, lambda *a: number(model.tokenizer.decode(a[2][0])))
+    )
+    for _ in parts._losses(model, dataset, 200, exact):
+        pass
+    mapped = torch.stack(told["mapped"]).view(12, 1, parts.MAPS, parts.MAPPED, 2)
+    there = torch.stack(told["there"]).view(12, 1, parts.MAPPED, parts.MAPS).mT
+    target = torch.stack(told["target"])[::2].view(12, parts.VIEWS, parts.MAPS, 1, 2)
+    earlier = (mapped[..., 0] < target[..., 0]) & (mapped[..., 1] == target[..., 1])
+    assert there.any() and (earlier | ~there).all()
+    ahead = (target[..., 0] - mapped[..., 0])[there.expand(earlier.shape)]
+    assert ahead.min() == 1 and ahead.max() > 10
+    frames, is_shown, age = (torch.stack(parts_) for parts_ in zip(*told["shown"], strict=True))
+    target = target.view(12, -1, 1, 2)
+    right = (frames[..., 0] == target[..., 0] - age) & (frames[..., 1] == target[..., 1])
+    assert is_shown.any() and (right | ~is_shown).all()
+
+
+def test_voxels_are_told_of_their_own_errors(dataset: EpisodeDataset, tmp_path, monkeypatch):
+    trainer = Trainer(config(tmp_path), CONFIG, dataset)
+    errors = iter([torch.tensor(1.0), torch.tensor(10.0)])
+    monkeypatch.setattr(parts, "frame_error", lambda *_: next(errors))
+    assert float(next(parts._losses(trainer.model, dataset, 240, config(tmp_path)))) == pytest.approx(4.0)
 
 
 def replace_frames(dataset, since):
