@@ -119,7 +119,7 @@ class Trainer(TrainingLoop):
         self.odometry_trained = True
 
     def fit_renderer(self) -> None:
-        """Train what renders keyframes on frames drawn from all of the training frames."""
+        """Train the renderer and its voxels on frames drawn from all of the training frames."""
         self._fit_part("renderer", train_renderer, "render_loss")
         self.renderer_trained = True
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lssvwm_models.memory.first_person.keyframes import SHOWN
-from lssvwm_models.memory.first_person.rendering import Renderer, relative
+from lssvwm_models.memory.first_person.rendering import Renderer
 from lssvwm_models.memory.first_person.voxels import Volume
+from lssvwm_models.memory.geometry import ego_motion
 
 S = 64
 SIDE = 24
@@ -69,7 +70,7 @@ def test_moves_are_forward_right_and_clockwise():
     now = torch.tensor([[2.0, 3.0, math.pi / 2]])  # looking along y, which points down, to the right of x
     then = torch.tensor([[[2.0, 5.0, math.pi], [1.0, 3.0, math.pi / 2]]])
     expected = [[[2.0, 0.0, math.pi / 2], [0.0, 1.0, 0.0]]]
-    torch.testing.assert_close(relative(then, now), torch.tensor(expected), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ego_motion(now.unsqueeze(1), then), torch.tensor(expected), rtol=0, atol=1e-6)
 
 
 def rendered(renderer, frames, there, eyes, eye):

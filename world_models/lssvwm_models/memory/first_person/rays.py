@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lssvwm_models.memory.first_person.picture import middles
 from lssvwm_models.memory.frame_context import FrameContext
 from lssvwm_models.memory.geometry import MOST_MOTIONS, ego_motion
 from lssvwm_models.memory.scans import PlaceMap
@@ -65,8 +66,7 @@ class FirstPersonView:
 
     def directions(self, columns: int) -> Tensor:
         """Where the middles of the columns of a frame look, in radians clockwise from straight ahead: (columns,)."""
-        across = (2 * torch.arange(columns, dtype=torch.float32) + 1) / columns - 1  # -1 to 1, as the picture plane
-        return (across * math.tan(math.radians(self.fov) / 2)).atan()
+        return (middles(columns) * math.tan(math.radians(self.fov) / 2)).atan()
 
 
 def straight_ahead(grid: int) -> list[int]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lssvwm_models.memory.first_person.keyframes import SHOWN, far
 from lssvwm_models.memory.first_person.picture import PatchBlock, folded, middles, unfolded
 from lssvwm_models.memory.first_person.voxels import COLUMNS, FEATURES, ROWS, Volume, VoxelMap
+from lssvwm_models.memory.geometry import ego_motion
 
 NEAREST: Final = 0.05  # cells: what is nearer is not shown
 DEPTHS: Final = (-2.0, 3.0)  # logarithms of the least and the largest depth, in cells
@@ -88,7 +89,7 @@ class Renderer(nn.Module):
         """
         N, K = there.shape
         with torch.autocast(frames.device.type, enabled=False):
-            moves = relative(eyes, eye)
+            moves = ego_motion(eye.unsqueeze(1), eyes)
             drawn = (3 + 10 * self.scenery).sigmoid().expand(N, K, 1, -1, -1) * there.view(N, K, 1, 1, 1)
             frames = torch.cat([frames.float(), drawn], 2)
             few = F.avg_pool2d(frames.flatten(0, 1), self.coarse).unflatten(0, (N, K))
@@ -155,14 +156,3 @@ class Renderer(nn.Module):
             age.log1p() / 5,
         )
         return torch.stack([*parts, torch.ones_like(turn)], -1) * there.unsqueeze(-1)
-
-
-def relative(eyes: Tensor, eye: Tensor) -> Tensor:
-    """The moves (N, K, 3), forward, right and clockwise, from the eye (N, 3) of now to those (N, K, 3) of then."""
-    step = eyes[..., :2] - eye[:, None, :2]
-    heading = eye[:, None, 2]
-    cos = heading.cos()
-    sin = heading.sin()
-    forward = step[..., 0] * cos + step[..., 1] * sin
-    right = step[..., 1] * cos - step[..., 0] * sin
-    return torch.stack([forward, right, eyes[..., 2] - heading], -1)
