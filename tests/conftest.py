@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ import pytest
 import torch
 
 from lssvwm_env.simulator.simulator import Simulator, SimulatorConfig, Starts
+from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import EgoView
 from lssvwm_models.model.actions import ActionSpec
 from lssvwm_models.model.config import preset
@@ -53,11 +55,14 @@ FRAMES = {"type": "Box", "low": 0, "high": 255, "shape": [64, 64, 3], "dtype": "
 MOTIONS = ((0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 0, 3))
 
 
-def random_world_model(action: ActionSpec, view: EgoView | None) -> WorldModel:
+def random_world_model(action: ActionSpec, view: EgoView | FirstPersonView | None) -> WorldModel:
     """A `debug` model whose every layer does something: those that begin at zero are made random too."""
+    config = preset("debug", action, view=view)
+    if isinstance(view, FirstPersonView):
+        config = replace(config, network=replace(config.network, keyframes=8, voxels=24))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = WorldModel(preset("debug", action, view=view))
+        model = WorldModel(config)
         for parameter in model.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -89,11 +94,22 @@ def toy_world_model() -> WorldModel:
 @pytest.fixture(scope="session")
 def toy_simulator(toy_world_model: WorldModel) -> Simulator:
     """Five starts of three random frames; trained on eight frames, episodes of twenty steps."""
+    return simulator_of(toy_world_model)
+
+
+@pytest.fixture(scope="session")
+def toy_first_person_simulator() -> Simulator:
+    """Like `toy_simulator`, but seen in first person, from poses in the plane."""
+    return simulator_of(random_world_model(ActionSpec("discrete", 7), FirstPersonView(90.0, None)))
+
+
+def simulator_of(model: WorldModel) -> Simulator:
+    """A simulator with seven actions, and random starts."""
     rng = np.random.default_rng(0)
     starts = Starts(rng.integers(0, 256, (5, 3, 64, 64, 3), np.uint8), rng.integers(0, 7, (5, 3)))
     config = SimulatorConfig(
         env_id="Toy-v0",
-        model=toy_world_model.config,
+        model=model.config,
         observation_space=FRAMES,
         action_space={"type": "Discrete", "n": 7},
         trained_length=8,
@@ -101,7 +117,7 @@ def toy_simulator(toy_world_model: WorldModel) -> Simulator:
         denoising_steps=1,
         data_hash="none",
     )
-    return Simulator(toy_world_model, config, starts)
+    return Simulator(model, config, starts)
 
 
 @pytest.fixture(scope="session")

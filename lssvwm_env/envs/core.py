@@ -87,7 +87,6 @@ class SimulatorCore:
             side then show only nearly what they would on their own.
 
     Attributes:
-        memory: What the worlds remember. A value: keep it, fork it, imagine from it.
         keys: (B,) long, the worlds' random streams.
         elapsed: (B,) long, steps since their episodes began.
         turn: Held while a thread uses the worlds.
@@ -114,13 +113,33 @@ class SimulatorCore:
         self.observation_space = simulator.observation_space
         self.action_space = simulator.action_space
         self._recorded = RecordedSteps(self.model)
-        self.memory = self.model.initial_state(self.num_envs)
+        self._memory = self.model.initial_state(self.num_envs)
+        self._lent = False  # whether anyone else may hold the memory
         self.keys = torch.zeros(self.num_envs, dtype=torch.long, device=self.device)
         self.elapsed = torch.zeros_like(self.keys)
         self.turn = Turn()
 
+    @property
+    def memory(self) -> WorldModelState:
+        """What the worlds remember. A value: keep it, fork it, imagine from it."""
+        self._lent = True
+        return self._memory
+
+    @memory.setter
+    def memory(self, memory: WorldModelState) -> None:
+        self._memory = memory
+        self._lent = True
+
+    def _keep(self, memory: WorldModelState) -> None:
+        """Go on from a memory that nobody else holds."""
+        self._memory = memory
+        self._lent = False
+
+    def __copy__(self) -> SimulatorCore:
+        return self._with(self.memory, self.keys, self.elapsed)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> SimulatorCore:
-        other = self._with(self.memory, self.keys, self.elapsed)
+        other = copy.copy(self)
         other.observation_space = copy.deepcopy(self.observation_space, memo)  # spaces have random generators
         other.action_space = copy.deepcopy(self.action_space, memo)
         other.turn = copy.deepcopy(self.turn, memo)
@@ -155,7 +174,7 @@ class SimulatorCore:
         starts = [self.start(s) for s in seed.tolist()] if contexts is None else contexts
         given = self.check_contexts(starts, allow_long_context, len(rows))
         keys = self.keys.index_put((rows,), fold(seed, 0).to(self.device))
-        memory = self.memory
+        memory = self._memory
         for length in {len(obs) for obs, _ in given.values()}:  # as many scans as there are lengths
             group = [i for i, (obs, _) in given.items() if len(obs) == length]
             obs = np.stack([given[i][0] for i in group])
@@ -167,7 +186,8 @@ class SimulatorCore:
         for i, (obs, _) in given.items():  # real frames as they were, not as the tokenizer gives them back
             frames[i] = torch.from_numpy(obs[-1].copy()).to(self.device)
         self.keys = keys
-        self.memory = memory
+        if memory is not self._memory:
+            self._keep(memory)
         self.elapsed = self.elapsed.index_fill(0, rows, 0)
         return frames
 
@@ -226,12 +246,12 @@ class SimulatorCore:
         """
         self._check_begun()
         actions = as_actions(self.action_space, act, (self.num_envs,), "actions").to(self.device)
-        worlds = (self.memory, actions, self.keys)
-        prediction, memory = self.imagine(*worlds)
+        worlds = (self._memory, actions, self.keys)
         uncertainty = None
         if self.uncertainty_samples:
             with self._precision():
                 uncertainty = self.model.uncertainty(*worlds, self.uncertainty_samples, max(2, self.denoising_steps))
+        prediction = self._dream_on(*worlds)
         step = CoreStep(
             obs=to_pixels(prediction.obs),
             rew=prediction.rew.float(),
@@ -239,9 +259,20 @@ class SimulatorCore:
             term_prob=prediction.term_prob,
             uncertainty=uncertainty,
         )
-        self.memory = memory
         self.elapsed = self.elapsed + 1
         return step
+
+    def _dream_on(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> Prediction:
+        """Let the worlds come to their next frames, in the place of their memory, unless someone else holds it."""
+        donate = not self._lent
+        try:
+            prediction, after = self.imagine(memory, act, keys, donate)
+        except BaseException:
+            if donate:  # what is half written is worth nothing
+                self._keep(self.initial_memory(self.num_envs))
+            raise
+        self._keep(after)
+        return prediction
 
     @torch.no_grad()
     def first_info(self) -> dict[str, NDArray[np.float64]]:
@@ -251,19 +282,22 @@ class SimulatorCore:
         """
         self._check_begun()
         with self._precision():
-            term_prob = self.model.termination(self.memory.feats.unsqueeze(1))[:, 0].sigmoid()
+            term_prob = self.model.termination(self._memory.feats.unsqueeze(1))[:, 0].sigmoid()
         return _info(term_prob, torch.zeros_like(term_prob) if self.uncertainty_samples else None)
 
-    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+    def imagine(
+        self, memory: WorldModelState, act: Tensor, keys: Tensor, donate: bool = False
+    ) -> tuple[Prediction, WorldModelState]:
         """What `step` dreams, but of any worlds: a function of its arguments, for planners that fork by the thousand.
 
         Args:
             memory: Of any number N of worlds, such as `self.memory.repeat_interleave(n)`.
             act: Long (N,) or float (N, A).
             keys: (N,) long; worlds that share one differ by their actions alone.
+            donate: The memory is not used again, so that it may be written where it is, see `WorldModel.imagine`.
         """
         with self._precision():
-            return self.model.imagine(memory, act, keys, self.denoising_steps, recorded=self._recorded)
+            return self.model.imagine(memory, act, keys, self.denoising_steps, recorded=self._recorded, donate=donate)
 
     def initial_memory(self, num_worlds: int) -> WorldModelState:
         """The memory of worlds that have seen no frame.
@@ -311,13 +345,13 @@ class SimulatorCore:
         rows = self._rows(range(self.num_envs) if ids is None else ids)
         frames = self._frames(obs, (len(rows),), "obs")
         actions = as_actions(self.action_space, act, frames.shape[:2], "actions")
-        self.memory = self._absorb(self.memory, rows, frames, actions, is_first=False)
+        self._keep(self._absorb(self._memory, rows, frames, actions, is_first=False))
         return torch.from_numpy(frames[:, -1].copy()).to(self.device)
 
     def frames(self) -> Tensor:
         """The last frame of every world as its memory holds it, uint8 (B, H, W, C)."""
         self._check_begun()
-        return to_pixels(self.decode(self.memory))
+        return to_pixels(self.decode(self._memory))
 
     def decode(self, memory: WorldModelState) -> Tensor:
         """The last frames of any memory, float (N, C, H, W) in [-1, 1]."""
@@ -326,7 +360,7 @@ class SimulatorCore:
     def features(self) -> Tensor:
         """What the model reads off the last frame of every world and the memory around it, float32 (B, F)."""
         self._check_begun()
-        return self.memory.feats
+        return self._memory.feats
 
     @in_turn
     def save_state(self, include_rng: bool = True) -> CoreState:
@@ -366,7 +400,7 @@ class SimulatorCore:
             raise ValueError(f"state holds {state.memory.batch_size} worlds, but this core has {self.num_envs}")
         numbers = {"keys": state.keys, "elapsed": state.elapsed}
         found = state.memory.tensors() | {name: t for name, t in numbers.items() if t is not None}
-        wanted = self.memory.tensors() | {name: self.keys for name in numbers.keys() & found.keys()}
+        wanted = self._memory.tensors() | {name: self.keys for name in numbers.keys() & found.keys()}
         if differences := tensor_differences(found, wanted):
             raise ValueError(f"state does not fit this simulator:\n{differences}")
         elapsed = torch.zeros_like(self.elapsed) if state.elapsed is None else state.elapsed
@@ -399,7 +433,8 @@ class SimulatorCore:
 
     def _with(self, memory: WorldModelState, keys: Tensor, elapsed: Tensor) -> SimulatorCore:
         """A core of other worlds with the same weights."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other.num_envs = len(keys)
         other.memory = memory
         other.keys = keys
@@ -466,17 +501,20 @@ class SimulatorCore:
             raise ValueError(f"{name} is {frames.dtype} {frames.shape}; expected uint8 ({want}) with T >= 1 frames")
         return frames
 
+    def begun(self) -> Tensor:
+        """Whether each world was reset, bool (B,): one that was has seen a frame."""
+        return self._memory.age > 0
+
     def _check_begun(self) -> None:
-        """Raise unless every world was reset: one that was has seen a frame."""
-        if fresh := (self.memory.age == 0).nonzero().flatten().tolist():
+        """Raise unless every world was reset."""
+        if fresh := (~self.begun()).nonzero().flatten().tolist():
             raise gym.error.ResetNeeded(f"call reset() first: worlds {fresh} have not begun")
 
 
 def _replace(memory: WorldModelState, rows: Tensor, others: WorldModelState) -> WorldModelState:
     """The memory with other worlds in some rows."""
-    index = torch.arange(memory.batch_size, device=rows.device)
-    index[rows] = memory.batch_size + torch.arange(len(rows), device=rows.device)
-    return WorldModelState.cat([memory, others])[index]
+    named = others.tensors()
+    return WorldModelState.from_tensors({k: t.index_copy(0, rows, named[k]) for k, t in memory.tensors().items()})
 
 
 def _samples(number: Any) -> int:

@@ -111,7 +111,7 @@ class LSSVWMVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """
         seeds = self._seeds(seed)
         mask = self._mask(options)
-        if (fresh := np.flatnonzero((self.core.memory.age == 0).cpu().numpy() & ~mask)).size:
+        if (fresh := np.flatnonzero(~self.core.begun().cpu().numpy() & ~mask)).size:
             raise gym.error.ResetNeeded(f"worlds {fresh} have not begun: the first reset is of all worlds")
         if isinstance(options, dict):
             options = [{name: value for name, value in options.items() if name != "reset_mask"}] * self.num_envs

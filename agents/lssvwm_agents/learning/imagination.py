@@ -272,9 +272,10 @@ class ImaginationTrainer(TrainingLoop):
         raw: list[Tensor] = []
         rew: list[Tensor] = []
         cont: list[Tensor] = []
-        for _ in range(self.config.horizon):
+        for step in range(self.config.horizon):
             raw.append(self.actor_critic.policy(feats[-1]).sample(rng))
-            frame, memory = self.core.imagine(memory, self.actor_critic.to_actions(raw[-1]), keys)
+            actions = self.actor_critic.to_actions(raw[-1])
+            frame, memory = self.core.imagine(memory, actions, keys, donate=step > 0)
             feats.append(frame.feats)
             rew.append(frame.rew.float())
             cont.append(1 - frame.term_prob.float())

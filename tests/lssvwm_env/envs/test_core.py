@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from lssvwm_env.envs.core import FIRST_FRAME_STEPS, CoreStep, SimulatorCore
 from lssvwm_env.envs.core_state import CoreState
 from lssvwm_env.simulator.simulator import Simulator
 from lssvwm_models.execution import precision
-from lssvwm_models.memory.state import WorldModelState
+from lssvwm_models.memory.state import DONATED, WorldModelState
 
 few = settings(max_examples=8, deadline=None)
 actions = st.lists(st.integers(0, 6), min_size=1, max_size=3)
@@ -248,6 +250,85 @@ def test_worlds_can_be_split_from_one_another(core: SimulatorCore):
         assert same(child.memory, memory[[i]]) and torch.equal(child.keys, core.keys[[i]])
         child.step([i])
     assert core.memory is memory and core.num_envs == 3
+
+
+@pytest.fixture
+def seeing(toy_first_person_simulator: Simulator) -> SimulatorCore:
+    """Two worlds in first person, whose memories are so large that steps write into them."""
+    core = SimulatorCore(toy_first_person_simulator, 2)
+    core.reset([0, 1], [1, 2])
+    return core
+
+
+Hold = Callable[[SimulatorCore], WorldModelState]
+HOLDING: dict[str, Hold] = {
+    "memory": lambda core: core.memory,
+    "state": lambda core: core.save_state().memory,
+    "row": lambda core: core.memory[1:],
+    "shallow copy": lambda core: copy.copy(core).memory,
+    "deep copy": lambda core: copy.deepcopy(core).memory,
+    "fork": lambda core: core.fork(1).memory,
+}
+
+
+@pytest.mark.parametrize("hold", HOLDING.values(), ids=HOLDING)
+def test_no_step_writes_into_what_someone_holds(
+    seeing: SimulatorCore, hold: Callable[[SimulatorCore], WorldModelState]
+):
+    play(seeing, [1, 2])
+    held = hold(seeing)
+    before = held.clone()
+    play(seeing, [2, 1])
+    assert same(held, before) and not same(seeing.memory[-held.batch_size :], before)
+
+
+def test_no_step_writes_into_a_state_that_was_loaded_or_given(seeing: SimulatorCore):
+    state = seeing.save_state()
+    before = state.memory.clone()
+    for begin in (lambda: seeing.load_state(state), lambda: setattr(seeing, "memory", state.memory)):
+        begin()
+        play(seeing, [2, 1])
+        assert same(state.memory, before)
+
+
+def test_the_only_child_of_a_world_writes_into_no_parent(toy_first_person_simulator: Simulator):
+    parent = SimulatorCore(toy_first_person_simulator, 1)
+    parent.reset([0], [1])
+    before = parent.save_state().memory.clone()
+    for children in (parent.fork(1), parent.fork(3), *parent.split()):
+        play(children, [2, 1])
+        assert same(parent.memory, before)
+
+
+def test_a_memory_that_nobody_holds_is_written_where_it_is(seeing: SimulatorCore):
+    held = seeing.save_state()
+    copied = play(seeing, [2, 1, 3])  # the first of these steps copies
+    places = [t.data_ptr() for name, t in seeing._memory.tensors().items() if name in DONATED]
+    seeing.load_state(held)
+    play(seeing, [2])
+    first = [t.data_ptr() for name, t in seeing._memory.tensors().items() if name in DONATED]
+    assert len(places) == 2 and first != places
+    assert alike(play(seeing, [1, 3]), copied[1:])
+    assert [t.data_ptr() for name, t in seeing._memory.tensors().items() if name in DONATED] == first
+
+
+def test_a_step_that_was_cut_off_leaves_no_half_written_world(seeing: SimulatorCore, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    play(seeing, [1])
+    held = seeing.save_state()
+    monkeypatch.setattr(seeing, "imagine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        seeing.step([1, 1])
+    assert same(seeing.memory, held.memory)  # it was held, and so it is as it was
+    monkeypatch.undo()
+    play(seeing, [1])
+    monkeypatch.setattr(seeing, "imagine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        seeing.step([1, 1])
+    with pytest.raises(gym.error.ResetNeeded, match=r"worlds \[0, 1\] have not begun"):
+        seeing.step([1, 1])
 
 
 def test_worlds_must_begin(toy_simulator: Simulator):

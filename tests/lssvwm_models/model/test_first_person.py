@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from lssvwm_models.execution import threads
 from lssvwm_models.execution.recorded import RecordedSteps
 from lssvwm_models.memory.first_person.rays import FirstPersonView
 from lssvwm_models.memory.geometry import advance, ego_motion
@@ -99,6 +100,39 @@ def test_a_recorded_step_gives_the_same_numbers(model):
         assert_same(after, plainly, 0)
         state = after
     assert len(recorded.steps) == 1
+
+
+@either
+@pytest.mark.parametrize("replayed", [False, True], ids=["as it is", "recorded"])
+def test_a_state_that_is_given_away_dreams_the_same(model, replayed):
+    obs, act, is_first = sequence(7, model=model)
+    state, _ = model.observe(model.initial_state(2), obs, act, is_first)
+    given = state.clone()
+    recorded = RecordedSteps(model, after=1) if replayed else None
+    for i in range(4):
+        keys = torch.arange(2) + i
+        before = state.clone()
+        frame, after = model.imagine(state, act[:, i], keys)
+        assert_same(state, before, 0)
+        same, given_after = model.imagine(given, act[:, i], keys, recorded=recorded, donate=True)
+        assert torch.equal(same.latents, frame.latents)
+        assert_same(given_after, after, 0)
+        assert given_after.voxels.data_ptr() == given.voxels.data_ptr()
+        assert given_after.keyframes.latents.data_ptr() == given.keyframes.latents.data_ptr()
+        state, given = after, given_after
+
+
+def test_a_state_that_is_given_to_several_threads_dreams_the_same(monkeypatch):
+    monkeypatch.setattr(threads, "ALONE", 1)
+    obs, act, is_first = sequence(7, model=IN_PLANE)
+    state, _ = IN_PLANE.observe(IN_PLANE.initial_state(2), obs, act, is_first)
+    given = state.clone()
+    frame, after = IN_PLANE.imagine(state, act[:, 0], torch.arange(2))
+    torch.set_num_threads(2)
+    same, given_after = IN_PLANE.imagine(given, act[:, 0], torch.arange(2), donate=True)
+    torch.testing.assert_close(same.latents, frame.latents, rtol=1e-4, atol=1e-4)
+    assert_same(given_after, after, 1e-4)
+    assert given_after.voxels.data_ptr() == given.voxels.data_ptr()
 
 
 @either

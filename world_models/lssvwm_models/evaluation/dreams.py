@@ -111,7 +111,7 @@ def dream(
     poses = []
     for t in range(context_len, context_len + horizon):
         here = None if recorded is None else recorded[:, t]
-        prediction, state = model.imagine(state, actions[:, t], keys, steps, here)
+        prediction, state = model.imagine(state, actions[:, t], keys, steps, here, donate=True)
         predictions.append(_on_cpu(prediction))
         if model.odometry is not None:
             poses.append(state.pose)

@@ -115,7 +115,8 @@ def _record(step: Step, tensors: tuple[Tensor, ...]) -> Step | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of what is decided once
         try:
-            graph: Any = torch._C._create_graph_by_tracing(step, tensors, lambda value: "", True, False)[0]
+            copies = tuple(t.clone() for t in tensors)  # a step may write into what it is given
+            graph: Any = torch._C._create_graph_by_tracing(step, copies, lambda value: "", True, False)[0]
             for name in _PASSES:
                 getattr(torch._C, f"_jit_pass_{name}")(graph)
             recorded: Step = torch._C._create_function_from_graph("step", graph)

@@ -18,6 +18,7 @@ from lssvwm_models.utils.checks import MOST
 from lssvwm_models.utils.tensor_files import load_tensors, save_tensors
 
 LAST_MOTIONS: Final = 2  # that a body in the plane is known by
+DONATED: Final = ("keyframes.latents", "voxels")  # so large that whoever needs a state no more lets them be written
 FARTHEST: Final = 2**22  # cells from where a dream began; in float32, quarters of a cell are still told apart there
 
 State = TypeVar("State")
@@ -25,7 +26,8 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class WorldModelState:
-    """The memory of B simulated worlds. A value: operations return new states and never write into old ones.
+    """The memory of B simulated worlds. A value: operations return new states and never write into old ones, but for
+    those that are given one to keep (see `WorldModel.imagine`).
 
     Its size does not depend on how many frames were seen: planners fork it with `repeat_interleave`, and saved
     states resume exactly.
@@ -112,10 +114,12 @@ class WorldModelState:
         return WorldModelState.from_tensors(mixed)
 
     @staticmethod
-    def cat(states: Sequence[WorldModelState]) -> WorldModelState:
-        """Worlds of several states side by side."""
+    def cat(states: Sequence[WorldModelState], written: WorldModelState | None = None) -> WorldModelState:
+        """Worlds of several states side by side, of which the `DONATED` tensors are where they were `written`."""
         named = [s.tensors() for s in states]
-        return WorldModelState.from_tensors({k: torch.cat([t[k] for t in named]) for k in named[0]})
+        there = {} if written is None else {k: t for k, t in written.tensors().items() if k in DONATED}
+        others = {k: torch.cat([t[k] for t in named]) for k in named[0] if k not in there}
+        return WorldModelState.from_tensors(others | there)
 
     @staticmethod
     def from_tensors(named: dict[str, Tensor]) -> WorldModelState:

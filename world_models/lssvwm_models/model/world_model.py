@@ -154,6 +154,7 @@ class WorldModel(nn.Module):
         steps: int = 1,
         pose: Tensor | None = None,
         recorded: RecordedSteps | None = None,
+        donate: bool = False,
     ) -> tuple[Prediction, WorldModelState]:
         """Generate the next frame of every world: of one that has seen nothing, the first of an episode.
 
@@ -164,6 +165,8 @@ class WorldModel(nn.Module):
             pose: (B, 3) of the eye in the next frame where it is known, on the axes of `state.pose`; otherwise odometry
                 estimates it.
             recorded: replays steps that it has recorded.
+            donate: the state is not used again, nor is any that shares memory with it, so that the largest of its
+                tensors may be written where they are: in first person, where a copy of them takes longer than all else.
         """
         self._check_ahead(state, act, rng)
         self._check_placed(pose)
@@ -171,23 +174,23 @@ class WorldModel(nn.Module):
 
         def imagined(worlds: slice) -> tuple[Prediction, WorldModelState]:
             here = None if pose is None else pose[worlds]
-            return make(state[worlds], act[worlds], rng[worlds], steps, here)
+            return make(state[worlds], act[worlds], rng[worlds], steps, here, donate)
 
         parts = by_thread(imagined, state.batch_size) if self.device.type == "cpu" else [imagined(slice(None))]
         if len(parts) == 1:
             return parts[0]
         frames, states = zip(*parts, strict=True)
-        return Prediction.cat(frames), WorldModelState.cat(states)
+        return Prediction.cat(frames), WorldModelState.cat(states, written=state if donate else None)
 
     def _imagine(
-        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int, pose: Tensor | None
+        self, state: WorldModelState, act: Tensor, rng: Tensor, steps: int, pose: Tensor | None, donate: bool
     ) -> tuple[Prediction, WorldModelState]:
         """`imagine`, in one thread, without checks."""
         act, is_first, estimated = self._ahead(state, act)
         pose = estimated if pose is None else pose.unsqueeze(1)
-        frames, seen = self._context(state, is_first, pose)
+        frames, seen = self._context(state, is_first, pose, donate=donate)
         sampled, reads = self._sample(state, act, frames, rng.unsqueeze(1), steps)
-        after = self._write(state, sampled.x, act, frames, seen, pose, reads=reads)
+        after = self._write(state, sampled.x, act, frames, seen, pose, reads=reads, donate=donate)
         rew = self.reward(after.feats)[:, 0]
         term_prob = self.termination(after.feats)[:, 0].sigmoid()
         frame = sampled.x[:, 0], sampled.expected[:, 0], rew, term_prob, after.state.feats
@@ -201,20 +204,21 @@ class WorldModel(nn.Module):
         rng: Tensor,
         steps: int,
         pose: Tensor | None,
+        donate: bool,
     ) -> tuple[Prediction, WorldModelState]:
         """`_imagine`, replayed without Python between its operations where these are the same every time."""
         # Worlds that begin take other operations, and attention over earlier frames reaches as far as they go.
         if self.config.network.memory != "scan" or bool((state.age == 0).any()):
-            return self._imagine(state, act, rng, steps, pose)
+            return self._imagine(state, act, rng, steps, pose, donate)
         named = state.tensors() | {"act": act, "rng": rng} | ({} if pose is None else {"pose given": pose})
 
         def step(*tensors: Tensor) -> tuple[Tensor, ...]:
             given = dict(zip(named, tensors, strict=True))
-            inputs = given.pop("act"), given.pop("rng"), steps, given.pop("pose given", None)
+            inputs = given.pop("act"), given.pop("rng"), steps, given.pop("pose given", None), donate
             frame, memory = self._imagine(WorldModelState.from_tensors(given), *inputs)
             return frame.latents, frame.expected, frame.rew, frame.term_prob, *memory.tensors().values()
 
-        latents, expected, rew, term_prob, *after = recorded(step, named, steps)
+        latents, expected, rew, term_prob, *after = recorded(step, named, (steps, donate))
         memory = WorldModelState.from_tensors(dict(zip(state.tensors(), after, strict=True)))
         return Prediction(latents, expected, rew, term_prob, memory.feats, self.tokenizer.decode), memory
 
@@ -321,6 +325,7 @@ class WorldModel(nn.Module):
         streams: tuple[Tensor, Tensor] | None = None,
         channels: Tensor | None = None,
         reads: Reads | None = None,
+        donate: bool = False,
     ) -> Committed:
         """`commit`, given the context of the frames, and perhaps what the layers have read already."""
         if streams is None:
@@ -337,7 +342,7 @@ class WorldModel(nn.Module):
         voxels = None
         if seen is not None:
             assert state.keyframes is not None
-            keyframes = after(state.keyframes, recent(state.latents, streams[0][:, :, 0]), seen.shown)
+            keyframes = after(state.keyframes, recent(state.latents, streams[0][:, :, 0]), seen.shown, donate)
             voxels = seen.voxels
         last = latents[:, -1], feats[:, -1].float(), last_pose, age, motions, keyframes, voxels
         state = WorldModelState(output.ssm, output.kv, *last)
@@ -355,6 +360,7 @@ class WorldModel(nn.Module):
         pose: Tensor | None,
         written: Tensor | None = None,
         hidden: Tensor | None = None,
+        donate: bool = False,
     ) -> tuple[FrameContext, Seen | None]:
         """The context of frames (B, T) that are to be written, and in first person what was seen before them.
 
@@ -375,12 +381,12 @@ class WorldModel(nn.Module):
         )
         last = self.config.view.eye(state.pose)
         shown = show(state.keyframes, last, places.eye, frames.past, is_first, hidden)
-        rendered, voxels = self._rendered(state, written, shown, places.eye, frames.past)
+        rendered, voxels = self._rendered(state, written, shown, places.eye, frames.past, donate)
         return replace(frames, rendered=rendered), Seen(shown, voxels)
 
     @torch.no_grad()
     def _rendered(
-        self, state: WorldModelState, written: Tensor | None, shown: Shown, eyes: Tensor, past: Tensor
+        self, state: WorldModelState, written: Tensor | None, shown: Shown, eyes: Tensor, past: Tensor, donate: bool
     ) -> tuple[Tensor, Tensor]:
         """What is shown to frames seen by `eyes` (B, T, 3), as latents and the share of patches that is not shown,
         (B, T, M, k + 1), and the voxels with all but the last of them. The renderer is trained by itself."""
@@ -389,7 +395,7 @@ class WorldModel(nn.Module):
         earlier = pictures(state.keyframes, recent(state.latents, written), shown)
         frames = self.tokenizer.decode(earlier)  # (B, T, K, C, H, W), the frame before first
         voxels, found = self.renderer.voxels.followed(
-            state.voxels, frames[:, :, 0], shown.eyes[:, :, 0], eyes, past > 0
+            state.voxels, frames[:, :, 0], shown.eyes[:, :, 0], eyes, past > 0, donate
         )
         told = (part.flatten(0, 1) for part in (frames, shown.there, shown.eyes, eyes, shown.age))
         view, unseen = self.renderer(*told, self.renderer.voxels.rendered(found.flatten(0, 1)))

@@ -167,10 +167,14 @@ def pictures(keyframes: Keyframes, frames: Tensor, shown: Shown) -> Tensor:
     return torch.where((shown.which < V)[..., None, None], of_keyframes, others).float() * STEP
 
 
-def after(keyframes: Keyframes, frames: Tensor, shown: Shown) -> Keyframes:
-    """The keyframes with those of the `recent` frames (B, 1 + T, M, k) that are kept."""
+def after(keyframes: Keyframes, frames: Tensor, shown: Shown, donate: bool = False) -> Keyframes:
+    """The keyframes with those of the `recent` frames (B, 1 + T, M, k) that are kept.
+
+    With `donate` the latents are written where they are, and not into a copy, which takes longer than to look up and
+    write a frame of each.
+    """
     worlds = torch.arange(len(frames), device=frames.device)
-    latents = keyframes.latents.clone()
+    latents = keyframes.latents if donate else keyframes.latents.clone()
     for t in range(shown.slot.shape[1]):
         slot = shown.slot[:, t]
         latents[worlds, slot] = torch.where(shown.kept[:, t, None, None], frames[:, t + 1], latents[worlds, slot])

@@ -138,9 +138,11 @@ class Renderer(nn.Module):
         away = forward * cos + right * sin  # ahead of the eye of then, (N, K, S, S)
         aside = right * cos - forward * sin
         scale = self.focal / away.clamp(min=NEAREST)
-        at = torch.stack([aside * scale, ahead * down * scale], -1)
-        inside = (away > NEAREST) & (at.abs() < 1).all(-1)
-        shown = F.grid_sample(frames.flatten(0, 1), at.flatten(0, 1), padding_mode="border", align_corners=False)
+        x = aside * scale  # in the picture of then, where it is inside from -1 to 1
+        y = ahead * down * scale
+        inside = (away > NEAREST) & (x.abs() < 1) & (y.abs() < 1)
+        at = torch.stack([x, y], -1).flatten(0, 1)
+        shown = F.grid_sample(frames.flatten(0, 1), at, padding_mode="border", align_corners=False)
         shown = shown.unflatten(0, moves.shape[:2])
         return shown[:, :, :-1], shown[:, :, -1] * inside
 

@@ -16,7 +16,6 @@ of `HEIGHTS` voxels, of 2 + C numbers each.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import torch
@@ -120,7 +119,7 @@ class VoxelMap(nn.Module):
         return torch.zeros(size, dtype=torch.float32, device=self.solid.device)
 
     def followed(
-        self, voxels: Tensor, frames: Tensor, before: Tensor, eyes: Tensor, there: Tensor
+        self, voxels: Tensor, frames: Tensor, before: Tensor, eyes: Tensor, there: Tensor, donate: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Follow T frames: write the one before each, and look for what each will see.
 
@@ -129,6 +128,7 @@ class VoxelMap(nn.Module):
             frames: (B, T, C, S, S) in [-1, 1], those before each, of which `before` (B, T, 3) are the eyes.
             eyes: (B, T, 3).
             there: (B, T) bool, whether a frame comes before. Where none does, an episode begins, with an empty map.
+            donate: write into these voxels, and not into a copy.
 
         Returns:
             the voxels with all these frames, and what `looked_up` finds, (B, T, SAMPLES, columns, F).
@@ -136,8 +136,7 @@ class VoxelMap(nn.Module):
         lifted = self.lifted(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         found = []
         for t in range(eyes.shape[1]):
-            voxels = voxels * there[:, t, None, None]
-            voxels = self.written(voxels, lifted[:, t], before[:, t], there[:, t])
+            voxels = self.written(voxels, lifted[:, t], before[:, t], there[:, t], donate)
             found.append(self.looked_up(voxels, eyes[:, t]))
         return voxels, torch.stack(found, 1)
 
@@ -158,26 +157,28 @@ class VoxelMap(nn.Module):
             told = torch.cat([reached.unsqueeze(2), there.unsqueeze(2), there.unsqueeze(2) * colours], 2)
             return torch.einsum("ndkrc,drh->ndchk", told, self.levels).flatten(3)
 
-    def written(self, voxels: Tensor, lifted: Tensor, eyes: Tensor, there: Tensor) -> Tensor:
-        """The map after one more frame of every world, where `there` (B,) is one, seen from `eyes` (B, 3)."""
-        around = list(self._columns(eyes, self.depth, self.aside))
+    def written(self, voxels: Tensor, lifted: Tensor, eyes: Tensor, there: Tensor, donate: bool = False) -> Tensor:
+        """The map after one more frame of every world, seen from `eyes` (B, 3); an empty one where none is `there`
+        (B,). With `donate` it is written where the voxels are."""
         values = (lifted * there.view(-1, 1, 1, 1)).flatten(1, 2)  # (B, DEPTHS * P, F)
-        columns, shares = (torch.cat([part.flatten(1) for part in parts], 1) for parts in zip(*around, strict=True))
-        worlds = voxels.shape[1] * torch.arange(len(voxels), device=voxels.device).unsqueeze(1)
-        added = values.repeat(1, len(around), 1) * shares.unsqueeze(2)
-        new = torch.zeros_like(voxels).flatten(0, 1)
-        new = new.index_add(0, (worlds + columns).flatten(), added.flatten(0, 1)).view_as(voxels)
-        looked_at = new.unflatten(2, (HEIGHTS, -1))[..., :1].clamp(max=1)
-        kept = voxels.unflatten(2, (HEIGHTS, -1)) * (1 - self.forget.sigmoid() * looked_at)
-        return kept.flatten(2) + new
+        columns, shares = (part.flatten(1, 2) for part in self._columns(eyes, self.depth, self.aside))
+        added = (values.unsqueeze(2) * shares.unsqueeze(3)).flatten(0, 2)
+        at = columns.flatten()
+        looks = added.unflatten(1, (HEIGHTS, -1))[..., 0]
+        looked_at = looks.new_zeros(voxels.shape[0] * voxels.shape[1], HEIGHTS).index_add(0, at, looks)
+        kept = (1 - self.forget.sigmoid() * looked_at.clamp(max=1)).view(*voxels.shape[:2], HEIGHTS, 1)
+        kept = kept * there.view(-1, 1, 1, 1)
+        old = voxels.unflatten(2, (HEIGHTS, -1))
+        new = old.mul_(kept) if donate else old * kept
+        return new.view(-1, voxels.shape[2]).index_add_(0, at, added).view_as(voxels)
 
     def looked_up(self, voxels: Tensor, eyes: Tensor) -> Tensor:
         """What is along the rays of eyes (B, 3), of voxels (B, V, F): (B, SAMPLES, columns, F)."""
-        world = len(voxels[0]) * torch.arange(len(voxels), device=voxels.device)[:, None, None]
-        found = torch.zeros((), device=voxels.device)
-        for column, share in self._columns(eyes, self.ahead, self.right):
-            found = found + voxels.flatten(0, 1)[world + column] * share.unsqueeze(3)
-        return found
+        columns, shares = self._columns(eyes, self.ahead, self.right)
+        found = F.embedding_bag(
+            columns.flatten(0, 2), voxels.flatten(0, 1), per_sample_weights=shares.flatten(0, 2), mode="sum"
+        )
+        return found.unflatten(0, columns.shape[:3])
 
     def rendered(self, found: Tensor) -> Volume:
         """The views of N rays bundles, of what `looked_up` found along them."""
@@ -207,19 +208,25 @@ class VoxelMap(nn.Module):
         whole = F.interpolate(rays, size=(size, size), mode="bilinear", align_corners=False)
         return Volume(tokens, whole[:, : self.channels], whole[:, -2], whole[:, -1])
 
-    def _columns(self, eyes: Tensor, ahead: Tensor, right: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The four columns (B, n, m) around places so far `ahead` (n,) and to the `right` (n, m) of the eyes (B, 3), in
-        cells, and the shares of each: bilinear."""
+    def _columns(self, eyes: Tensor, ahead: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """The four columns (B, n, m, 4) around places so far `ahead` (n,) and to the `right` (n, m) of the eyes (B, 3),
+        in cells, numbered over all worlds, and the shares of each: bilinear."""
         cos = eyes[:, 2, None, None].cos()
         sin = eyes[:, 2, None, None].sin()
         x = PER_CELL * (eyes[:, 0, None, None] + ahead.unsqueeze(1) * cos - right * sin)
         y = PER_CELL * (eyes[:, 1, None, None] + ahead.unsqueeze(1) * sin + right * cos)
         west = x.floor()
         north = y.floor()
-        for dx in (0, 1):
-            for dy in (0, 1):
-                share = (1 - (x - west - dx).abs()) * (1 - (y - north - dy).abs())
-                yield (north.long() + dy) % self.side * self.side + (west.long() + dx) % self.side, share
+        east = x - west  # shares
+        south = y - north
+        world = self.side**2 * torch.arange(len(eyes), device=eyes.device)[:, None, None]
+        columns = []
+        shares = []
+        for dx, across in enumerate((1 - east, east)):
+            for dy, down in enumerate((1 - south, south)):
+                columns.append(world + (north.long() + dy) % self.side * self.side + (west.long() + dx) % self.side)
+                shares.append(across * down)
+        return torch.stack(columns, -1), torch.stack(shares, -1)
 
 
 def _levels(down: Tensor) -> Tensor:
