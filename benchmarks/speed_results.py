@@ -1,4 +1,5 @@
-"""Make docs/speed.md, with its pictures, of the records that speed_card.py, speed_against.py and trade_off.py leave.
+"""Make docs/speed.md, with its pictures, of the records that speed_card.py, beside_the_real.py, speed_against.py and
+trade_off.py leave.
 
     python benchmarks/speed_results.py
 
@@ -11,6 +12,7 @@ from typing import Final
 
 import records_io
 import tyro
+from beside_the_real import speeds_table
 from matplotlib.figure import Figure
 from pages import ROOT, show, table, write_pages
 from records_io import Record
@@ -38,14 +40,30 @@ def main(args: Args) -> None:
     """Write, and draw."""
     found = {
         name: records_io.read(path) if (path := args.records / f"{name}.json").exists() else None
-        for name in ("speed-card", "speed-against", "trade-off")
+        for name in ("speed-card", "beside-the-real", "speed-against", "trade-off")
     }
     card, traded = found["speed-card"], found["trade-off"]
-    files: dict[str, str | bytes] = {"speed.md": written(card, found["speed-against"], traded)}
+    page = written(card, found["beside-the-real"], found["speed-against"], traded)
+    files: dict[str, str | bytes] = {"speed.md": page}
     files["img/speed.png"] = drawn(card)
     if traded is not None:
         files["img/trade_off.png"] = trade_off_png(traded)
     write_pages(args.docs, files)
+
+
+def beside(record: Record) -> str:
+    """A section: dreams beside the real environment, on as many cores."""
+    some = next(iter(record["simulators"].values()))
+    config, machine = some["config"], some["hardware"]
+    return f"""## Beside the real environment
+
+{speeds_table(record)}
+
+`python benchmarks/beside_the_real.py` lets both have {some["cores"]} cores of {machine["name"]}: the dreams as threads,
+the real environment as processes. They take {config["rounds"]} turns in one run. Both take random actions, and the time
+of resets does not count.
+
+"""
 
 
 def trade_off(record: Record) -> str:
@@ -99,8 +117,8 @@ def trade_off_png(record: Record) -> bytes:
     return png(figure, 110)
 
 
-def written(record: Record, earlier: Record | None, traded: Record | None) -> str:
-    """docs/speed.md; with what `speed_against.py` and `trade_off.py` measured, if they have."""
+def written(record: Record, real: Record | None, earlier: Record | None, traded: Record | None) -> str:
+    """docs/speed.md; with what the other programs measured, if they have."""
     config, start, dreams, lives = record["config"], record["starting"], record["dreaming"], record["remembering"]
     envs = list(dreams["rows"][0]["speed"])
     speeds = table(
@@ -164,7 +182,7 @@ up to the first dreamt frame, takes {start["first_frame"]:.2f} s.
 Every frame takes one pass of the network per denoising step, and one more that writes it into the memory. The real
 environment makes {dreams["real"]:,.0f} steps per second on one core in the same run.
 
-{trade_off(traded) if traded else ""}## To remember, and to fork
+{beside(real) if real else ""}{trade_off(traded) if traded else ""}## To remember, and to fork
 
 {by_history}
 
