@@ -15,17 +15,16 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from minigrid.minigrid_env import MiniGridEnv
 
+from lssvwm_env.datasets.acting import default_policy, make_policy
 from lssvwm_env.datasets.recording import Recorded, record, with_common_facts
-from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, RoamPolicy, UniformPolicy, WanderPolicy, make_real
+from lssvwm_env.real import PixelEnv, PixelMiniGrid, Policy, make_real
 from lssvwm_env.real.contract import name_of
-from lssvwm_env.real.first_person.roaming import can_roam
 from lssvwm_env.utils.command import command
 from lssvwm_env.utils.json_types import space_to_json
 from lssvwm_env.utils.processes import CannotShare, in_processes
@@ -39,7 +38,6 @@ from lssvwm_models.utils.files import lock_folder, write_atomic
 from lssvwm_models.utils.json_files import from_json
 from lssvwm_models.utils.progress import progress
 
-POLICIES: Final[dict[str, type[Policy]]] = {"wander": WanderPolicy, "roam": RoamPolicy, "uniform": UniformPolicy}
 _log = logging.getLogger(__name__)
 
 _Made = tuple[int, dict[str, str]]  # a shard, and in words what infos said that is not in it
@@ -55,9 +53,11 @@ class CollectConfig:
         out: Dataset folder to make, or to go on with.
         frames: Frames to collect; the last episode of each shard is finished, so it becomes a little more.
         split: Which layouts to see: the seeds of "train", "validation" and "test" are disjoint.
-        policy: Who acts: "wander" (MiniGrid, and the default there) revisits places and ends episodes on purpose;
-            "roam" does the first in mazes such as Memory Maze, and is the default there; "uniform" draws actions at
-            random.
+        policy: Who acts. "wander" (MiniGrid, and the default there) revisits places and ends episodes on purpose;
+            "roam" does the first in mazes such as Memory Maze, and is the default there; "sticky", the default
+            elsewhere, acts at random and goes on for a while; "uniform" draws every action. "module:Class" is a policy
+            of your own, "PPO:agent.zip" an agent of Stable-Baselines3. Of several, as in "wander+sticky", one acts in
+            each episode.
         seed: Base seed; everything in the dataset follows from it.
         episode_length: Most frames in one episode, the first included; longer ones are truncated there.
         workers: Processes to collect with. They do not change the data.
@@ -74,7 +74,7 @@ class CollectConfig:
     out: Path
     frames: int
     split: Split = "train"
-    policy: Literal["wander", "roam", "uniform"] | None = None
+    policy: str | None = None
     seed: int = 0
     episode_length: int = 256
     workers: int = 2
@@ -101,7 +101,7 @@ class CollectConfig:
 
 @dataclass(frozen=True)
 class Player:
-    """Who acts in the place of one of the `POLICIES`, such as an agent that has learned since.
+    """Who acts in the place of a policy, such as an agent that has learned since.
 
     Attributes:
         name: Says who it is, in `dataset.json`; a collection that another one began is not gone on with.
@@ -196,9 +196,11 @@ class _ShardMaker:
         self._player = player
 
     def __getstate__(self) -> dict[str, Any]:
-        module, _, name = self._config.env_id.rpartition(":")
+        name = self._config.env_id.rpartition(":")[2]
         registered = {id: spec for id, spec in gym.registry.items() if id == name or _goes_along(spec)}
-        of_program = {name: getattr(sys.modules[module], name, None)} if module == "__main__" else {}
+        named = [self._config.env_id, *(self._config.policy or "").split("+")]
+        names = [name for module, _, name in (one.rpartition(":") for one in named) if module == "__main__"]
+        of_program = {name: getattr(sys.modules["__main__"], name, None) for name in names}
         return vars(self) | {"registered": registered, "of_program": of_program}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -230,7 +232,7 @@ class _ShardMaker:
     def _who_acts(self, real: PixelEnv | PixelMiniGrid) -> tuple[gym.Env[Any, Any], Policy]:
         if self._player is not None:
             return self._player.join(real)
-        return real, POLICIES[policy_name(self._config, real)]()
+        return real, make_policy(self._config.policy or default_policy(real), real)
 
 
 def _goes_along(spec: EnvSpec) -> bool:
@@ -259,13 +261,16 @@ def _is_written(path: Path) -> bool:
 def _describe(config: CollectConfig, player: Player | None) -> DatasetSpec:
     """The dataset.json of a collection that has just begun."""
     env = make_real(config.env_id, **config.make_kwargs())
+    who = config.policy or default_policy(env) if player is None else player.name
+    if player is None:
+        make_policy(who, env)  # refused before anything is written
     spec = DatasetSpec(
         env_id=config.env_id,
         env_kwargs=config.make_kwargs(),
         observation_space=space_to_json(env.observation_space),
         action_space=space_to_json(env.action_space),
         preprocessing=_simulated(env) or env.preprocessing,
-        policy=policy_name(config, env) if player is None else player.name,
+        policy=who,
         seed=config.seed,
         split=config.split,
         episode_length=config.episode_length,
@@ -284,13 +289,6 @@ def _camera(env: gym.Env[Any, Any]) -> Camera | None:
     """What the metadata of an environment say of its camera."""
     said = env.metadata.get("camera")
     return None if said is None else from_json(Camera, said, f"metadata['camera'] of {name_of(env)}")
-
-
-def policy_name(config: CollectConfig, env: gym.Env[Any, Any]) -> str:
-    """Which of the `POLICIES` acts in an environment of `make_real`."""
-    if config.policy is not None:
-        return config.policy
-    return "wander" if isinstance(env.unwrapped, MiniGridEnv) else "roam" if can_roam(env) else "uniform"
 
 
 def _simulated(env: PixelEnv | PixelMiniGrid) -> str | None:

@@ -13,7 +13,7 @@ from lssvwm_env.real.first_person.vizdoom_maze import VizDoomMazeEnv
 from lssvwm_env.real.minigrid import PixelMiniGrid, TilePalette, tile_palette, world_cells
 from lssvwm_env.real.object_rooms import ObjectRoomsEnv
 from lssvwm_env.real.pixels import PixelEnv, make_real
-from lssvwm_env.real.policies import Policy, UniformPolicy, WanderPolicy
+from lssvwm_env.real.policies import Policy, StickyPolicy, UniformPolicy, WanderPolicy
 from lssvwm_env.real.recorded import make_recorded, trusted_id
 
 gym.register("MiniGrid-ObjectRooms-v0", entry_point="lssvwm_env.real.object_rooms:ObjectRoomsEnv")
@@ -43,6 +43,7 @@ __all__ = [
     "RaycastMiniGrid",
     "Raycaster",
     "RoamPolicy",
+    "StickyPolicy",
     "TilePalette",
     "UniformPolicy",
     "VizDoomMazeEnv",

@@ -214,11 +214,13 @@ class PixelMiniGrid(gym.Wrapper[NDArray[np.uint8], int, Any, int], gym.utils.Rec
 
     Attributes:
         preprocessing: What the frames are, in words.
+        frame: The last one.
 
     Raises:
         ValueError: If `env` is not one.
     """
 
+    frame: NDArray[np.uint8]
     preprocessing: Final = "partial view, 7x7 tiles of 8 px, black margin at the right and the bottom"
 
     def __init__(self, env: gym.Env[Any, int]) -> None:
@@ -251,4 +253,5 @@ class PixelMiniGrid(gym.Wrapper[NDArray[np.uint8], int, Any, int], gym.utils.Rec
         tiles = view["image"].swapaxes(0, 1).copy()  # MiniGrid indexes [column, row]
         pose = np.array([*world.agent_pos, world.agent_dir], np.int32)
         # The view was computed for `view` already: drawing from it is 20 times as fast as `get_frame`.
-        return self._palette.draw(tiles), info | {"pose": pose, "tiles": tiles}
+        self.frame = self._palette.draw(tiles)
+        return self.frame, info | {"pose": pose, "tiles": tiles}

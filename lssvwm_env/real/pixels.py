@@ -82,7 +82,8 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
 
     Attributes:
         preprocessing: What was done to the frames and actions, in words.
-        info: What the environment said with the last frame.
+        frame: The last one.
+        info: What the environment said with it.
 
     Raises:
         ValueError: If the environment's spaces or the arguments do not fit; later, if it breaks its promises.
@@ -125,6 +126,7 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
             f"actions {env.action_space} numbered" * isinstance(env.action_space, _MANY_DIGITS),
         ]
         self.preprocessing = ", ".join(filter(None, parts)) or "none"
+        self.frame: NDArray[np.uint8]
         self.info: dict[str, Any] = {}
 
     def reset(
@@ -132,7 +134,8 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Start an episode; see `gymnasium.Env.reset`."""
         obs, self.info = checked_reset(self.env, self.env.reset(seed=seed, options=options))
-        return self._frame(obs), self.info
+        self.frame = self._frame(obs)
+        return self.frame, self.info
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Act, `frame_skip` times unless the episode ends before; see `gymnasium.Env.step`."""
@@ -144,7 +147,8 @@ class PixelEnv(gym.Wrapper[NDArray[np.uint8], Any, Any, Any], gym.utils.RecordCo
             if terminated or truncated:
                 break
         self.info = info
-        return self._frame(obs), total, terminated, truncated, info
+        self.frame = self._frame(obs)
+        return self.frame, total, terminated, truncated, info
 
     def _frame(self, obs: Any) -> NDArray[np.uint8]:
         picture: Any = self.env.render() if self._render else leaf(obs, self._key)

@@ -21,7 +21,10 @@ Action = int | NDArray[np.float32]
 
 
 class Policy(Protocol):
-    """Chooses actions for data collection."""
+    """Chooses actions for data collection.
+
+    What is seen is `env.get_wrapper_attr("frame")`, uint8 (H, W, 3), in environments of `make_real`.
+    """
 
     def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
         """Begin an episode in the freshly reset `env`; all randomness until its end comes from `rng`."""
@@ -47,15 +50,40 @@ class UniformPolicy:
         raise ValueError(f"UniformPolicy cannot draw from {space}: it needs a Discrete or a bounded Box space.")
 
 
+class StickyPolicy:
+    """Acts at random, and goes on with what it does: it repeats its last action with a probability that is drawn anew
+    for each episode (sticky actions, Machado et al. 2018). So it comes further than a policy that draws every action.
+
+    In Discrete and in bounded Box action spaces.
+    """
+
+    _MOST = 0.95  # probability of a repetition: runs of twenty
+
+    def reset(self, env: gym.Env[Any, Any], rng: np.random.Generator) -> None:
+        """Begin an episode."""
+        self._rng = rng
+        self._sticks = rng.uniform(0, self._MOST)
+        self._drawn = UniformPolicy()
+        self._drawn.reset(env, rng)
+        self._action: Action | None = None
+
+    def act(self, env: gym.Env[Any, Any]) -> Action:
+        """Draw an action, or take the last one again."""
+        if self._action is None or self._rng.random() >= self._sticks:
+            self._action = self._drawn.act(env)
+        return self._action
+
+
 def policy_words(policy: str) -> str:
     """A policy as reports name it.
 
     Args:
-        policy: As `dataset.json` has it: one of `POLICIES`, the name of an agent, or several in their order, such as
-            "wander, then actor-critic 305001a64c7a".
+        policy: As `dataset.json` has it: the name of a policy, as `make_policy` takes it, or of an agent, or several in
+            their order, such as "wander, then actor-critic 305001a64c7a".
     """
-    script = policy.split(",")[0]  # so nobody takes its numbers for those of an agent that has to see
-    return f"{policy} policy" + (f" ({script} is a script that knows the map)" if script in ("wander", "roam") else "")
+    scripts = [part for part in policy.split(",")[0].split("+") if part in ("wander", "roam")]
+    # Said so that nobody takes its numbers for those of an agent that has to see.
+    return f"{policy} policy" + (f" ({scripts[0]} is a script that knows the map)" if scripts else "")
 
 
 _BLINDLY: Final = (Actions.left, Actions.right, Actions.forward, Actions.forward)

@@ -50,8 +50,7 @@ class DynaConfig:
         frames_per_round: Real frames that a round may add to the data. An episode is finished where that takes a few
             more, and the next round has them less.
         explore: Share of the episodes, after the first round, that `policy` plays and not the agent.
-        policy: Who plays the first round, when there is no agent yet: "wander" (MiniGrid, and the default there), or
-            "uniform".
+        policy: Who plays the first round, when there is no agent yet, as for `lssvwm collect`.
         episode_length: Most frames in a real episode, the first included, and in a dreamt one.
         env_kwargs: Keyword arguments for the environment; `frame_size`, `frame_skip`, `render_frames` and
             `observation_key` are those of `make_real`.
@@ -71,7 +70,7 @@ class DynaConfig:
     rounds: int = 5
     frames_per_round: int = 2000
     explore: float = 0.1
-    policy: Literal["wander", "uniform"] | None = None
+    policy: str | None = None
     episode_length: int = 256
     env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
     preset: Literal["debug", "micro", "tiny", "small"] = "tiny"

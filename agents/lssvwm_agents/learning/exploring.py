@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 
 from lssvwm_agents.policies.actor_critic import ActorCritic
-from lssvwm_env.datasets.collect import POLICIES, CollectConfig, Player, policy_name
+from lssvwm_env.datasets.acting import default_policy, make_policy
+from lssvwm_env.datasets.collect import CollectConfig, Player
 from lssvwm_env.envs.wrappers import MemoryFeatures
 from lssvwm_env.real import Policy
 from lssvwm_env.simulator.simulator import Simulator
@@ -30,7 +31,8 @@ def agent_player(
 
     def join(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], Policy]:
         observed = MemoryFeatures(env, simulator, "frames", device)
-        return observed, Exploring(agent, observed, POLICIES[policy_name(config, env)](), explore)
+        other = make_policy(config.policy or default_policy(env), env)
+        return observed, Exploring(agent, observed, other, explore)
 
     return Player(f"actor-critic {agent.sha256()[:12]} exploring {explore:.0%}", command, join)
 

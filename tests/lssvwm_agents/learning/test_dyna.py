@@ -156,8 +156,8 @@ def test_a_round_knows_what_the_rounds_before_it_saw(unbroken: Any) -> None:
     assert second.episode_seed.max() < SPLITS["test"].start
     assert len(set(second.episode_seed)) == len(second.episode_seed)
     agent = ActorCritic.load(out / "round-00" / "agent" / "policy.safetensors")
-    assert first.spec.policy == "uniform" and added.spec.policy == f"actor-critic {agent.sha256()[:12]} exploring 30%"
-    assert second.spec.policy == f"uniform, then {added.spec.policy}" and second.spec.command.startswith("lssvwm dyna")
+    assert first.spec.policy == "sticky" and added.spec.policy == f"actor-critic {agent.sha256()[:12]} exploring 30%"
+    assert second.spec.policy == f"sticky, then {added.spec.policy}" and second.spec.command.startswith("lssvwm dyna")
     shards = [out / "round-01" / "data" / name for name in second.spec.shards]
     assert os.path.samefile(shards[0], out / "round-00" / "collected" / "shard-00000.npz")
 

@@ -1,6 +1,6 @@
 """WanderPolicy comes back, handles things, and ends episodes both ways."""
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +9,7 @@ from minigrid.core.actions import Actions
 from minigrid.core.constants import OBJECT_TO_IDX
 
 from lssvwm_env.datasets.recording import record_episode
-from lssvwm_env.real import UniformPolicy, WanderPolicy, make_real
+from lssvwm_env.real import StickyPolicy, UniformPolicy, WanderPolicy, make_real
 from lssvwm_env.real.policies import policy_words
 from lssvwm_models.data import Episode
 
@@ -29,6 +29,7 @@ def wander(env_id: str, episodes: int, length: int = 400, **kwargs) -> list[Epis
         ("wander", "wander policy (wander is a script that knows the map)"),
         ("wander, then an agent", "wander, then an agent policy (wander is a script that knows the map)"),
         ("uniform", "uniform policy"),
+        ("sticky+roam", "sticky+roam policy (roam is a script that knows the map)"),
         ("an agent that may wander", "an agent that may wander policy"),
     ],
 )
@@ -143,3 +144,25 @@ def test_uniform_policy_draws_from_discrete_and_box_and_refuses_others() -> None
     env.action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
     with pytest.raises(ValueError, match="bounded Box"):
         policy.act(env)
+
+
+def test_sticky_policy_goes_on_with_what_it_does_more_in_some_episodes_than_in_others() -> None:
+    env = gym.make("Pendulum-v1")
+    rng = np.random.default_rng(0)
+    policy = StickyPolicy()
+    repeated = []
+    for _ in range(200):
+        policy.reset(env, rng)
+        actions = [float(policy.act(env)[0]) for _ in range(60)]
+        repeated.append(np.mean([one == other for one, other in pairwise(actions)]))
+    assert np.mean(repeated) == pytest.approx(0.95 / 2, abs=0.05)
+    assert min(repeated) < 0.1 and max(repeated) > 0.85
+    policy.reset(env, rng)
+    assert float(policy.act(env)[0]) != actions[-1]  # an episode begins with an action of its own
+
+
+def test_sticky_policy_takes_every_action() -> None:
+    env = gym.make("CartPole-v1")
+    policy = StickyPolicy()
+    policy.reset(env, np.random.default_rng(0))
+    assert {policy.act(env) for _ in range(200)} == {0, 1}

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from lssvwm_env.datasets.collect import CollectConfig, policy_name
+from lssvwm_env.datasets.acting import default_policy
 from lssvwm_env.datasets.recording import record_episode
 from lssvwm_env.evaluation.revisits import revisits
 from lssvwm_env.real import PixelEnv, RoamPolicy
@@ -92,11 +92,9 @@ def test_it_draws_from_nothing_but_its_stream():
     assert np.array_equal(one.act, same.act) and not np.array_equal(one.act, other.act)
 
 
-def test_mazes_are_roamed_unless_one_asks_otherwise(tmp_path):
-    config = CollectConfig("x", tmp_path, 1)
-    assert policy_name(config, PixelEnv(Maze())) == "roam"
-    assert policy_name(CollectConfig("x", tmp_path, 1, policy="uniform"), PixelEnv(Maze())) == "uniform"
-    assert policy_name(config, PixelEnv(Nameless())) == policy_name(config, PixelEnv(Lost())) == "uniform"
+def test_mazes_are_roamed():
+    assert default_policy(PixelEnv(Maze())) == "roam"
+    assert default_policy(PixelEnv(Nameless())) == default_policy(PixelEnv(Lost())) == "sticky"
 
 
 def test_worlds_that_do_not_say_what_it_needs_are_refused():
