@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -28,7 +29,7 @@ from lssvwm_env.utils.provenance import hardware
 from lssvwm_env.utils.strangers import markdown
 from lssvwm_models.data import EpisodeDataset
 from lssvwm_models.data.openings import episode_lengths
-from lssvwm_models.data.segments import motions
+from lssvwm_models.data.segments import extent, motions
 from lssvwm_models.data.values import pose_jump
 from lssvwm_models.evaluation.state_monitor import state_png
 from lssvwm_models.execution.threads import set_threads
@@ -42,6 +43,7 @@ from lssvwm_models.utils.figures import png, tidy
 from lssvwm_models.utils.files import write_bytes
 
 GRID: Final = 8  # patches per side of a frame, as the presets' block sizes want it
+LARGEST_MAP: Final = 40  # cells per side: its square is what a frame costs to remember
 MOST_LATENTS: Final = 96  # per patch in first person, where no two patches are the same
 
 
@@ -169,9 +171,23 @@ def model_config(dataset: EpisodeDataset, size: str) -> WorldModelConfig:
             "with a known camera, but these are of another view. This one goes by what it sees, as if the camera "
             "stood still. If it is first person, let the environment say metadata['camera'] = {'fov': degrees}."
         )
+    if view is not None:
+        network = replace(network, map_size=map_size(dataset, view, network.map_size))
     patch = max(1, frame[0] // GRID)
     latents = MOST_LATENTS if isinstance(view, FirstPersonView) else WorldModelConfig.latent_dim
     return WorldModelConfig(action, frame[0], frame[2], patch, latents, network=network, view=view)
+
+
+def map_size(dataset: EpisodeDataset, view: EgoView | FirstPersonView, least: int) -> int:
+    """Cells per side of a map on which no two places of an episode are one; of what is larger, a line is printed."""
+    cells = extent(dataset) / (view.cell if isinstance(view, FirstPersonView) else 1)
+    needed = 2 * math.ceil((cells + 3) / 2)  # the walls around, and even
+    if needed > LARGEST_MAP:
+        print(
+            f"Episodes of {dataset.folder} reach over {cells:.0f} cells. The map tells places apart that are up to "
+            f"{LARGEST_MAP} cells from one another: what is further away may be taken for something near."
+        )
+    return max(least, min(needed, LARGEST_MAP))
 
 
 def opening_frames(dataset: EpisodeDataset, count: int, length: int) -> Starts:

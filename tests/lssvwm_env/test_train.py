@@ -20,7 +20,7 @@ import lssvwm_env
 from lssvwm_env.cli import main
 from lssvwm_env.datasets.collect import CollectConfig, collect
 from lssvwm_env.simulator.simulator import Simulator
-from lssvwm_env.train import TrainConfig, card, model_config, train
+from lssvwm_env.train import TrainConfig, card, map_size, model_config, train
 from lssvwm_models.data import DatasetOrigin, EpisodeDataset, write_dataset
 from lssvwm_models.data.segments import motions
 from lssvwm_models.data.spec import Camera
@@ -381,3 +381,17 @@ def test_in_first_person_poses_may_be_in_the_plane(dataset: EpisodeDataset, tmp_
     assert memory.pose.dtype == torch.float32 and memory.motions is not None
     env.load_state(tmp_path / "state.safetensors")
     assert np.array_equal(env.step(action)[0], frame)
+
+
+@pytest.mark.parametrize(
+    ("cells", "size"), [(5.0, 8), (16.0, 20), (16.5, 20), (17.0, 20), (17.1, 22), (37.0, 40), (90.0, 40)]
+)
+def test_the_map_is_as_large_as_the_world(
+    dataset: EpisodeDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, cells: float, size: int
+) -> None:
+    monkeypatch.setattr("lssvwm_env.train.extent", lambda data: cells)
+    assert model_config(dataset, "debug").network.map_size == size
+    said = capsys.readouterr().out
+    assert (f"reach over {cells:.0f} cells" in said) == (cells > 37)
+    metres = FirstPersonView(90.0, None, cell=2.0)
+    assert map_size(dataset, metres, 4) == max(4, min(40, 2 * -(-(cells / 2 + 3) // 2)))

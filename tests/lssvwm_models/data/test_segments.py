@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lssvwm_models.data.segments import motions, random_segments, segments, to_frames, to_uint8
+from lssvwm_models.data.segments import extent, motions, random_segments, segments, to_frames, to_uint8
 from lssvwm_models.data.values import pose_jump
 
 
@@ -43,6 +43,17 @@ def test_frames_survive_the_round_trip():
 
 def test_motions_are_read_off_the_poses(dataset):
     assert set(motions(dataset)) == {(0, 0, 0), (1, 0, 0)}
+
+
+def test_an_extent_is_that_of_the_farthest_reaching_episode_along_one_axis(dataset, monkeypatch):
+    pose = np.zeros_like(dataset.pose)
+    one, other = dataset.episode_starts[1:3]
+    pose[one, :2] = 100, -50  # where an episode lies does not count
+    pose[one + 1 : other, :2] = 97, -43
+    pose[other:, 0] = np.arange(len(pose) - other) % 6
+    pose[:, 2] = 99
+    monkeypatch.setattr(dataset, "pose", pose)
+    assert extent(dataset) == 7
 
 
 def test_sequences_come_back_and_run_backwards_as_often_as_asked(dataset, monkeypatch):

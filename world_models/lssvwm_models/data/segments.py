@@ -126,3 +126,13 @@ def motions(dataset: EpisodeDataset) -> tuple[tuple[int, int, int], ...]:
     within = torch.from_numpy(~dataset.is_first[1:])
     found, count = ego_motion(pose[:-1], pose[1:])[within].unique(dim=0, return_counts=True)
     return tuple(tuple(m) for m in found[count.argsort(descending=True)].tolist())
+
+
+def extent(dataset: EpisodeDataset) -> float:
+    """How far apart two poses of an episode are at most, along either axis and in the unit of the poses."""
+    if dataset.pose is None:
+        raise ValueError(f"{dataset.folder} has no poses; collect it with poses")
+    places = dataset.pose[:, :2]
+    starts = dataset.episode_starts
+    reach = np.maximum.reduceat(places, starts) - np.minimum.reduceat(places, starts)
+    return float(reach.max())
