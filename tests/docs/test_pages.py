@@ -117,7 +117,7 @@ def excused(text: str) -> bool:
 
 def shortened(words: list[str]) -> list[str]:
     """The words after `lssvwm`, with what costs time replaced."""
-    command = 2 if words[:2] == ["eval", "memory"] else 1
+    command = 2 if words[0] == "eval" else 1
     options = groups(words[command:])
     for option, values in options.items():
         if option in SHORTER and values:
@@ -146,7 +146,7 @@ def parse(line: str, program: Callable[[str], ModuleType]) -> None:
     """Let a command's own parser read its arguments."""
     words = shlex.split(line)
     if words[0] == "lssvwm":
-        command = 2 if words[1:3] == ["eval", "memory"] else 1
+        command = 2 if words[1] == "eval" else 1
         room, _, config, _ = cli._COMMANDS[" ".join(words[1 : command + 1])]
         kind, arguments = getattr(import_module(room), config), words[command + 1 :]
     else:
