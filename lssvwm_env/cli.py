@@ -14,6 +14,12 @@ from lssvwm_env.version import __version__
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _COMMANDS: Final = {  # name: (module, function, the class of its one argument, help)
+    "make": (
+        "lssvwm_env.making.make",
+        "make",
+        "MakeConfig",
+        "make a simulator of a world, or of recorded episodes, in the minutes that you have",
+    ),
     "collect": ("lssvwm_env.datasets.collect", "collect", "CollectConfig", "record episodes of a real environment"),
     "import-videos": (
         "lssvwm_env.datasets.videos",
@@ -75,7 +81,7 @@ _COMMANDS: Final = {  # name: (module, function, the class of its one argument, 
     "demo": ("lssvwm_agents.demo", "demo", "DemoConfig", "dream, plan and compare with a bundled simulator"),
 }
 
-_RESUMING: Final = ("collect", "train", "imagine", "dyna")
+_RESUMING: Final = ("make", "collect", "train", "imagine", "dyna")
 
 
 def main(argv: list[str] | None = None) -> int:

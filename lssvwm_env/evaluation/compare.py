@@ -221,16 +221,17 @@ def card_section(report: dict[str, Any], config: CompareConfig) -> str:
         ),
         *(["Poses given: the dream moved by the recorded poses."] if "given_dream" in report else []),
         "",
-        f"| | {' | '.join(_columns(report).values())} |",
-        f"|---|{'---|' * len(_columns(report))}",
-        *(f"| {' | '.join(row)} |" for row in _rows(report, interval=True)),
+        f"| | {' | '.join(columns_of(report).values())} |",
+        f"|---|{'---|' * len(columns_of(report))}",
+        *(f"| {' | '.join(row)} |" for row in rows_of(report, interval=True)),
         "",
         *(f"Note: {markdown(note)}." for note in report["notes"]),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _columns(report: dict[str, Any]) -> dict[str, str]:
+def columns_of(report: dict[str, Any]) -> dict[str, str]:
+    """What was judged, by its name in a report, as it is called in tables."""
     columns = {
         "next_frame": "next frame",
         "dream": "dream",
@@ -243,11 +244,12 @@ def _columns(report: dict[str, Any]) -> dict[str, str]:
     return {name: label for name, label in columns.items() if name in report}
 
 
-def _rows(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
+def rows_of(report: dict[str, Any], *, interval: bool) -> list[list[str]]:
+    """The cells of a table of a report, with a label first; with 95 % intervals if these are wanted."""
     return [
-        [label, *(cell(report[c], key, interval=interval and c in _WITH_INTERVAL) for c in _columns(report))]
+        [label, *(cell(report[c], key, interval=interval and c in _WITH_INTERVAL) for c in columns_of(report))]
         for key, label in _LABELS.items()
-        if any(key in report[c] for c in _columns(report))
+        if any(key in report[c] for c in columns_of(report))
     ]
 
 
@@ -412,8 +414,8 @@ def summary(report: dict[str, Any], name: str) -> Table:
     """The numbers of a report as a table for the terminal; `name` is what the simulator is called there."""
     table = Table(title=f"{name}: {report['sequences']} {report['split']} episodes", box=SIMPLE, pad_edge=False)
     table.add_column(no_wrap=True)
-    for column in _columns(report).values():
+    for column in columns_of(report).values():
         table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in _rows(report, interval=False):
+    for row in rows_of(report, interval=False):
         table.add_row(*row)
     return table

@@ -44,10 +44,12 @@ SHORTER: Final[dict[str, str | None]] = {
     "--imagined-steps": "60",
     "--num-envs": "2",
     "--max-steps": "3",
+    "--minutes": "1",
     "--card": None,  # wants a simulator of this very machine
 }
 # What commands get besides, where the page does not say otherwise.
 ADDED: Final = {
+    "make": "--frames 80 --preset debug --steps 2 --threads 1",
     "collect": "--workers 1 --episode-length 20",
     "train": "--preset debug --steps 2 --lengths 8 --frames-per-step 32 --odometry-steps 2 --render-steps 2 "
     "--head-sequences 4 --head-steps 2 --eval-every 2 --validation 0.3 --start-frames 2 --threads 1",
