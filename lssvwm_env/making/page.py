@@ -17,7 +17,9 @@ STYLE: Final = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a;
   background: #fff; }
 h1, h2 { line-height: 1.2; }
-img { max-width: 100%; image-rendering: pixelated; }
+img { max-width: 100%; }
+figure { margin: 1.5rem 0; }
+figure img { image-rendering: pixelated; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; }
 pre { background: #f3f3f3; padding: .8rem; overflow-x: auto; }
@@ -53,8 +55,7 @@ def page(folder: Path, simulator: Simulator, report: dict[str, Any], ledger: Led
 own.</figcaption>
 </figure>
 <h2>Step into it</h2>
-<pre>import gymnasium as gym
-import lssvwm_env
+<pre>import lssvwm_env
 
 env = lssvwm_env.load("{where}")
 obs, info = env.reset(seed=0)
