@@ -108,6 +108,7 @@ class CompareConfig:
         card: Also write the numbers into the CARD.md of the simulator, which must be given as a folder.
         env_id: The id of the real environment, once more, if it names a module: its code runs, so only what is typed
             here is imported.
+        policy: Who acts in the episodes that are collected, as for `lssvwm collect`.
     """
 
     simulator: str
@@ -120,12 +121,18 @@ class CompareConfig:
     seed: int = 0
     card: bool = False
     env_id: str | None = None
+    policy: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, sequences=1, context=1, horizon=1, denoising_steps=1)
         if self.card and not Path(self.simulator, CARD).is_file():
             raise ValueError(
                 f"card=True needs a simulator folder with a {CARD}, but simulator={self.simulator!r} is none."
+            )
+        if self.policy is not None and self.dataset is not None:
+            raise ValueError(
+                f"policy={self.policy!r} acts where episodes are collected, but dataset={str(self.dataset)!r} has "
+                "some; leave one of the two out"
             )
 
 
@@ -270,6 +277,7 @@ def _collect_fresh(simulator: SimulatorConfig, config: CompareConfig) -> Episode
             frames=config.sequences * length,
             episode_length=length,
             split="test",
+            policy=config.policy,
             seed=config.seed,
             env_kwargs=dict(simulator.env_kwargs),
         )

@@ -125,6 +125,7 @@ def make(config: MakeConfig) -> Simulator:
                 horizon=CONTEXT,
                 card=True,
                 env_id=config.env_id,
+                policy=config.policy if judged is None else None,
             )
         )
     write_bytes(folder / "report.html", page(folder, simulator, report, ledger).encode())

@@ -141,6 +141,13 @@ def test_what_strangers_wrote_does_nothing_on_cards_and_pictures(tmp_path: Path)
     assert iio.imread(picture).ndim == 3
 
 
+def test_who_acts_in_the_collected_episodes_can_be_said(simulator: Path, tmp_path: Path) -> None:
+    config = CompareConfig(str(simulator), tmp_path, sequences=1, context=4, horizon=2, policy="uniform")
+    assert "the real episodes are of the uniform policy" in compare(config)["notes"]
+    with pytest.raises(ValueError, match=r"policy='uniform' acts where .*, but dataset='x' has some; leave one"):
+        CompareConfig("x", tmp_path, dataset=Path("x"), policy="uniform")
+
+
 def test_bad_configs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="horizon=0 must be at least 1"):
         CompareConfig("x", tmp_path, horizon=0)
