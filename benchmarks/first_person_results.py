@@ -24,6 +24,7 @@ DREAMS: Final = {  # name in the report, and in tables and pictures
     "copy_dream": "last frame copied",
     "mean_dream": "mean frame",
 }
+TABLED: Final = ("given_dream", "dream", "nearest_dream")  # the others are in the picture
 WINDOW: Final = 25  # frames that a point of a curve is the mean of
 
 Parts = tuple[dict[str, str], dict[str, str | bytes]]
@@ -49,14 +50,14 @@ def first_person_parts(folder: Path) -> Parts:
 
 
 def recall_table(reports: dict[str, Record]) -> str:
-    """A row per task and dream, and per control; reports by the name of the task."""
+    """A row per task and dream, and for the control that copies; reports by the name of the task."""
     rows = []
     for task, report in reports.items():
-        for name, label in DREAMS.items():
+        for name in TABLED:
             if dream := report.get(name):
                 whole = [_cell(dream, key) for key in ("psnr", "psnr_revisited", "psnr_new")]
                 by_age = [_cell(dream, f"psnr_age_{age}", interval=False) for age in AGES[2:]]
-                rows.append([f"{task}: {label}", *whole, *by_age, f"{dream['ssim']['value']:.3f}"])
+                rows.append([f"{task}: {DREAMS[name]}", *whole, *by_age, f"{dream['ssim']['value']:.3f}"])
     ages = [f"seen {age.replace('_up', '+').replace('_', '-')} ago" for age in AGES[2:]]
     return table(["dB", "PSNR", "revisited", "new", *ages, "SSIM"], rows)
 

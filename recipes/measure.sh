@@ -8,7 +8,7 @@ set -euo pipefail
 # Speed: what docs/speed.md is made of.
 python benchmarks/speed_card.py --histories 10 100 1000 10000 --rounds 4
 python benchmarks/beside_the_real.py --simulators LSSVWM/MiniGrid-MemoryS9-v0 LSSVWM/ObjectRooms-v0 \
-    LSSVWM/MemoryMaze-9x9-v0
+    LSSVWM/MemoryMaze-9x9-v0 --rounds 3 --seconds 4
 python benchmarks/speed_against.py --commit 4c08ef3
 python benchmarks/trade_off.py
 

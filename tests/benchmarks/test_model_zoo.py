@@ -18,4 +18,4 @@ def test_the_readme_has_the_table_that_simulators_cards_and_records_give(
     shutil.copy(README, copy)
     module.main(module.Args(readme=copy))
     assert copy.read_text() == README.read_text()
-    assert copy.read_text().count("[card](") == 6
+    assert copy.read_text().count("[card](") == 8
