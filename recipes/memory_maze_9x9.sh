@@ -20,3 +20,5 @@ lssvwm eval recall --simulator LSSVWM/MemoryMaze-9x9-v0 --dataset data/memory-ma
     --protocol retrieval --out runs/recall/memory-maze/retrieval
 lssvwm eval recall --simulator LSSVWM/MemoryMaze-9x9-v0 --dataset data/memory-maze-test --sequences 8 \
     --protocol reasoning --out runs/recall/memory-maze/reasoning
+lssvwm compare --simulator lssvwm_env/bundled/MemoryMaze-9x9-v0 --dataset data/memory-maze-test \
+    --sequences 16 --out runs/compare/memory-maze --card
