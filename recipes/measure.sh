@@ -15,6 +15,7 @@ python benchmarks/trade_off.py
 # Costs, long dreams and smaller memories: what docs/results.md is made of.
 python benchmarks/cost_curves.py
 python benchmarks/long_dream.py --threads 1
+python benchmarks/long_dream.py --simulator LSSVWM/MemoryMaze-9x9-v0 --name long-dream-maze --worlds 2 --threads 1
 python benchmarks/state_size.py --threads 1 --sequences 16
 
 # What a perfect simulator would promise.

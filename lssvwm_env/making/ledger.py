@@ -57,7 +57,7 @@ class Ledger:
             value, why = (asked, "as you asked") if asked is not None else choice()
             self.choices[name] = {"value": value, "why": why}
             self.write()
-            Console().print(printable(f"{name}: {value} ({why})"), markup=False, highlight=False)
+            Console().print(printable(f"{name}: {value} ({why})"), markup=False, highlight=False, soft_wrap=True)
         return self.choices[name]["value"]
 
     @contextmanager
@@ -65,7 +65,9 @@ class Ledger:
         """Count the time of a stage, also if it is cut off."""
         began = time.monotonic()
         minutes = self.left / 60
-        Console().print(printable(f"== {name}: {minutes:.1f} minutes are left"), markup=False, highlight=False)
+        Console().print(
+            printable(f"== {name}: {minutes:.1f} minutes are left"), markup=False, highlight=False, soft_wrap=True
+        )
         try:
             yield
         finally:

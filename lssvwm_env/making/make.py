@@ -130,7 +130,7 @@ def make(config: MakeConfig) -> Simulator:
         )
     write_bytes(folder / "report.html", page(folder, simulator, report, ledger).encode())
     del lock
-    Console().print(f"Look at {folder / 'report.html'}.", markup=False, highlight=False)
+    Console().print(f"Look at {folder / 'report.html'}.", markup=False, highlight=False, soft_wrap=True)
     return simulator
 
 

@@ -16,6 +16,7 @@ from lssvwm_env.cli import main
 from lssvwm_models.data import EpisodeDataset
 
 COMMANDS = (
+    "make",
     "collect",
     "import-videos",
     "import-minari",

@@ -59,7 +59,9 @@ class Corridor:
         assert is_first[:, 0].all() and len(memory.age) == len(act) == len(obs)
         return corridor_state(torch.from_numpy(obs[:, -1, 0, :, 0].argmax(-1)))
 
-    def imagine(self, memory: WorldModelState, act: Tensor, keys: Tensor) -> tuple[Prediction, WorldModelState]:
+    def imagine(
+        self, memory: WorldModelState, act: Tensor, keys: Tensor, donate: bool = False
+    ) -> tuple[Prediction, WorldModelState]:
         self.keys_seen.append(keys)
         move = torch.tensor([-1, 1, 0])[act] if self.discrete else act[:, 0].round().long()
         seen = corridor_state((memory.feats.argmax(-1) + move).clamp(0, CELLS - 1))

@@ -76,7 +76,7 @@ class Player:
         return (state[0] + obs.shape[1], obs[:, -1]), None
 
     def imagine(
-        self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None
+        self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None, donate: bool = False
     ) -> tuple[Prediction, Any]:
         t, last = state
         obs = last if self.copies else self.obs[:, t]

@@ -85,7 +85,7 @@ class Finder:
         return Memory(list(obs.unbind(1)), list(pose.unbind(1)), pose[:, -1]), None
 
     def imagine(
-        self, state: Memory, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: torch.Tensor | None
+        self, state: Memory, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: torch.Tensor | None, donate: bool
     ) -> tuple[Prediction, Memory]:
         self.actions.append(act.tolist())
         here = state.pose + torch.tensor([0.5, 0, 0]) if pose is None else pose

@@ -39,7 +39,13 @@ class Counter:
         return state, obs
 
     def imagine(
-        self, state: torch.Tensor, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None
+        self,
+        state: torch.Tensor,
+        act: torch.Tensor,
+        rng: torch.Tensor,
+        steps: int,
+        pose: None = None,
+        donate: bool = False,
     ) -> tuple[Prediction, torch.Tensor]:
         state = state + act
         obs = (state / 127.5 - 1)[:, None, None, None].expand(-1, 3, 4, 4)

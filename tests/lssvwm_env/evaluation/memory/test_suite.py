@@ -83,7 +83,7 @@ class Oracle:
         raise AssertionError("observed what was never recorded")
 
     def imagine(
-        self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None
+        self, state: Any, act: torch.Tensor, rng: torch.Tensor, steps: int, pose: None = None, donate: bool = False
     ) -> tuple[Prediction, Any]:
         frames, t, last = state
         obs = last if self.copies else torch.stack([episode[t] for episode in frames])
