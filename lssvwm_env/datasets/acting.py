@@ -45,21 +45,23 @@ def default_policy(env: gym.Env[Any, Any]) -> str:
     return "wander" if isinstance(env.unwrapped, MiniGridEnv) else "roam" if can_roam(env) else "sticky"
 
 
-def make_policy(name: str, env: gym.Env[Any, Any]) -> Policy:
+def make_policy(name: str | None, env: gym.Env[Any, Any]) -> Policy:
     """A policy by its name.
 
     Args:
-        name: One of `POLICIES`; "module:Class" for a user's own; "PPO:agent.zip" for an agent that `PPO` of
-            Stable-Baselines3 saved, or another of its algorithms or of sb3-contrib; or several of these with "+"
-            between them, of which one acts in each episode.
+        name: None for the `default_policy`; one of `POLICIES`; "module:Class" for a user's own; "PPO:agent.zip" for an
+            agent that `PPO` of Stable-Baselines3 saved, or another of its algorithms or of sb3-contrib; or several of
+            these with "+" between them, of which one acts in each episode.
         env: Where it is going to act.
 
     Raises:
         ValueError: If there is none of that name, or it does not fit the environment.
     """
-    parts = name.split("+")
-    if len(parts) > 1:
-        return MixedPolicy([make_policy(part, env) for part in parts])
+    policies = [_one_policy(part, env) for part in (name or default_policy(env)).split("+")]
+    return policies[0] if len(policies) == 1 else MixedPolicy(policies)
+
+
+def _one_policy(name: str, env: gym.Env[Any, Any]) -> Policy:
     if name in POLICIES:
         return POLICIES[name]()
     module, colon, rest = name.partition(":")

@@ -232,7 +232,7 @@ class _ShardMaker:
     def _who_acts(self, real: PixelEnv | PixelMiniGrid) -> tuple[gym.Env[Any, Any], Policy]:
         if self._player is not None:
             return self._player.join(real)
-        return real, make_policy(self._config.policy or default_policy(real), real)
+        return real, make_policy(self._config.policy, real)
 
 
 def _goes_along(spec: EnvSpec) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from lssvwm_env.datasets.acting import default_policy, make_policy
+from lssvwm_env.datasets.acting import make_policy
 from lssvwm_env.real import make_real
 from lssvwm_env.train import model_config
 from lssvwm_models.data import EpisodeDataset
@@ -47,7 +47,7 @@ FEWEST_CHANGES: Final = 0.01  # share of the frames that must differ from the on
 def real_speed(env_id: str, kwargs: dict[str, Any], policy: str | None) -> float:
     """Steps per second of the real environment in one process, the time of resets included."""
     env = make_real(env_id, **kwargs)
-    acting = make_policy(policy or default_policy(env), env)
+    acting = make_policy(policy, env)
     rng = np.random.default_rng(0)
     env.reset(seed=0)
     acting.reset(env, rng)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -105,12 +106,13 @@ def make(config: MakeConfig) -> Simulator:
     set_threads(config.threads)
     folder = config.folder
     ledger = Ledger(folder, config.asked(), 60 * config.minutes)
-    if config.dataset is None:
-        choices.real_speed(str(config.env_id), _collection(config, 1).make_kwargs(), config.policy)  # or it is refused
+    speed = 0.0
+    if config.env_id is not None:  # or it is refused, before there is a folder
+        speed = choices.real_speed(config.env_id, _collection(config, 1).make_kwargs(), config.policy)
     ledger.write()
     lock = lock_folder(folder)  # until the end of this function
     with ledger.stage("collect"):
-        data, judged = _data(config, ledger)
+        data, judged = _data(config, ledger, speed)
         choices.refuse_what_teaches_nothing(data)
     with ledger.stage("train"):
         simulator = train(_training(config, ledger, data))
@@ -134,16 +136,12 @@ def make(config: MakeConfig) -> Simulator:
     return simulator
 
 
-def _data(config: MakeConfig, ledger: Ledger) -> tuple[EpisodeDataset, Path | None]:
-    """Episodes to train on, and where those are that are judged by; None: in the real environment."""
+def _data(config: MakeConfig, ledger: Ledger, speed: float) -> tuple[EpisodeDataset, Path | None]:
+    """Episodes to train on, and where those are that are judged by; None: in the real environment, which makes `speed`
+    steps a second."""
     if config.dataset is not None:
         return _parted(config.dataset, config.folder)
-    kwargs = _collection(config, 1).make_kwargs()
-
-    def affordable() -> tuple[int, str]:
-        speed = choices.real_speed(str(config.env_id), kwargs, config.policy)
-        return choices.frames_to_collect(speed, config.threads, ledger.seconds)
-
+    affordable = partial(choices.frames_to_collect, speed, config.threads, ledger.seconds)
     frames = ledger.choose("frames", affordable, config.frames)
     return collect(_collection(config, frames)), None
 

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from lssvwm_agents.policies.actor_critic import ActorCritic
-from lssvwm_env.datasets.acting import default_policy, make_policy
+from lssvwm_env.datasets.acting import make_policy
 from lssvwm_env.datasets.collect import CollectConfig, Player
 from lssvwm_env.envs.wrappers import MemoryFeatures
 from lssvwm_env.real import Policy
@@ -31,8 +31,7 @@ def agent_player(
 
     def join(env: gym.Env[Any, Any]) -> tuple[gym.Env[Any, Any], Policy]:
         observed = MemoryFeatures(env, simulator, "frames", device)
-        other = make_policy(config.policy or default_policy(env), env)
-        return observed, Exploring(agent, observed, other, explore)
+        return observed, Exploring(agent, observed, make_policy(config.policy, env), explore)
 
     return Player(f"actor-critic {agent.sha256()[:12]} exploring {explore:.0%}", command, join)
 
