@@ -37,7 +37,7 @@ class MemoryMazeEnv(gym.Env[NDArray[np.uint8], np.int64]):
       camera is 0.075 cells ahead of there, sees 80 degrees across and as many up and down, and looks 5.7 degrees down.
     - `"layout"`, uint8 (H, W): 1 where a wall is, the outer ones among them.
     - `"targets"`, float32 (N, 2): x and y of each target. `"target_colors"`, uint8 (N, 3): their colours.
-      `"target_color"`, uint8 (3,): the one asked for.
+      `"target_color"`, uint8 (3,): the one asked for. `"target"`, float32 (2,): where that one is.
 
     Args:
         size: Cells along each side of the maze without its outer walls: 9, 11, 13 or 15.
@@ -98,10 +98,13 @@ class MemoryMazeEnv(gym.Env[NDArray[np.uint8], np.int64]):
         (right, up), targets = seen["agent_dir"], seen["targets_pos"]
         colors = np.array([*self._tasks.TARGET_COLORS[: len(targets)], seen["target_color"]])
         colors = np.rint(255 * colors).astype(np.uint8)
+        asked = int((colors[:-1] == colors[-1]).all(1).argmax())
+        places = _cells(targets, len(layout)).astype(np.float32)
         return {
             "pose": np.array([*_cells(seen["agent_pos"], len(layout)), math.atan2(-up, right)], np.float32),
             "layout": layout,
-            "targets": _cells(targets, len(layout)).astype(np.float32),
+            "targets": places,
+            "target": places[asked],
             "target_colors": colors[:-1],
             "target_color": colors[-1],
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import gymnasium as gym
@@ -18,12 +19,15 @@ MOVES: Final = ("forward", "left", "right")  # actions that it cannot do without
 class RoamPolicy:
     """Walks to places of a maze, comes back to where it was, and looks around; now and then it acts at random.
 
+    Where `info` has a "target", x and y of what is rewarded when it is touched, some of its ways end there.
+
     It goes by `info`, as that of `MemoryMazeEnv`: "pose", x and y in cells and an angle, and "layout", whose cells (y,
     x) are 1 where a wall is. The environment's attribute `ACTIONS` names its actions: "forward", "left" and "right"
     have to be among them, and "forward_left" and "forward_right" are taken where they are.
     """
 
     _BACK = 0.3  # share of errands to where it was before
+    _TARGET = 0.3  # and of those to the target, where there is one
     _LOOK = 0.25  # share of turns in place
     _TURNS = (2, 25)  # how many actions these take
     _NOISE = 0.04  # chance that a few random actions begin
@@ -43,6 +47,7 @@ class RoamPolicy:
         self._been: list[Cell] = []
         self._planned: deque[int] = deque()
         self._goal: Cell | None = None
+        self._target: tuple[float, float] | None = None  # if it is what the errand is for
         self._left = 0
         _told(env)
 
@@ -59,14 +64,29 @@ class RoamPolicy:
             self._planned.extend(self._rng.choice(actions, int(self._rng.integers(*self._NOISY))).tolist())
             return self._planned.popleft()
         self._left -= 1
-        if self._goal is None or self._goal == here or self._left < 0:
-            self._goal = None if self._rng.random() < self._LOOK else self._destination(layout)
-            self._left = self._PATIENCE
+        target = _target(env)
+        arrived = self._goal == here if self._target is None else self._target != target
+        if self._goal is None or arrived or self._left < 0:
+            self._choose(layout, target)
         if self._goal is None:
             side = self._actions["left" if self._rng.random() < 0.5 else "right"]
             self._planned.extend([side] * int(self._rng.integers(*self._TURNS)))
             return self._planned.popleft()
+        if self._target is not None and here == self._goal:
+            return self._towards(self._target, pose)
         return self._towards(_next_cell(layout, here, self._goal), pose)
+
+    def _choose(self, layout: NDArray[Any], target: tuple[float, float] | None) -> None:
+        """What to do next: to look around, to go somewhere, or to touch the target."""
+        self._left = self._PATIENCE
+        self._target = None
+        if self._rng.random() < self._LOOK:
+            self._goal = None
+        elif target is not None and self._rng.random() < self._TARGET:
+            self._target = target
+            self._goal = _cell(target)
+        else:
+            self._goal = self._destination(layout)
 
     def _destination(self, layout: NDArray[Any]) -> Cell:
         if self._rng.random() < self._BACK:
@@ -75,10 +95,10 @@ class RoamPolicy:
         y, x = free[int(self._rng.integers(len(free)))].tolist()
         return x, y
 
-    def _towards(self, cell: Cell, pose: NDArray[Any]) -> int:
-        """The action that brings it nearer to a cell beside, or to the middle of its own."""
+    def _towards(self, place: tuple[float, float], pose: NDArray[Any]) -> int:
+        """The action that brings it nearer to a place in a cell beside, or in its own."""
         x, y, angle = (float(number) for number in pose)
-        turn = (math.atan2(cell[1] - y, cell[0] - x) - angle + math.pi) % (2 * math.pi) - math.pi
+        turn = (math.atan2(place[1] - y, place[0] - x) - angle + math.pi) % (2 * math.pi) - math.pi
         if abs(turn) < self._AHEAD:
             return self._actions["forward"]
         side = "right" if turn > 0 else "left"
@@ -117,8 +137,13 @@ def _told(env: gym.Env[Any, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return info["pose"], info["layout"]
 
 
-def _cell(pose: NDArray[Any]) -> Cell:
-    return round(float(pose[0])), round(float(pose[1]))
+def _target(env: gym.Env[Any, Any]) -> tuple[float, float] | None:
+    target = env.get_wrapper_attr("info").get("target")
+    return None if target is None else (float(target[0]), float(target[1]))
+
+
+def _cell(place: Sequence[float] | NDArray[Any]) -> Cell:
+    return round(float(place[0])), round(float(place[1]))
 
 
 def _next_cell(layout: NDArray[Any], here: Cell, goal: Cell) -> Cell:

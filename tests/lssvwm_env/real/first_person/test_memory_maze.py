@@ -63,6 +63,7 @@ def test_poses_layout_and_targets_have_the_axes_of_grid_poses(env):
             assert math.atan2(y, x) == pytest.approx(after[2], abs=0.05)
     last = infos[-2]  # the reward follows
     wanted = last["target_colors"].tolist().index(last["target_color"].tolist())
+    assert np.array_equal(last["target"], last["targets"][wanted])
     assert math.dist(poses[-1][:2], last["targets"][wanted]) < 0.4 < math.dist(poses[0][:2], last["targets"][wanted])
     drawn = np.array(env._world.task.root_entity.maze.entity_layer)  # as text, from the top down
     assert np.array_equal(last["layout"], ~np.isin(drawn, [" ", "P", "G"]))
@@ -74,6 +75,7 @@ def test_poses_layout_and_targets_have_the_axes_of_grid_poses(env):
         "pose": (np.float32, (3,)),
         "layout": (np.uint8, (11, 11)),
         "targets": (np.float32, (3, 2)),
+        "target": (np.float32, (2,)),
         "target_colors": (np.uint8, (3, 3)),
         "target_color": (np.uint8, (3,)),
     }

@@ -63,6 +63,26 @@ class Curved(Maze):
         return super().step(1)
 
 
+class Fruitful(Maze):
+    """It rewards who comes near to the corner of a cell, and puts the target elsewhere then."""
+
+    corners = (1.3, 3.3), (4.7, 0.7)
+
+    def reset(self, *, seed=None, options=None):
+        self.touched = 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        obs, _, terminated, truncated, info = super().step(action)
+        touched = math.dist(self.pose[:2], info["target"]) < 0.25
+        self.touched += touched
+        return obs, float(touched), terminated, truncated, self.seen()[1]
+
+    def seen(self):
+        obs, info = super().seen()
+        return obs, info | {"target": np.array(self.corners[self.touched % 2])}
+
+
 class Nameless(Maze):
     ACTIONS = "left", "right", "up", "down"
 
@@ -85,6 +105,13 @@ def test_it_goes_everywhere_and_comes_back(env):
     assert len(set(episode.act.tolist())) == env.action_space.n
     assert revisits(episode.pose[None], 200).revisited.mean() > 0.25
     assert np.bincount(episode.act)[2] < 30  # it seldom stands about
+
+
+def test_it_touches_targets_at_times():
+    episode = walk(Fruitful())
+    assert episode.rew.sum() > 4
+    cells = {(round(x), round(y)) for x, y, _ in episode.pose.tolist()}
+    assert len(cells) == (LAYOUT == 0).sum()  # and goes everywhere all the same
 
 
 def test_it_draws_from_nothing_but_its_stream():
