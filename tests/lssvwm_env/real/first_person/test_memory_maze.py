@@ -61,9 +61,11 @@ def test_poses_layout_and_targets_have_the_axes_of_grid_poses(env):
             assert math.hypot(x, y) < 0.01
         elif math.hypot(x, y) > 0.1:  # no longer turning
             assert math.atan2(y, x) == pytest.approx(after[2], abs=0.05)
+    for info in infos:
+        asked = info["target_colors"].tolist().index(info["target_color"].tolist())
+        assert np.array_equal(info["target"], info["targets"][asked])
     last = infos[-2]  # the reward follows
     wanted = last["target_colors"].tolist().index(last["target_color"].tolist())
-    assert np.array_equal(last["target"], last["targets"][wanted])
     assert math.dist(poses[-1][:2], last["targets"][wanted]) < 0.4 < math.dist(poses[0][:2], last["targets"][wanted])
     drawn = np.array(env._world.task.root_entity.maze.entity_layer)  # as text, from the top down
     assert np.array_equal(last["layout"], ~np.isin(drawn, [" ", "P", "G"]))

@@ -114,6 +114,16 @@ def test_it_touches_targets_at_times():
     assert len(cells) == (LAYOUT == 0).sum()  # and goes everywhere all the same
 
 
+def test_it_does_not_linger_where_a_target_was_touched():
+    lingering = []
+    for seed in range(3):
+        episode = walk(Fruitful(), seed)
+        touched_last = (np.cumsum(episode.rew).astype(int) - 1) % 2
+        places = np.array(Fruitful.corners)[touched_last]
+        lingering.append((np.hypot(*(episode.pose[:, :2] - places).T) < 0.7).mean())
+    assert np.mean(lingering) < 0.15
+
+
 def test_it_draws_from_nothing_but_its_stream():
     one, same, other = walk(Maze(), 1), walk(Maze(), 1), walk(Maze(), 2)
     assert np.array_equal(one.act, same.act) and not np.array_equal(one.act, other.act)
